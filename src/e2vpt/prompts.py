@@ -1,0 +1,157 @@
+"""One block's learned tensors, their keep mask, and the ways to initialise them.
+
+Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head width, B images.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from e2vpt.config import KeyValueInit, VisualInit
+from e2vpt.errors import ConfigError
+
+
+class BlockPrompts(nn.Module):
+    """The mixed prompts of one block.
+
+    Attributes:
+        visual: Parameter [p, D], or None.
+        key: Parameter [H, m, d], or None; joins the keys after the projection, as it is.
+        value: Parameter [H, m, d]; the same Parameter as `key` when the two are shared.
+        keep: buffer [p, D] of 0/1 that multiplies `visual`, or None where there is none. A row of zeros is
+            not a removed prompt: LayerNorm turns it into its own bias, which still makes a key and a value.
+        dropout: probability of dropping a visual prompt element, drawn for every image while training.
+        travels: the visual prompts go through the blocks with the image tokens (shallow) instead of
+            becoming extra keys and values of this block only (deep).
+        enabled: False switches this block's prompts off without touching them.
+    """
+
+    visual: nn.Parameter | None
+    key: nn.Parameter | None
+    value: nn.Parameter | None
+    keep: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_visual: int,
+        num_kv: int,
+        width: int,
+        num_heads: int,
+        head_dim: int,
+        share_kv: bool = True,
+        dropout: float = 0.0,
+        travels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.visual = nn.Parameter(torch.zeros(num_visual, width)) if num_visual else None
+        self.register_buffer("keep", torch.ones(num_visual, width) if num_visual else None)
+        self.key = nn.Parameter(torch.zeros(num_heads, num_kv, head_dim)) if num_kv else None
+        self.value = (
+            self.key if share_kv or not num_kv else nn.Parameter(torch.zeros(num_heads, num_kv, head_dim))
+        )
+        self.dropout = dropout
+        self.travels = travels
+        self.enabled = True
+
+    @property
+    def num_visual(self) -> int:
+        """Visual prompts of this block, p."""
+        return 0 if self.visual is None else self.visual.shape[0]
+
+    @property
+    def num_kv(self) -> int:
+        """Key-value prompts of this block, m."""
+        return 0 if self.key is None else self.key.shape[1]
+
+    @property
+    def drops(self) -> bool:
+        """Whether the next forward pass draws other prompts for every image."""
+        return self.training and self.dropout > 0 and self.visual is not None
+
+    def masked_visual(self, batch: int) -> Tensor:
+        """The visual prompts as they enter the block: [p, D], or [B, p, D] when dropout is active.
+
+        Dropout comes before the mask, as in the official code.
+        """
+        assert self.visual is not None and self.keep is not None
+        if not self.drops:
+            return self.visual * self.keep
+        drawn = F.dropout(self.visual.expand(batch, -1, -1), self.dropout, training=True)
+        return drawn * self.keep
+
+    def extra_repr(self) -> str:
+        """Counts, for `print(model)`."""
+        shared = "shared" if self.key is self.value else "separate"
+        return f"num_visual={self.num_visual}, num_kv={self.num_kv} ({shared}), travels={self.travels}"
+
+
+@torch.no_grad()
+def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None:
+    """Initialise visual prompts [p, D] from the global random state.
+
+    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2); `patch` starts there
+    too, until `model.init_from_images` has seen training images.
+    """
+    if prompts.visual is None:
+        return
+    if how == "zeros":
+        prompts.visual.zero_()
+    elif how == "normal":
+        prompts.visual.normal_(std=0.02)
+    else:
+        bound = math.sqrt(6.0 / (3 * patch_area + prompts.visual.shape[1]))
+        prompts.visual.uniform_(-bound, bound)
+
+
+@torch.no_grad()
+def init_key_value(prompts: BlockPrompts, how: KeyValueInit) -> None:
+    """Initialise key-value prompts [H, m, d] from the global random state.
+
+    `kaiming` is Kaiming uniform with fan-in m·d (reference.md section 2); `patch` starts there too.
+    """
+    if prompts.key is None or prompts.value is None:
+        return
+    for tensor in [prompts.key] if prompts.key is prompts.value else [prompts.key, prompts.value]:
+        if how == "zeros":
+            tensor.zero_()
+        elif how == "normal":
+            tensor.normal_(std=0.02)
+        else:
+            nn.init.kaiming_uniform_(tensor)
+
+
+@torch.no_grad()
+def init_visual_from_tokens(prompts: BlockPrompts, tokens_TD: Tensor) -> None:
+    """Set the visual prompts to p of the T patch tokens [T, D] at this block's input, drawn at random."""
+    if prompts.visual is not None:
+        prompts.visual.copy_(tokens_TD[_draw(len(tokens_TD), prompts.num_visual)])
+
+
+@torch.no_grad()
+def init_key_value_from_tokens(prompts: BlockPrompts, keys_HTd: Tensor, values_HTd: Tensor) -> None:
+    """Set the key-value prompts to projected patch tokens, keys and values each [H, T, d].
+
+    A shared tensor has to serve as both, so it gets the mean of a token's key and value.
+    """
+    if prompts.key is None or prompts.value is None:
+        return
+    chosen = _draw(keys_HTd.shape[1], prompts.num_kv)
+    keys, values = keys_HTd[:, chosen], values_HTd[:, chosen]
+    if prompts.key is prompts.value:
+        prompts.key.copy_((keys + values) / 2)
+    else:
+        prompts.key.copy_(keys)
+        prompts.value.copy_(values)
+
+
+def _draw(available: int, wanted: int) -> Tensor:
+    if available < wanted:
+        raise ConfigError(
+            f"init='patch' needs at least {wanted} patch tokens and saw {available}; give it more images."
+        )
+    return torch.randperm(available)[:wanted]

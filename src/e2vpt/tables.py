@@ -1,0 +1,164 @@
+"""A block's prompts as extra keys and values, and the proof that a stored copy of them is fresh.
+
+In deep prompting the outputs of the prompt rows are thrown away after each block, so all that is left of
+them is `K_p, V_p = kv(LN1(P))`, which needs no batch dimension. Key-value prompts join as they are.
+
+Shapes: B images, p visual prompts, m key-value prompts, D model width, H heads, d head width, t = p + m,
+A = H·d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from e2vpt.prompts import BlockPrompts
+
+
+class Table(NamedTuple):
+    """Extra keys and values of one block, each [H, t, d], or [B, H, t, d] when every image has its own."""
+
+    k: Tensor
+    v: Tensor
+
+    def for_windows(self, num_windows: int) -> Table:
+        """The table of every window, where each image is cut into `num_windows` (image-major)."""
+        if self.k.dim() == 3 or num_windows == 1:
+            return self
+        return Table(self.k.repeat_interleave(num_windows, 0), self.v.repeat_interleave(num_windows, 0))
+
+
+def project(linear: nn.Linear, x: Tensor, start: int, stop: int) -> Tensor:
+    """Rows `start:stop` of a linear layer applied to x [..., D] -> [..., stop - start].
+
+    Queries and keys-values are projected apart, from slices of the same weight: a fused projection would
+    keep the whole qkv buffer alive for the backward pass (performance.md section 6).
+    """
+    bias = None if linear.bias is None else linear.bias[start:stop]
+    return F.linear(x, linear.weight[start:stop], bias)
+
+
+def keys_values(qkv: nn.Linear, k_norm: nn.Module, x: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
+    """Keys and values [..., H, N, d] of tokens x [..., N, D], through the frozen projection and key norm."""
+    width = qkv.out_features // 3
+    kv = project(qkv, x, width, 3 * width).unflatten(-1, (2, num_heads, -1))
+    k, v = (part.transpose(-3, -2) for part in kv.unbind(-3))
+    return k_norm(k), v
+
+
+def build_table(
+    prompts: BlockPrompts,
+    visual: Tensor | None,
+    norm: nn.Module,
+    qkv: nn.Linear,
+    k_norm: nn.Module,
+    num_heads: int,
+) -> Table | None:
+    """The table of `visual` prompts ([p, D] or [B, p, D], masked already, or None) and key-value prompts."""
+    parts: list[tuple[Tensor, Tensor]] = []
+    if visual is not None:
+        # Prompts may be held in higher precision than the frozen weights they pass through.
+        parts.append(keys_values(qkv, k_norm, norm(visual.to(qkv.weight.dtype)), num_heads))
+    if prompts.key is not None and prompts.value is not None:
+        parts.append((prompts.key, prompts.value))
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return Table(*parts[0])
+    (visual_k, visual_v), (key, value) = parts
+    shape = visual_k.shape[:-2] + key.shape[-2:]
+    key, value = key.to(visual_k.dtype).expand(shape), value.to(visual_v.dtype).expand(shape)
+    return Table(torch.cat([visual_k, key], dim=-2), torch.cat([visual_v, value], dim=-2))
+
+
+_SAMPLES = 16384
+"""Elements of a tensor compared by value: all of a prompt's or a norm's, an even sample of a projection's."""
+
+
+class _Stored(NamedTuple):
+    table: Table
+    sources: list[Tensor]
+    versions: list[int | None]
+    samples: list[Tensor]
+    autocast: tuple[bool, torch.dtype]
+
+
+class FoldedTable:
+    """A table stored between forward passes of a frozen model, used again only while proven fresh.
+
+    Fresh means: every source is the same memory (the store holds a reference, so that memory cannot have
+    been given to another tensor meanwhile), at the same autograd version, and equal by value. The value
+    check sees writes through `.data`, which no version counter sees; it samples large projections evenly.
+    Copies and pickles of a model start with an empty store.
+    """
+
+    def __init__(self) -> None:
+        self._stored: _Stored | None = None
+
+    def __reduce__(self) -> tuple[type[FoldedTable], tuple[()]]:
+        return type(self), ()
+
+    def get(self, sources: Sequence[Tensor], build: Callable[[], Table | None]) -> Table | None:
+        """The stored table, or a new one from `build`, a function of `sources` only."""
+        stored = self._stored
+        if stored is not None and _is_fresh(stored, sources):
+            return stored.table
+        self._stored = None
+        table = build()
+        if table is not None:
+            aliases = [source.detach() for source in sources]
+            samples = [_sample(source).clone() for source in sources]
+            self._stored = _Stored(
+                table, aliases, list(map(_version, sources)), samples, _autocast(sources[0])
+            )
+        return table
+
+
+def can_fold(x: Tensor) -> bool:
+    """Whether a table may be stored for input x: only where the proof of freshness is cheaper than the table.
+
+    On a GPU reading values back would stall the stream for longer than the two small kernels take.
+    """
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    )
+
+
+def _is_fresh(stored: _Stored, sources: Sequence[Tensor]) -> bool:
+    if len(stored.sources) != len(sources) or stored.autocast != _autocast(sources[0]):
+        return False
+    return all(
+        _same_memory(source, alias) and _version(source) == version and torch.equal(_sample(source), sample)
+        for source, alias, version, sample in zip(
+            sources, stored.sources, stored.versions, stored.samples, strict=True
+        )
+    )
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.shape == b.shape
+        and a.stride() == b.stride()
+        and a.dtype == b.dtype
+    )
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    return tensor.detach().reshape(-1)[:: max(1, tensor.numel() // _SAMPLES)]
+
+
+def _autocast(tensor: Tensor) -> tuple[bool, torch.dtype]:
+    kind = tensor.device.type
+    return torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
