@@ -1,9 +1,46 @@
-"""Mixed visual prompts (E²VPT) on frozen timm backbones."""
+"""Mixed visual prompts (E²VPT) on frozen timm backbones: one small adapter file per image task."""
 
+from e2vpt.adapter import load_adapter as load_adapter
+from e2vpt.adapter import read_adapter as read_adapter
+from e2vpt.adapter import save_adapter as save_adapter
+from e2vpt.backbones import fingerprint as fingerprint
+from e2vpt.backbones import load_backbone as load_backbone
+from e2vpt.checkpoint import Row as Row
 from e2vpt.config import DataConfig as DataConfig
 from e2vpt.config import PromptConfig as PromptConfig
 from e2vpt.config import TrainConfig as TrainConfig
+from e2vpt.data import Preprocessing as Preprocessing
+from e2vpt.data import Split as Split
+from e2vpt.data import Task as Task
+from e2vpt.data import from_datasets as from_datasets
+from e2vpt.data import load_task as load_task
+from e2vpt.data import make_loader as make_loader
+from e2vpt.data import preprocessing_for as preprocessing_for
+from e2vpt.errors import AdapterError as AdapterError
+from e2vpt.errors import AdapterFormatError as AdapterFormatError
+from e2vpt.errors import BackboneError as BackboneError
+from e2vpt.errors import BackboneMismatch as BackboneMismatch
+from e2vpt.errors import ConfigError as ConfigError
+from e2vpt.errors import DataError as DataError
+from e2vpt.errors import E2VPTError as E2VPTError
+from e2vpt.errors import MissingExtra as MissingExtra
+from e2vpt.errors import RunError as RunError
+from e2vpt.errors import UnreadableImages as UnreadableImages
+from e2vpt.errors import UnsupportedBackbone as UnsupportedBackbone
+from e2vpt.errors import WeightsError as WeightsError
+from e2vpt.estimator import E2VPTClassifier as E2VPTClassifier
+from e2vpt.evaluate import Metrics as Metrics
+from e2vpt.evaluate import evaluate as evaluate
+from e2vpt.header import AdapterInfo as AdapterInfo
 from e2vpt.model import disabled as disabled
 from e2vpt.model import init_from_images as init_from_images
 from e2vpt.model import prompt as prompt
 from e2vpt.model import prompt_layers as prompt_layers
+from e2vpt.predict import Prediction as Prediction
+from e2vpt.prompts import BlockPrompts as BlockPrompts
+from e2vpt.run import RunConfig as RunConfig
+from e2vpt.run import Trained as Trained
+from e2vpt.run import train_run as train_run
+from e2vpt.train import FitResult as FitResult
+from e2vpt.train import StepReport as StepReport
+from e2vpt.train import fit as fit

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from e2vpt.errors import UnsupportedBackbone
 from e2vpt.prompts import BlockPrompts
-from e2vpt.tables import FoldedTable, Table, build_table, can_fold, keys_values, project
+from e2vpt.tables import FoldedTable, Table, build_table, can_fold, key_value_rows, keys_values, project
 
 
 def take_over(new: nn.Module, old: nn.Module) -> None:
@@ -74,10 +74,16 @@ def _attend_manually(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropo
 class _Tables:
     """How a prompted attention module gets the table of the coming forward pass."""
 
-    def __init__(self, norm: nn.Module) -> None:
-        # A container that nn.Module does not look into: the norm stays a child of its block only.
-        self.norm = (norm,)
+    def __init__(self, block: nn.Module) -> None:
+        # A container that nn.Module does not look into: the block is no child of its own attention.
+        self.block = (block,)
         self.folded = FoldedTable()
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm in front of the attention, as the block has it now."""
+        norm: nn.Module = self.block[0].norm1  # type: ignore[assignment]
+        return norm
 
 
 def _table(module: PromptedAttention | PromptedWindowAttention, x: Tensor, batch: int) -> Table | None:
@@ -90,13 +96,14 @@ def _table(module: PromptedAttention | PromptedWindowAttention, x: Tensor, batch
 
     def build() -> Table | None:
         visual = prompts.masked_visual(batch) if in_table else None
-        return build_table(prompts, visual, tables.norm[0], module.qkv, k_norm, module.num_heads)
+        return build_table(prompts, visual, tables.norm, module.qkv, k_norm, module.num_heads)
 
     if prompts.training or not can_fold(x):
         return build()
     sources = [*prompts.parameters(), *prompts.buffers()]
     if in_table:
-        for part in (tables.norm[0], module.qkv, k_norm):
+        sources += key_value_rows(module.qkv)
+        for part in (tables.norm, k_norm):
             sources += [*part.parameters(), *part.buffers()]
     return tables.folded.get(sources, build) if sources else None
 
@@ -109,10 +116,10 @@ class PromptedAttention(Attention):
 
     prompts: BlockPrompts
 
-    def __init__(self, attention: Attention, norm: nn.Module, prompts: BlockPrompts) -> None:
+    def __init__(self, attention: Attention, block: nn.Module, prompts: BlockPrompts) -> None:
         take_over(self, attention)
         self.prompts = prompts
-        self.tables = _Tables(norm)
+        self.tables = _Tables(block)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """x [B, N, D] -> [B, N, D]; `attn_mask` as in timm, over the image tokens."""
@@ -158,8 +165,7 @@ class PromptedWindowAttention(WindowAttention):
     ) -> None:
         take_over(self, attention)
         self.prompts = prompts
-        self.tables = _Tables(block.norm1)
-        self._block = (block,)
+        self.tables = _Tables(block)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B·W, N, D] -> [B·W, N, D]; `mask` [W, N, N] of shifted windows, or None."""
@@ -188,15 +194,17 @@ class PromptedWindowAttention(WindowAttention):
 
     def _windows_per_image(self, num_windows: int) -> int:
         """Windows an image is cut into, from the block's fixed input size."""
-        block = self._block[0]
+        block = self.tables.block[0]
+        assert isinstance(block, SwinTransformerBlock)
         per_image = math.prod(
             math.ceil(side / window)
             for side, window in zip(block.input_resolution, self.window_size, strict=True)
         )
-        if num_windows % per_image:
+        # With a size free to change, 4 times the windows may be 4 images or one of 4 times the area.
+        if num_windows % per_image or getattr(block, "dynamic_mask", False):
             raise UnsupportedBackbone(
-                f"Prompt dropout needs the image size the Swin was built for: {num_windows} windows arrived, "
-                f"{per_image} an image were expected. Create the backbone with this img_size, or set "
-                "dropout=0."
+                f"Prompt dropout needs a Swin of one image size: {num_windows} windows arrived, {per_image} an "
+                "image are expected, and this backbone takes any size. Create it with this img_size and "
+                "without dynamic_img_size, or set dropout=0."
             )
         return per_image

@@ -40,11 +40,11 @@ def _check_choices(config: Any) -> None:
             )
 
 
-def _check_count(name: str, value: object, minimum: int) -> None:
+def _check_count(name: str, value: Any, minimum: int) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     _require(
         whole and value >= minimum, f"{name} is {value!r}; expected a whole number of at least {minimum}."
-    )  # type: ignore[operator]
+    )
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:
@@ -191,7 +191,9 @@ def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
         not unknown,
         f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(sorted(known))}.",
     )
-    made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    made: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     _check_types(cls, made)
     return cls(**made)
 

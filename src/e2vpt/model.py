@@ -156,7 +156,7 @@ def _prompted(site: Site, prompts: BlockPrompts) -> nn.Module:
     attention, block = site.attention, site.block
     new: PromptedAttention | PromptedWindowAttention
     if isinstance(attention, Attention):
-        new = PromptedAttention(attention, block.norm1, prompts)  # type: ignore[arg-type]
+        new = PromptedAttention(attention, block, prompts)
     else:
         assert isinstance(attention, WindowAttention) and isinstance(block, SwinTransformerBlock)
         new = PromptedWindowAttention(attention, block, prompts)

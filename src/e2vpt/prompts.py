@@ -6,6 +6,9 @@ Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head wi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +86,22 @@ class BlockPrompts(nn.Module):
             return self.visual * self.keep
         drawn = F.dropout(self.visual.expand(batch, -1, -1), self.dropout, training=True)
         return drawn * self.keep
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        with self._sharing():
+            super()._load_from_state_dict(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> BlockPrompts:
+        with self._sharing():
+            return super()._apply(*args, **kwargs)
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """Keep one Parameter for keys and values where torch sets both, one after the other."""
+        shared = self.key is self.value
+        yield
+        if shared:
+            self.value = self.key
 
     def extra_repr(self) -> str:
         """Counts, for `print(model)`."""

@@ -64,6 +64,7 @@ def find_sites(model: nn.Module) -> list[Site]:
         raise ConfigError(
             "This backbone has prompts already. Load a fresh backbone, or a deepcopy made before prompt()."
         )
+    _refuse_patched(model, "", model)
     sites = [_site(path, block, model) for path, block in _blocks(model)]
     if not sites:
         raise UnsupportedBackbone(f"{_describe(model)} has no blocks for prompts to enter.")
@@ -88,6 +89,7 @@ def _site(path: str, block: nn.Module, model: nn.Module) -> Site:
     )
     if type(block) is not block_type:
         _refuse(model, path, block, f"a {block_type.__name__}")
+    _refuse_patched(model, path, block)
     attention = block.attn
     if type(attention) is not attention_type:
         _refuse(model, f"{path}.attn", attention, f"a plain {attention_type.__name__}")  # type: ignore[arg-type]
@@ -95,6 +97,7 @@ def _site(path: str, block: nn.Module, model: nn.Module) -> Site:
     unknown = {name for name, _ in attention.named_children()} - children
     if unknown:
         _refuse(model, f"{path}.attn", attention, f"no child {', '.join(sorted(unknown))}")
+    _refuse_patched(model, f"{path}.attn", attention)
     if type(attention.qkv) is not nn.Linear:
         _refuse(model, f"{path}.attn.qkv", attention.qkv, "a plain Linear")
     return Site(
@@ -111,6 +114,15 @@ def _refuse(model: nn.Module, path: str, found: nn.Module, expected: str) -> Non
     raise UnsupportedBackbone(
         f"{_describe(model)} cannot take prompts: {path} is a {type(found).__name__}, expected {expected}."
     )
+
+
+def _refuse_patched(model: nn.Module, path: str, module: nn.Module) -> None:
+    """A `forward` set on the object, or compiled for it, would run instead of ours, without prompts."""
+    if "forward" in vars(module) or vars(module).get("_compiled_call_impl") is not None:
+        raise UnsupportedBackbone(
+            f"{_describe(model)} cannot take prompts: the forward of {path or 'the model'} was replaced or "
+            "compiled. Call prompt() on the backbone as timm makes it, and compile or patch it afterwards."
+        )
 
 
 def _describe(model: nn.Module) -> str:

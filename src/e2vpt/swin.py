@@ -34,16 +34,26 @@ def block_with_prompts(
     windows_BND = _to_windows(block, block.norm1(x_BhwD))
     num_windows = len(windows_BND) // len(x_BhwD)
     normed_BpD = block.norm1(prompts_BpD)
-    table = build_table(
-        attention.prompts, prompts_BpD, block.norm1, attention.qkv, nn.Identity(), attention.num_heads
-    )
+    own = attention.prompts if attention.prompts.enabled else None
+    table = build_table(own, prompts_BpD, block.norm1, attention.qkv, nn.Identity(), attention.num_heads)
     assert table is not None
     table = Table(*(part.expand(len(x_BhwD), -1, -1, -1) for part in table)).for_windows(num_windows)
     mask = block.get_attn_mask(x_BhwD.new_empty(1, *_padded(block, x_BhwD), 1))
     grid = _from_windows(block, attention.attend(windows_BND, table, mask), x_BhwD)
     rows = _prompt_rows(attention, windows_BND, normed_BpD, table, num_windows)
-    x_BhwD, prompts_BpD = x_BhwD + block.drop_path1(grid), prompts_BpD + block.drop_path1(rows)
-    return tuple(y + block.drop_path2(block.mlp(block.norm2(y))) for y in (x_BhwD, prompts_BpD))  # type: ignore[return-value]
+    grid, rows = _drop_together(block.drop_path1, grid, rows)
+    x_BhwD, prompts_BpD = x_BhwD + grid, prompts_BpD + rows
+    grid, rows = (block.mlp(block.norm2(y)) for y in (x_BhwD, prompts_BpD))
+    grid, rows = _drop_together(block.drop_path2, grid, rows)
+    return x_BhwD + grid, prompts_BpD + rows
+
+
+def _drop_together(drop_path: nn.Module, grid: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Stochastic depth, which skips a block for a whole image: grid [B, h, w, D] and rows [B, p, D] alike."""
+    if isinstance(drop_path, nn.Identity):
+        return grid, rows
+    both = drop_path(torch.cat([grid.flatten(1, 2), rows], dim=1))
+    return both[:, : -rows.shape[1]].view_as(grid), both[:, -rows.shape[1] :]
 
 
 def _prompt_rows(
@@ -56,7 +66,8 @@ def _prompt_rows(
     """Attention outputs of the prompt rows [B, p, D], the mean over the windows of their image."""
     q_BHpd = attention.queries_keys_values(normed_BpD)[0]
     _, k, v = attention.queries_keys_values(windows_BND)
-    rows = attend(q_BHpd.repeat_interleave(num_windows, 0), k, v, table)
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    rows = attend(q_BHpd.repeat_interleave(num_windows, 0), k, v, table, dropout=dropout)
     return attention.project_out(rows.unflatten(0, (-1, num_windows)).mean(1))
 
 

@@ -27,6 +27,9 @@ class EdgeBlock(Block):
 
     def __init__(self, block: Block, *, enters: BlockPrompts | None, leaves: BlockPrompts | None) -> None:
         take_over(self, block)
+        attention = self.attn
+        assert isinstance(attention, PromptedAttention)
+        attention.tables.block = (self,)
         # In containers nn.Module does not look into: the prompts stay children of their attention only.
         self._enters = (enters,)
         self._leaves = (leaves,)
@@ -70,7 +73,8 @@ class LogitsForward:
     """`forward` of a prompted ViT: [B, 3, h, w] -> [B, C].
 
     An object that holds its model, so that it follows deepcopy and pickle. With class-token pooling the
-    last block computes one row; any other pooling, or a mask, takes timm's own path.
+    last block computes one row; any other pooling, a mask, or a hook that waits for all rows of the last
+    block takes timm's own path.
     """
 
     def __init__(self, model: VisionTransformer) -> None:
@@ -79,7 +83,7 @@ class LogitsForward:
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         model = self.model
         pools_class_token = model.global_pool == "token" and model.attn_pool is None
-        if args or kwargs or not pools_class_token:
+        if args or kwargs or not pools_class_token or self._is_watched():
             logits: Tensor = type(model).forward(model, x, *args, **kwargs)
             return logits
         x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
@@ -89,6 +93,15 @@ class LogitsForward:
             x = checkpoint(run, x, use_reentrant=False) if recompute else run(x)
         logits = model.forward_head(model.norm(x))
         return logits
+
+    def _is_watched(self) -> bool:
+        """Whether hooks sit on what the short path goes around, or gives one row instead of all."""
+        model = self.model
+        last = model.blocks[-1]
+        return any(
+            part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+            for part in (model.blocks, last, last.attn, model.norm)
+        )
 
 
 def install_edges(model: VisionTransformer) -> None:

@@ -1,0 +1,223 @@
+"""The adapter file of a task: prompts, head, and all that is needed to use them on the same backbone.
+
+One safetensors file. Tensors: `blocks.<i>.visual` [p, D], `blocks.<i>.key` [H, m, d], `blocks.<i>.value`
+(only when not shared with the keys), `blocks.<i>.keep` [p, D] bool (only when something is masked),
+`head.<name>`. The JSON header holds what `AdapterInfo` lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from e2vpt.backbones import backbone_name, fingerprint, load_backbone
+from e2vpt.config import DataConfig, PromptConfig, to_dict
+from e2vpt.container import read_container, write_container
+from e2vpt.data.preprocess import Preprocessing, preprocessing_for
+from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
+from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
+from e2vpt.model import prompt, prompt_layers
+from e2vpt.prompts import BlockPrompts
+from e2vpt.sites import Site, find_sites
+
+
+def save_adapter(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    method: str = "e2vpt",
+    metrics: Mapping[str, float] | None = None,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    backbone_fingerprint: str | None = None,
+) -> int:
+    """Write a prompted model's adapter atomically; the same model makes the same bytes.
+
+    `classes` are numbered where not given; `preprocessing` is the backbone's own where not given;
+    `backbone_fingerprint` saves hashing the weights again. Returns the file's bytes.
+
+    Raises:
+        ConfigError: the model has no prompts or no head, or the class names do not fit the head.
+        RunError: the file cannot be written.
+    """
+    config = getattr(model, "prompt_config", None)
+    if not isinstance(config, PromptConfig):
+        raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
+    layers = prompt_layers(model)
+    header = {
+        "format": FORMAT_VERSION,
+        "method": method,
+        "backbone": backbone_name(model),
+        "fingerprint": backbone_fingerprint or fingerprint(model),
+        "pool": _pool(model),
+        "blocks": len(layers),
+        "classes": list(_checked_classes(model, classes)),
+        "preprocessing": (preprocessing or preprocessing_for(model, DataConfig())).to_dict(),
+        "prompts": to_dict(_current(config, layers)),
+        "metrics": dict(metrics or {}),
+        "versions": _versions(),
+        "precision": precision,
+    }
+    return write_container(path, header, _tensors(model, layers, DTYPES[precision]))
+
+
+def read_adapter(path: str | Path) -> AdapterInfo:
+    """What an adapter file says of itself; no backbone is needed.
+
+    Raises:
+        AdapterFormatError: truncated, altered, hostile, or of a newer format.
+    """
+    return _read(path)[0]
+
+
+def load_adapter(
+    path: str | Path, backbone: nn.Module | str | None = None, *, weights: str | Path | None = None
+) -> tuple[nn.Module, AdapterInfo]:
+    """Put an adapter on its backbone: the model in eval mode, and what the file says.
+
+    `backbone` is a timm model without prompts (changed and returned), a name, or None for the name in the
+    file; `weights` as in `load_backbone`.
+
+    Raises:
+        AdapterFormatError: truncated, altered, hostile, or of a newer format.
+        BackboneMismatch: the backbone is not the one the adapter was made for.
+    """
+    info, tensors = _read(path)
+    model = backbone if isinstance(backbone, nn.Module) else _named_backbone(path, info, backbone, weights)
+    _check_backbone(path, info, tensors, model)
+    head = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(head, nn.Linear) or head.out_features != len(info.classes):
+        model.reset_classifier(len(info.classes))  # type: ignore[operator]
+    prompt(model, info.prompts)
+    _fill(model, tensors)
+    return model.eval(), info
+
+
+def _current(config: PromptConfig, layers: Sequence[BlockPrompts]) -> PromptConfig:
+    """The settings with the counts the model has now, which pruning may have changed."""
+    counts: dict[str, Any] = {
+        "num_visual": tuple(layer.num_visual for layer in layers),
+        "num_kv": tuple(layer.num_kv for layer in layers),
+    }
+    unchanged = (config.visual_counts(len(layers)), config.kv_counts(len(layers))) == tuple(counts.values())
+    return config if unchanged else dataclasses.replace(config, **counts)
+
+
+def _tensors(model: nn.Module, layers: Sequence[BlockPrompts], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The adapter's tensors under their file names."""
+    tensors: dict[str, Tensor] = {}
+    for index, layer in enumerate(layers):
+        shared = layer.value is layer.key
+        parts = {"visual": layer.visual, "key": layer.key, "value": None if shared else layer.value}
+        tensors |= {f"blocks.{index}.{name}": t.to(dtype) for name, t in parts.items() if t is not None}
+        if layer.keep is not None and not bool(layer.keep.all()):
+            tensors[f"blocks.{index}.keep"] = layer.keep.bool()
+    head = model.get_classifier()  # type: ignore[operator]
+    return tensors | {f"head.{name}": tensor.to(dtype) for name, tensor in head.state_dict().items()}
+
+
+def _checked_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...]:
+    head = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(head, nn.Linear):
+        raise ConfigError(f"An adapter holds a linear head; this model's head is a {type(head).__name__}.")
+    names = tuple(map(str, range(head.out_features))) if classes is None else tuple(classes)
+    problem = names_problem(names)
+    if problem:
+        raise ConfigError(f"These class names cannot be stored: {problem}.")
+    if len(names) != head.out_features:
+        raise ConfigError(f"{len(names)} class names for a head of {head.out_features} outputs.")
+    return names
+
+
+def _pool(model: nn.Module) -> str:
+    return str(getattr(model, "global_pool", ""))
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in ("e2vpt", "timm", "torch")}
+    return {"python": platform.python_version(), **libraries}
+
+
+def _read(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
+    header, tensors, size = read_container(path)
+    version = header.get("format")
+    if type(version) is not int or version < 1:
+        raise AdapterFormatError(
+            f"{path}: the header's format is {version!r}; expected a whole number from 1."
+        )
+    if version > FORMAT_VERSION:
+        raise AdapterFormatError(
+            f"{path} has adapter format {version}; this e2vpt reads up to {FORMAT_VERSION}. "
+            "Upgrade it: pip install -U e2vpt"
+        )
+    try:
+        return parse_header(header, tensors, size), tensors
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+        raise AdapterFormatError(f"{path}: the header cannot be used: {what}") from error
+
+
+def _named_backbone(
+    path: str | Path, info: AdapterInfo, name: str | None, weights: str | Path | None
+) -> nn.Module:
+    name = name or info.backbone
+    if not name:
+        raise BackboneMismatch(
+            f"{path} was made on a backbone without a timm name; pass that backbone: "
+            "load_adapter(path, backbone=...)."
+        )
+    side = info.preprocessing.image_size[0]
+    return load_backbone(name, num_classes=len(info.classes), weights=weights, image_size=side)
+
+
+def _check_backbone(
+    path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module
+) -> None:
+    """Refuse a backbone of another shape, pooling or weights, in that order."""
+    made_for = f"{path} was made for {info.backbone or 'a backbone without a name'}"
+    found = backbone_name(model) or type(model).__name__
+    sites = find_sites(model)
+    if len(sites) != len(info.num_visual):
+        raise BackboneMismatch(f"{made_for} with {len(info.num_visual)} blocks; {found} has {len(sites)}.")
+    for name, tensor in tensors.items():
+        wanted = _site_shape(name, tensor, sites, model)
+        if tuple(tensor.shape) != wanted:
+            raise BackboneMismatch(
+                f"{made_for}: its {name} has shape {tuple(tensor.shape)}, {found} needs {wanted}."
+            )
+    if info.pool != _pool(model):
+        raise BackboneMismatch(f"{made_for} with {info.pool!r} pooling; {found} pools by {_pool(model)!r}.")
+    if info.fingerprint != fingerprint(model):
+        raise BackboneMismatch(
+            f"{made_for}, and {found} has other weights (fingerprint {fingerprint(model)[:12]}, expected "
+            f"{info.fingerprint[:12]}). Load the weights the adapter was trained on, in float32."
+        )
+
+
+def _site_shape(name: str, tensor: Tensor, sites: Sequence[Site], model: nn.Module) -> tuple[int, ...]:
+    """The shape a stored tensor must have on these sites, its count taken as it is."""
+    scope, *_, kind = name.split(".")
+    if scope == "head":
+        width = int(getattr(model, "head_hidden_size", model.num_features))  # type: ignore[arg-type]
+        return (tensor.shape[0], width) if kind == "weight" else (tensor.shape[0],)
+    site = sites[int(name.split(".")[1])]
+    if kind in ("visual", "keep"):
+        return (tensor.shape[0], site.width)
+    return (site.num_heads, tensor.shape[1], site.head_dim)
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    layers, head = prompt_layers(model), model.get_classifier()  # type: ignore[operator]
+    for name, tensor in tensors.items():
+        scope, *index, kind = name.split(".")
+        target = getattr(head if scope == "head" else layers[int(index[0])], kind)
+        target.copy_(tensor)

@@ -1,0 +1,138 @@
+"""Class folders, in a folder or in a .tar: `train/cat/1.jpg`, or `cat/1.jpg` to be split here."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from e2vpt.config import DataConfig
+from e2vpt.data.images import ImageFile, image_suffixes
+from e2vpt.data.listing import Listing, Parts, list_folder, list_tar
+from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.task import Task
+from e2vpt.errors import DataError
+
+_SHOWN = 20
+
+
+def load_folder(path: Path, config: DataConfig) -> Task:
+    """The task in a folder of class folders, or of `train/`, `val/`, `test/` folders of them.
+
+    Classes are in sorted order of their names. Without `val/` (or `valid/`, `validation/`) it is split off
+    `train/`; without `test/` there is none. Without any of them both are split off. Images may lie in
+    subfolders of a class. Hidden and system files are ignored, and so is everything but images beside the
+    class folders.
+
+    Raises:
+        DataError: images beside the class folders, other files inside them, an empty class, or a class
+            folder of `val/` or `test/` that `train/` does not have.
+    """
+    return _task(path.resolve().name, list_folder(path), config)
+
+
+def load_tar(path: Path, config: DataConfig) -> Task:
+    """The same from a .tar, which may hold it all in one top folder. Images are read in place.
+
+    Raises:
+        DataError: as for `load_folder`, and for a compressed, truncated or damaged archive.
+    """
+    return _task(path.stem, list_tar(path), config)
+
+
+def _task(name: str, listing: Listing, config: DataConfig) -> Task:
+    listing = _inside_single_top(listing)
+    named = _split_folders(listing)
+    if not named:
+        classes = _read_classes(listing)
+        return build_task(name, list(classes), {"all": _flat(classes)}, config)
+    found = {which: _read_classes(listing.under(folder)) for which, folder in named.items()}
+    return build_task(
+        name, list(found["train"]), {which: _flat(classes) for which, classes in found.items()}, config
+    )
+
+
+def _inside_single_top(listing: Listing) -> Listing:
+    """Step into `pets/` where that is all there is and it holds folders itself."""
+    tops = listing.tops()
+    while len(tops) == 1 and split_name(tops[0]) is None and listing.under(tops[0]).folders:
+        _refuse_loose_images(listing)
+        listing = listing.under(tops[0])
+        tops = listing.tops()
+    return listing
+
+
+def _split_folders(listing: Listing) -> dict[SplitName, str]:
+    """The folder of each split that exists; empty if the top folders are classes."""
+    named: dict[SplitName, str] = {}
+    others = []
+    for top in listing.tops():
+        which = split_name(top)
+        if which is None:
+            others.append(top)
+        elif which in named:
+            raise DataError(f"{listing.where} has both {named[which]}/ and {top}/. Keep one of them.")
+        else:
+            named[which] = top
+    if named and "train" not in named:
+        raise DataError(
+            f"{listing.where} has {'/, '.join(named.values())}/ but no train/. Add train/; "
+            "a class of that name has to be renamed."
+        )
+    _refuse_loose_images(listing)
+    if named:
+        beside = [name for name in others if any(map(_is_image, listing.under(name).files))]
+        _refuse(listing.where, "folders with images beside train/", beside, "Move them into a split, or away")
+    return named
+
+
+def _read_classes(listing: Listing) -> dict[str, list[ImageFile]]:
+    """The images of each class folder, by class in sorted order."""
+    _refuse_loose_images(listing)
+    strays = [file.name for parts, file in listing.files.items() if len(parts) > 1 and not _is_image(parts)]
+    _refuse(listing.where, "files in class folders that are not images", strays, "Move them away")
+    name_of = {folder: _class_name(listing.where, folder) for folder in listing.tops()}
+    classes: dict[str, list[ImageFile]] = {name: [] for name in sorted(name_of.values())}
+    if len(classes) < len(name_of):
+        twice = [name for name, count in Counter(name_of.values()).items() if count > 1]
+        _refuse(
+            listing.where, "class folders that only differ in how an accent is stored", twice, "Merge them"
+        )
+    for parts in sorted(parts for parts in listing.files if len(parts) > 1):
+        classes[name_of[parts[0]]].append(listing.files[parts])
+    empty = [repr(name) for name, images in classes.items() if not images]
+    _refuse(listing.where, "class folders without an image", empty, "Add images, or remove the folder")
+    return classes
+
+
+def _class_name(where: str, folder: str) -> str:
+    """One spelling whatever the file system: macOS stores accents apart from their letters."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: the folder name {folder!r} is not valid UTF-8. Rename it.") from error
+    return unicodedata.normalize("NFC", folder)
+
+
+def _flat(classes: dict[str, list[ImageFile]]) -> list[tuple[ImageFile, str]]:
+    return [(image, name) for name, images in classes.items() for image in images]
+
+
+def _is_image(parts: Parts) -> bool:
+    return PurePosixPath(parts[-1]).suffix.lower() in image_suffixes()
+
+
+def _refuse_loose_images(listing: Listing) -> None:
+    loose = (file.name for parts, file in listing.files.items() if len(parts) == 1 and _is_image(parts))
+    _refuse(
+        listing.where, "images outside of any class folder", loose, "Move each into the folder of its class"
+    )
+
+
+def _refuse(where: str, what: str, names: Iterable[str], remedy: str) -> None:
+    listed = sorted(names)
+    if listed:
+        more = f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        shown = "\n".join(f"  {name}" for name in listed[:_SHOWN])
+        raise DataError(f"{where}: {what}:\n{shown}{more}\n{remedy}, then run the same command again.")

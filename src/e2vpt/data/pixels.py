@@ -1,0 +1,87 @@
+"""Any pixel format becomes 8-bit RGB, the way a person sees the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+Array = npt.NDArray[Any]
+_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A new upright RGB image.
+
+    EXIF orientation is applied. Transparency is laid over white: dropping the alpha channel would show
+    whatever colour the transparent pixels happen to hold. 16-bit grey is scaled to 8 bits, not clipped.
+
+    Raises:
+        ValueError: pixels whose range is unknown (32-bit integers above 65535, floats outside [0, 1]).
+    """
+    image = _upright(image)
+    if image.mode in _WIDE_MODES:
+        image = Image.fromarray(_grey_to_bytes(np.asarray(image)))
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def array_to_rgb(value: Any) -> Image.Image:
+    """An array [H, W] or [H, W, C], or a tensor [C, H, W] or [H, W], as an RGB image; C is 1, 3 or 4.
+
+    Integers are 0 to 255 (uint16: 0 to 65535), floats 0 to 1.
+
+    Raises:
+        ValueError: another shape or range, for instance pixels that were already normalised.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+        value = np.moveaxis(value, 0, -1) if value.ndim == 3 else value
+    pixels = _to_bytes(np.asarray(value))
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if 0 in pixels.shape or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
+        shape = list(np.shape(value))
+        raise ValueError(f"shape {shape}; expected [H, W] or [H, W, C] with 1, 3 or 4 channels")
+    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except (
+        Exception
+    ):  # Broken metadata raises almost anything; the pixels are whole, so the image is still good.
+        return image
+
+
+def _grey_to_bytes(pixels: Array) -> Array:
+    """Pillow's wide grey modes: "I" holds 16-bit values in 32 bits."""
+    if pixels.dtype.kind == "i":
+        low, high = pixels.min(), pixels.max()
+        if low < 0 or high > 65535:
+            raise ValueError(f"integer pixels from {low} to {high}; expected 0 to 65535")
+        pixels = pixels.astype(np.uint16)
+    return _to_bytes(pixels)
+
+
+def _to_bytes(pixels: Array) -> Array:
+    if pixels.dtype == np.uint8 or pixels.size == 0:
+        return pixels
+    if pixels.dtype.kind not in "buif":
+        raise ValueError(f"pixels of type {pixels.dtype}; expected integers or floats")
+    top = 65535 if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2 else 255
+    top = 1 if pixels.dtype.kind in "bf" else top
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= top):
+        raise ValueError(
+            f"{pixels.dtype} pixels from {low:g} to {high:g}; expected 0 to {top}, not normalised"
+        )
+    return np.asarray(np.rint(pixels.astype(np.float32) * (255 / top)), dtype=np.uint8)

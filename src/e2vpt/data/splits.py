@@ -1,0 +1,100 @@
+"""Which images train, validate and test: names of splits, and splitting off what the data does not have."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from e2vpt.config import DataConfig
+from e2vpt.data.images import ImageSource
+from e2vpt.data.randomness import shuffled
+from e2vpt.data.task import Split, Task, check_classes
+from e2vpt.errors import DataError
+
+SplitName = Literal["train", "val", "test"]
+Labelled = Sequence[tuple[ImageSource, str]]
+_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+def split_name(text: str) -> SplitName | None:
+    """The split that a folder, cell or key of this name means, in any case; None if it is no split."""
+    return _NAMES.get(text.strip().lower())
+
+
+def stratified_split(labels: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices that stay and indices that are split off, each ascending; together they are all of them.
+
+    Of n images of a class, n·fraction (rounded) are split off, but at least one where the class has two, and
+    never the last. A fixed function of the arguments on every platform; a class's share depends on its own
+    images only.
+    """
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        members[label].append(index)
+    taken: set[int] = set()
+    for label, indices in members.items():
+        wanted = max(1, round(len(indices) * fraction)) if fraction > 0 else 0
+        taken.update(shuffled(indices, "split", seed, label)[: min(wanted, len(indices) - 1)])
+    return [i for i in range(len(labels)) if i not in taken], sorted(taken)
+
+
+def build_task(
+    name: str,
+    classes: Sequence[str],
+    found: Mapping[SplitName | Literal["all"], Labelled],
+    config: DataConfig,
+) -> Task:
+    """A task from images with class names.
+
+    `found` holds either "all" (no splits in the data: test and validation are split off) or "train" with or
+    without "val" (split off training where missing) and "test" (None where missing).
+
+    Raises:
+        DataError: a class of `val` or `test` that is not in `classes`, and whatever `Task` refuses.
+    """
+    check_classes(name, classes)
+    splits = {which: _numbered(f"{name}: {which}", classes, labelled) for which, labelled in found.items()}
+    test, val = splits.get("test"), splits.get("val")
+    if "all" in splits:
+        train, test = _divide(name, splits["all"], "test", config.test_fraction, config.split_seed)
+        train, val = _divide(
+            name, train, "val", config.val_fraction / (1 - config.test_fraction), config.split_seed
+        )
+    elif "train" in splits:
+        train = splits["train"]
+    else:
+        raise DataError(f"{name}: no training images; found only {', '.join(sorted(splits)) or 'nothing'}.")
+    if val is None and "all" not in splits:
+        train, val = _divide(name, train, "val", config.val_fraction, config.split_seed)
+    return Task(name=name, classes=tuple(classes), train=train, val=val, test=test)
+
+
+def _numbered(where: str, classes: Sequence[str], labelled: Labelled) -> Split:
+    number = {name: label for label, name in enumerate(classes)}
+    unknown = sorted({repr(name) for _, name in labelled if name not in number})
+    if unknown:
+        raise DataError(
+            f"{where} has class {', '.join(unknown)}, unknown to train. Rename it, or add it to train."
+        )
+    images = tuple(image for image, _ in labelled)
+    return Split(images=images, labels=tuple(number[name] for _, name in labelled))
+
+
+def _divide(name: str, split: Split, what: str, fraction: float, seed: int) -> tuple[Split, Split | None]:
+    """`split` without and with only the part split off, which is None for a fraction of 0."""
+    if fraction == 0 or not len(split):
+        return split, None
+    rest, taken = stratified_split(split.labels, fraction, seed)
+    if not taken:
+        raise DataError(
+            f"{name}: no image can be spared for {what}, every class has only one left. "
+            f"Add images, or set {what}_fraction to 0."
+        )
+    return split.subset(rest), split.subset(taken)

@@ -1,0 +1,94 @@
+"""A task: its classes, and images with labels for training, validation and test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from e2vpt.data.images import ImageSource
+from e2vpt.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Images and, for each, the number of its class."""
+
+    images: tuple[ImageSource, ...]
+    labels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise DataError(
+                f"{len(self.images)} images but {len(self.labels)} labels; expected one label per image."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Iterable[int]) -> Split:
+        """The images at `indices`, in that order."""
+        chosen = list(indices)
+        return Split(
+            images=tuple(self.images[i] for i in chosen), labels=tuple(self.labels[i] for i in chosen)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One image-classification task, checked when made.
+
+    Labels index `classes`. `val` and `test` are None where the data has none.
+
+    Raises:
+        DataError: fewer than two classes, a class that is unnamed, listed twice or without training images,
+            an empty split, or a label that is no class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split | None = None
+    test: Split | None = None
+
+    def __post_init__(self) -> None:
+        check_classes(self.name, self.classes)
+        for which, split in self.splits().items():
+            _check_split(f"{self.name}: {which}", split, len(self.classes))
+        present = set(self.train.labels)
+        empty = [repr(name) for label, name in enumerate(self.classes) if label not in present]
+        if empty:
+            raise DataError(
+                f"{self.name}: no training image of class {', '.join(empty)}. "
+                "Add some, or remove the class everywhere."
+            )
+
+    def splits(self) -> dict[str, Split]:
+        """The splits that exist, by name, training first."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    def train_and_val(self) -> Split:
+        """Training and validation images together, for the final model once settings are chosen (VTAB)."""
+        val = self.val or Split(images=(), labels=())
+        return Split(images=self.train.images + val.images, labels=self.train.labels + val.labels)
+
+
+def check_classes(task: str, classes: Sequence[str]) -> None:
+    """Raise DataError unless there are at least two classes, each with a name of its own."""
+    if len(classes) < 2:
+        found = ", ".join(map(repr, classes)) or "none"
+        raise DataError(f"{task}: classes found: {found}; at least two are needed. Is it the right folder?")
+    if any(not name.strip() for name in classes):
+        raise DataError(f"{task}: a class has an empty name. Name it.")
+    twice = [repr(name) for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise DataError(f"{task}: class {', '.join(twice)} occurs twice. Merge or rename.")
+
+
+def _check_split(where: str, split: Split, num_classes: int) -> None:
+    if not len(split):
+        raise DataError(f"{where} has no images. Add some, or leave this split out.")
+    unknown = sorted(label for label in set(split.labels) if not 0 <= label < num_classes)
+    if unknown:
+        raise DataError(f"{where} has labels {unknown}; expected 0 to {num_classes - 1}.")

@@ -1,0 +1,89 @@
+"""Metrics of a model over a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Images [B, 3, h, w] and labels [B]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metrics:
+    """What a model got right.
+
+    Attributes:
+        accuracy: share of images whose highest logit is the label's, 0 to 1.
+        mean_class_accuracy: the same for each class that has images, averaged over classes.
+        loss: mean cross-entropy, in nats.
+        num_images: images counted.
+    """
+
+    accuracy: float
+    mean_class_accuracy: float
+    loss: float
+    num_images: int
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    loader: Batches,
+    *,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+    autocast: torch.dtype | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Metrics:
+    """Run a model in eval mode over a loader; its mode is restored afterwards.
+
+    `reduce` sums a tensor over processes that each see a share of the images; `autocast` is the precision of
+    the forward pass; `on_batch` is told how many images were done.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    hits_misses_loss: Tensor | None = None
+    for images, labels in loader:
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            logits = model(images.to(device, non_blocking=True)).double()
+        counts = _count(logits, labels.to(device))
+        hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
+        if on_batch is not None:
+            on_batch(len(labels))
+    model.train(was_training)
+    if hits_misses_loss is None:
+        hits_misses_loss = torch.zeros(3, _num_classes(model), dtype=torch.float64, device=device)
+    return _metrics(hits_misses_loss if reduce is None else reduce(hits_misses_loss))
+
+
+def _count(logits: Tensor, labels: Tensor) -> Tensor:
+    """Hits, misses and summed loss of each class: [3, C], float64, so that sums do not depend on order."""
+    correct = (logits.argmax(1) == labels).double()
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    counts = logits.new_zeros(3, logits.shape[1])
+    for row, values in enumerate((correct, 1 - correct, losses)):
+        counts[row].index_add_(0, labels, values)
+    return counts
+
+
+def _metrics(counts: Tensor) -> Metrics:
+    hits, misses, losses = counts.cpu()
+    per_class = hits + misses
+    total = float(per_class.sum())
+    seen = per_class > 0
+    return Metrics(
+        accuracy=float(hits.sum()) / max(total, 1.0),
+        mean_class_accuracy=float((hits[seen] / per_class[seen]).mean()) if total else 0.0,
+        loss=float(losses.sum()) / max(total, 1.0),
+        num_images=round(total),
+    )
+
+
+def _num_classes(model: nn.Module) -> int:
+    # A process may have no image of a small split; it still takes part in the sum.
+    return int(getattr(getattr(model, "module", model), "num_classes", 0))

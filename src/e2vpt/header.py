@@ -1,0 +1,172 @@
+"""What an adapter file says of itself, checked word by word: the file may come from anyone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from e2vpt.config import PromptConfig, from_dict
+from e2vpt.data.preprocess import Preprocessing
+
+FORMAT_VERSION = 1
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
+_MAX_BLOCKS = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterInfo:
+    """What an adapter file says of itself.
+
+    Attributes:
+        method: how it was trained, "e2vpt" or "linear".
+        backbone: timm name or preset of the backbone ("" for one made by hand).
+        fingerprint: sha256 of the backbone's weights (see `backbones.fingerprint`).
+        pool: the backbone's pooling, "token", "avg" or "map".
+        classes: class names, in the order of the logits.
+        preprocessing: how images become tensors.
+        prompts: the prompt settings.
+        metrics: what the training measured, "val_accuracy" for one.
+        versions: of Python and libraries that wrote the file.
+        precision: "fp32" or "fp16", of the stored numbers.
+        num_visual: visual prompts of every block.
+        num_kv: key-value prompts of every block.
+        num_tuned: tuned parameters without the head.
+        num_head: parameters of the head.
+        visual_kept: share of the visual prompt elements that survived pruning, 0 to 1.
+        bytes: size of the file.
+    """
+
+    method: str
+    backbone: str
+    fingerprint: str
+    pool: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    prompts: PromptConfig
+    metrics: Mapping[str, float]
+    versions: Mapping[str, str]
+    precision: Literal["fp32", "fp16"]
+    num_visual: tuple[int, ...]
+    num_kv: tuple[int, ...]
+    num_tuned: int
+    num_head: int
+    visual_kept: float
+    bytes: int
+
+
+def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size: int) -> AdapterInfo:
+    """The header of a file of `size` bytes as an AdapterInfo; its tensors must be the very ones it promises.
+
+    Raises:
+        ValueError, KeyError, TypeError: something is missing or not as promised; the text says what.
+    """
+    classes = _class_list(header["classes"])
+    prompts = from_dict(PromptConfig, _object(header, "prompts"))
+    blocks = header["blocks"]
+    if type(blocks) is not int or not 1 <= blocks <= _MAX_BLOCKS:
+        raise ValueError(f"blocks is {blocks!r}; expected a whole number from 1 to {_MAX_BLOCKS}.")
+    if header["precision"] not in list(DTYPES):
+        raise ValueError(f"precision is {header['precision']!r}; expected one of {', '.join(DTYPES)}.")
+    _check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
+    return AdapterInfo(
+        method=_word(header["method"]),
+        backbone=_word(header["backbone"]),
+        fingerprint=_word(header["fingerprint"]),
+        pool=_word(header["pool"]),
+        classes=classes,
+        preprocessing=Preprocessing.from_dict(_object(header, "preprocessing")),
+        prompts=prompts,
+        metrics={_word(name): _number(value) for name, value in _object(header, "metrics").items()},
+        versions={_word(name): _word(text) for name, text in _object(header, "versions").items()},
+        precision=header["precision"],
+        num_visual=prompts.visual_counts(blocks),
+        num_kv=prompts.kv_counts(blocks),
+        num_tuned=sum(
+            t.numel() for name, t in tensors.items() if name.endswith((".visual", ".key", ".value"))
+        ),
+        num_head=sum(t.numel() for name, t in tensors.items() if name.startswith("head.")),
+        visual_kept=_visual_kept(tensors),
+        bytes=size,
+    )
+
+
+def names_problem(names: Sequence[object]) -> str:
+    """What keeps these from being class names, or nothing: they are printed on terminals and pages."""
+    for name in names:
+        if not isinstance(name, str) or not name or len(name) > 500 or not name.isprintable():
+            return f"{name!r} is not a printable name of 1 to 500 characters"
+    return "" if len(set(names)) == len(names) else "two classes have the same name"
+
+
+def _class_list(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"classes is a {type(value).__name__}; expected a list of names.")
+    problem = names_problem(value)
+    if problem:
+        raise ValueError(f"classes: {problem}.")
+    return tuple(value)
+
+
+def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
+    value = header[field]
+    if not isinstance(value, dict):
+        raise ValueError(f"{field} is {type(value).__name__}; expected an object.")
+    return value
+
+
+def _word(value: object) -> str:
+    """A name that is safe to print and to look up: letters, digits, dot, plus, dash, underscore."""
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise ValueError(f"{value!r} was found where letters, digits, '.', '+', '-', '_' are expected.")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"a metric is {value!r}; expected a finite number.")
+    return float(value)
+
+
+def _check_tensors(
+    tensors: Mapping[str, Tensor], prompts: PromptConfig, blocks: int, num_classes: int, dtype: torch.dtype
+) -> None:
+    """Hold the tensors to the exact names, kinds and counts that the settings promise."""
+    expected: dict[str, tuple[int | None, ...]] = {"head.weight": (num_classes, None)}
+    optional: dict[str, tuple[int | None, ...]] = {"head.bias": (num_classes,)}
+    for i, (p, m) in enumerate(zip(prompts.visual_counts(blocks), prompts.kv_counts(blocks), strict=True)):
+        if p:
+            expected[f"blocks.{i}.visual"] = optional[f"blocks.{i}.keep"] = (p, None)
+        if m:
+            expected[f"blocks.{i}.key"] = (None, m, None)
+            if not prompts.share_kv:
+                expected[f"blocks.{i}.value"] = (None, m, None)
+    missing, unknown = (
+        sorted(set(expected) - set(tensors)),
+        sorted(set(tensors) - set(expected) - set(optional)),
+    )
+    if missing or unknown:
+        raise ValueError(f"the settings promise other tensors: missing {missing[:5]}, unknown {unknown[:5]}.")
+    for name, tensor in tensors.items():
+        shape = (expected | optional)[name]
+        fits = len(shape) == tensor.dim() and all(
+            want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
+        )
+        wanted = torch.bool if name.endswith(".keep") else dtype
+        if not fits or tensor.dtype != wanted:
+            raise ValueError(
+                f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; expected {wanted} "
+                f"{['any' if side is None else side for side in shape]}."
+            )
+
+
+def _visual_kept(tensors: Mapping[str, Tensor]) -> float:
+    total = sum(t.numel() for name, t in tensors.items() if name.endswith(".visual"))
+    dropped = sum(int((~t).sum()) for name, t in tensors.items() if name.endswith(".keep"))
+    return 1.0 - dropped / total if total else 1.0

@@ -1,0 +1,111 @@
+"""Class names and probabilities for image files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from e2vpt.data import ImageFile, ImageSource, Preprocessing, eval_transform, image_suffixes
+from e2vpt.data.transforms import Transform
+from e2vpt.errors import DataError, UnreadableImages
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What one image shows.
+
+    Attributes:
+        file: the image's name.
+        classes: names, most probable first.
+        scores: their probabilities, 0 to 1.
+        error: why the image could not be read, else "".
+    """
+
+    file: str
+    classes: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    error: str = ""
+
+
+def find_images(paths: Iterable[str | Path]) -> list[ImageSource]:
+    """The image files named, and those anywhere below the folders named, in sorted order.
+
+    Raises:
+        DataError: a folder without images.
+    """
+    found: list[ImageSource] = []
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in image_suffixes())
+            if not files:
+                raise DataError(
+                    f"{path} holds no image file ({', '.join(sorted(image_suffixes())[:8])}, ...)."
+                )
+        found += [ImageFile(name=str(file), path=file) for file in files]
+    return found
+
+
+def predict_images(
+    model: nn.Module,
+    images: Sequence[ImageSource],
+    *,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    topk: int = 1,
+    batch_size: int = 32,
+) -> Iterator[Prediction]:
+    """The `topk` most probable classes of each image, in order; an unreadable one yields its error."""
+    transform = eval_transform(preprocessing)
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            loaded = list(pool.map(lambda image: _load(image, transform), batch))
+            good = [tensor for tensor in loaded if isinstance(tensor, Tensor)]
+            rows = iter(probabilities(model, torch.stack(good)) if good else ())
+            for image, tensor in zip(batch, loaded, strict=True):
+                if isinstance(tensor, str):
+                    yield Prediction(file=image.name, error=tensor)
+                else:
+                    yield _prediction(image.name, next(rows), classes, topk)
+
+
+@torch.inference_mode()
+def probabilities(model: nn.Module, images: Tensor) -> Tensor:
+    """Softmax over the classes [B, C] of images [B, 3, h, w], on the CPU."""
+    device = next(model.parameters()).device
+    result: Tensor = model(images.to(device)).float().softmax(1).cpu()
+    return result
+
+
+def _load(image: ImageSource, transform: Transform) -> Tensor | str:
+    try:
+        return transform(image.open())
+    except UnreadableImages as error:
+        return "; ".join(error.problems.values())
+
+
+def _prediction(name: str, scores: Tensor, classes: Sequence[str], topk: int) -> Prediction:
+    values, indices = scores.topk(min(topk, len(classes)))
+    return Prediction(
+        file=name, classes=tuple(classes[i] for i in indices.tolist()), scores=tuple(values.tolist())
+    )
+
+
+def stack_probabilities(
+    model: nn.Module, images: Sequence[ImageSource], preprocessing: Preprocessing, batch_size: int = 32
+) -> NDArray[np.float64]:
+    """Probabilities [n, C] of images that are known to be readable."""
+    transform = eval_transform(preprocessing)
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    rows = [
+        probabilities(model, torch.stack([transform(image.open()) for image in batch])) for batch in batches
+    ]
+    return torch.cat(rows).double().numpy()
