@@ -1,8 +1,9 @@
 """Train the small backbone that `e2vpt demo` adapts, on images that this script draws itself.
 
-The images are procedural: geometric shapes and fixed random scribbles over plain or textured backgrounds. No
-font is loaded and no digit or letter is drawn, so handwritten digits are unseen (some primitives, such as a ring
-or a bar, look like one all the same). Five labels per image train five linear heads; only the backbone is kept.
+The images are procedural: geometric shapes and fixed random scribbles over plain or textured grounds. No
+font is loaded and no digit is drawn, so handwritten digits are unseen (though a ring is like a nought).
+Linear heads learn five labels per image from the class token, and which pixels the shape covers from the
+patch tokens. The heads are thrown away; only the backbone is kept.
 
     OMP_NUM_THREADS=1 python scripts/pretrain_demo_backbone.py
 
@@ -38,6 +39,7 @@ ARCHITECTURE: dict[str, Any] = {
     "num_classes": 0,
 }
 MEAN = STD = 0.5
+WORK = Path("/tmp/e2vpt-pretrain")
 OUTPUT = Path(__file__).resolve().parents[1] / "src" / "e2vpt" / "demo_backbone.safetensors"
 SIDE, CANVAS = 32, 64
 Points = npt.NDArray[np.float64]
@@ -46,7 +48,8 @@ Stroke = tuple[Points, bool]  # (points in [-1, 1] x [-1, 1], whether closed)
 
 def _polar(radius: Callable[[Points], Points | float], turns: float = 1.0, steps: int = 48) -> Points:
     angle = np.linspace(0, 2 * np.pi * turns, steps)
-    return np.stack((np.sin(angle), -np.cos(angle)), 1) * np.broadcast_to(radius(angle), angle.shape)[:, None]
+    reach: Points = np.broadcast_to(radius(angle), angle.shape)[:, None]
+    return np.stack((np.sin(angle), -np.cos(angle)), 1) * reach
 
 
 def _polygon(corners: int, inner: float | None = None) -> Points:
@@ -55,6 +58,10 @@ def _polygon(corners: int, inner: float | None = None) -> Points:
     angle = 2 * np.pi * np.arange(count) / count
     radius = np.where(np.arange(count) % 2 == 0, 1.0, 1.0 if inner is None else inner)
     return np.stack((np.sin(angle), -np.cos(angle)), 1) * radius[:, None]
+
+
+def _flower(petals: int) -> Points:
+    return _polar(lambda angle: 0.65 + 0.35 * np.cos(petals * angle))
 
 
 def _points(*flat: float) -> Points:
@@ -74,7 +81,7 @@ def _geometric() -> dict[str, list[Stroke]]:
     closed = {
         **{f"polygon-{n}": _polygon(n) for n in (3, 4, 5, 6, 8)},
         **{f"star-{n}": _polygon(n, 0.42) for n in (3, 4, 5, 6, 8)},
-        **{f"flower-{n}": _polar(lambda a, n=n: 0.65 + 0.35 * np.cos(n * a)) for n in (3, 4, 5)},
+        **{f"flower-{n}": _flower(n) for n in (3, 4, 5)},
         "square": _points(-0.8, -0.8, 0.8, -0.8, 0.8, 0.8, -0.8, 0.8),
         "rectangle": _points(-1, -0.45, 1, -0.45, 1, 0.45, -1, 0.45),
         "trapezoid": _points(-0.5, -0.6, 0.5, -0.6, 1, 0.6, -1, 0.6),
@@ -136,7 +143,8 @@ def _scribble(seed: int) -> list[Stroke]:
     return [((points - (low + high) / 2) * 1.9 / (high - low).max(), closed) for points, closed in strokes]
 
 
-SHAPES = _geometric() | {f"scribble-{n}": _scribble(n) for n in range(80)}
+DIGIT_LIKE = {10, 20, 38, 39, 42, 43, 50, 51}  # scribbles that chance made look like a digit
+SHAPES = _geometric() | {f"scribble-{n}": _scribble(n) for n in range(56) if n not in DIGIT_LIKE}
 TEXTURES = ("plain", "gradient", "stripes", "checks", "spots", "grain")
 TASKS = {"shape": len(SHAPES), "texture": len(TEXTURES), "quarter": 4, "ink": 4, "count": 4}
 _STROKES = tuple(SHAPES.values())
@@ -149,32 +157,33 @@ def _texture(kind: str, rng: np.random.Generator) -> Points:
     u = _X * np.cos(angle) + _Y * np.sin(angle)
     v = _Y * np.cos(angle) - _X * np.sin(angle)
     wave_u, wave_v = np.sin(2 * np.pi * frequency * u), np.sin(2 * np.pi * frequency * v)
+    pattern: Points = np.zeros((SIDE, SIDE))
     if kind == "gradient":
-        return 2 * u
-    if kind == "stripes":
-        return wave_u
-    if kind == "checks":
-        return np.sign(wave_u * wave_v)
-    if kind == "spots":
-        return np.maximum(wave_u * wave_v, 0) * 2 - 1
-    if kind == "grain":
-        return rng.uniform(-1, 1, (SIDE // 2, SIDE // 2)).repeat(2, 0).repeat(2, 1)
-    return np.zeros((SIDE, SIDE))
+        pattern = 2 * u
+    elif kind == "stripes":
+        pattern = wave_u
+    elif kind == "checks":
+        pattern = np.sign(wave_u * wave_v)
+    elif kind == "spots":
+        pattern = np.maximum(wave_u * wave_v, 0) * 2 - 1
+    elif kind == "grain":
+        pattern = rng.uniform(-1, 1, (SIDE // 2, SIDE // 2)).repeat(2, 0).repeat(2, 1)
+    return pattern
 
 
 def _mask(strokes: list[Stroke], ink: int, quarter: int, count: int, rng: np.random.Generator) -> Points:
     """Coverage in [0, 1] of `count` copies drawn with one pen."""
     image = Image.new("L", (CANVAS, CANVAS))
     draw = ImageDraw.Draw(image)
-    size = rng.uniform(0.24, 0.44) * CANVAS if count == 1 else rng.uniform(0.15, 0.22) * CANVAS
+    size = rng.uniform(0.28, 0.44) * CANVAS if count == 1 else rng.uniform(0.15, 0.22) * CANVAS
     width = max(2, round((0.09, 0.18, 0.3, 0.1)[ink] * size * rng.uniform(0.85, 1.2)))
     for cell in rng.permutation(4)[:count]:
         angle = quarter * np.pi / 2 + rng.uniform(-0.3, 0.3)
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         stretch = np.array([[rng.uniform(0.75, 1.0), 0], [rng.uniform(-0.2, 0.2), rng.uniform(0.8, 1.0)]])
         room = CANVAS * 0.5 - size if count == 1 else CANVAS * 0.25 - size
-        centre = np.full(2, CANVAS / 2) if count == 1 else (np.array([cell % 2, cell // 2]) + 0.5) * CANVAS / 2
-        centre = centre + rng.uniform(-1, 1, 2) * max(room, 2.0)
+        cells = np.array([0.5, 0.5]) if count == 1 else np.array([cell % 2, cell // 2]) / 2 + 0.25
+        centre = cells * CANVAS + rng.uniform(-1, 1, 2) * max(room, 2.0)
         for points, closed in strokes:
             bow = points[:, ::-1] ** 2 * rng.normal(0, 0.08, 2) + rng.normal(0, 0.04, 2)
             placed = ((points + bow) @ stretch @ turn) * size + centre
@@ -189,26 +198,27 @@ def _mask(strokes: list[Stroke], ink: int, quarter: int, count: int, rng: np.ran
 
 
 def draw_image(seed: int, index: int) -> tuple[npt.NDArray[np.uint8], list[int]]:
-    """Image `index` of the drawing `seed` as (height, width, RGB), with one label per task."""
+    """Image `index` of a seed, (height, width, RGB and the shape's coverage), with a label per task."""
     rng = np.random.default_rng([seed, index])
     shape = index % len(SHAPES)
-    quarter, ink = int(rng.integers(4)), int(rng.integers(4))
+    quarter, ink = int(rng.choice(4, p=(0.55, 0.15, 0.15, 0.15))), int(rng.integers(4))
     strokes = _STROKES[shape]
     if ink == 3 and not any(closed for _, closed in strokes):
         ink = int(rng.integers(3))
-    count = 1 if rng.random() < 0.7 else int(rng.integers(2, 5))
-    grey = rng.random() < 0.4
-    texture = 0 if grey and rng.random() < 0.5 else int(rng.integers(len(TEXTURES)))
+    count = 1 if rng.random() < 0.85 else int(rng.integers(2, 5))
+    grey, texture = rng.random() < 0.5, int(rng.choice(6, p=(0.6, 0.08, 0.08, 0.08, 0.08, 0.08)))
     back, front = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
-    while abs(front.mean() - back.mean()) < 0.25:
+    while abs(front.mean() - back.mean()) < 0.35:
         back, front = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
     if grey:
         back, front = np.full(3, back.mean()), np.full(3, front.mean())
+    if (front.mean() < back.mean()) == (rng.random() < 0.75):  # mostly bright on dark
+        back, front = front, back
     strength = abs(front.mean() - back.mean()) * rng.uniform(0.1, 0.35)
     ground = back + _texture(TEXTURES[texture], rng)[..., None] * strength
     cover = _mask(strokes, ink, quarter, count, rng)[..., None]
     pixels = ground * (1 - cover) + front * cover + rng.normal(0, rng.uniform(0, 0.06), (SIDE, SIDE, 1))
-    image = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+    image = (np.clip(np.concatenate((pixels, cover), 2), 0, 1) * 255).round().astype(np.uint8)
     return image, [shape, texture, quarter, ink, count - 1]
 
 
@@ -219,7 +229,7 @@ def draw_set(count: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[
 
 
 def load_drawings(work: Path, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (count, 3, side, side) as uint8 and labels, drawn once and kept under `work`."""
+    """Drawings (count, 4, side, side) as uint8 and labels, made once and kept under `work`."""
     path = work / f"drawings-{seed}-{count}.npz"
     if not path.exists():
         start = time.monotonic()
@@ -229,22 +239,22 @@ def load_drawings(work: Path, count: int, seed: int) -> tuple[Tensor, Tensor]:
         partial.replace(path)
         print(f"drew {count} images in {time.monotonic() - start:.0f} s", flush=True)
     with np.load(path) as stored:
-        return torch.from_numpy(stored["images"]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(stored["labels"])
+        drawings, named = torch.from_numpy(stored["images"]), torch.from_numpy(stored["labels"])
+    return drawings.permute(0, 3, 1, 2).contiguous(), named
 
 
-def normalise(images: Tensor) -> Tensor:
-    return (images.float() / 255 - MEAN) / STD
-
-
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Cheap changes that keep every label: shift, contrast, inverted colours, permuted channels."""
-    count = len(images)
-    dy, dx = torch.randint(-2, 3, (2,), generator=generator).tolist()
-    images = F.pad(images, (2, 2, 2, 2), mode="replicate")[:, :, 2 + dy : 2 + dy + SIDE, 2 + dx : 2 + dx + SIDE]
-    images = images[:, torch.randperm(3, generator=generator)]
-    sign = torch.randint(0, 2, (count, 1, 1, 1), generator=generator) * 2 - 1
-    gain = torch.empty(count, 1, 1, 1).uniform_(0.7, 1.2, generator=generator)
-    return (images * sign * gain).clamp(-1, 1)
+def prepare(drawings: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Normalised images and each patch's coverage; with a generator, augmented."""
+    mixed = drawings.float() / 255
+    if generator is not None:
+        dy, dx = torch.randint(0, 5, (2,), generator=generator).tolist()
+        mixed = F.pad(mixed, (2, 2, 2, 2), mode="replicate")[:, :, dy : dy + SIDE, dx : dx + SIDE]
+    images, side = (mixed[:, :3] - MEAN) / STD, ARCHITECTURE["patch_size"]
+    cover = F.unfold(mixed[:, 3:], side, stride=side).transpose(1, 2)
+    if generator is not None:
+        gain = torch.empty(len(images), 1, 1, 1).uniform_(0.7, 1.2, generator=generator)
+        images = (images[:, torch.randperm(3, generator=generator)] * gain).clamp(-1, 1)
+    return images, cover
 
 
 class MultiTask(nn.Module):
@@ -252,22 +262,27 @@ class MultiTask(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        width = ARCHITECTURE["embed_dim"]
         self.backbone = VisionTransformer(**ARCHITECTURE)
-        self.heads = nn.ModuleList(nn.Linear(ARCHITECTURE["embed_dim"], classes) for classes in TASKS.values())
+        self.heads = nn.ModuleList(nn.Linear(width, classes) for classes in TASKS.values())
+        self.cover = nn.Linear(width, ARCHITECTURE["patch_size"] ** 2)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        features = self.backbone(images)
-        return [head(features) for head in self.heads]
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        tokens = self.backbone.forward_features(images)
+        return [head(tokens[:, 0]) for head in self.heads], self.cover(tokens[:, 1:])
 
 
 @torch.no_grad()
-def accuracies(model: MultiTask, images: Tensor, labels: Tensor) -> dict[str, float]:
+def evaluate(model: MultiTask, drawings: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy per task, and the share of pixels whose coverage is told right."""
     model.eval()
-    right = torch.zeros(len(TASKS))
-    for x, y in zip(images.split(500), labels.split(500), strict=True):
-        outputs = model(normalise(x))
-        right += torch.stack([(output.argmax(1) == y[:, task]).sum() for task, output in enumerate(outputs)])
-    return {name: round(float(share), 4) for name, share in zip(TASKS, right / len(images), strict=True)}
+    right = torch.zeros(len(TASKS) + 1)
+    for part, y in zip(drawings.split(500), labels.split(500), strict=True):
+        images, cover = prepare(part)
+        outputs, covered = model(images)
+        hits = [(output.argmax(1) == y[:, task]).sum() for task, output in enumerate(outputs)]
+        right += torch.stack([*hits, ((covered > 0) == (cover > 0.5)).float().mean() * len(y)])
+    return {name: round(float(n) / len(labels), 4) for name, n in zip((*TASKS, "cover"), right, strict=True)}
 
 
 def train(args: argparse.Namespace) -> MultiTask:
@@ -283,7 +298,7 @@ def train(args: argparse.Namespace) -> MultiTask:
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["plan"] != plan(args):
-            raise SystemExit(f"{checkpoint} belongs to a run with other settings; remove it or give another --work.")
+            raise SystemExit(f"{checkpoint} has other settings; remove it or give another --work.")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, spent = state["epoch"], state["spent"]
@@ -299,21 +314,24 @@ def train(args: argparse.Namespace) -> MultiTask:
             for group in optimizer.param_groups:
                 group["lr"] = args.lr * share
             chosen = order[batch * args.batch_size : (batch + 1) * args.batch_size]
-            x = augment(normalise(images[chosen]), generator)
-            losses = [F.cross_entropy(out, labels[chosen, task]) for task, out in enumerate(model(x))]
+            x, cover = prepare(images[chosen], generator)
+            outputs, covered = model(x)
+            losses = [F.cross_entropy(out, labels[chosen, task]) for task, out in enumerate(outputs)]
             loss = losses[0] + 0.3 * torch.stack(losses[1:]).sum()
+            loss = loss + 2 * F.binary_cross_entropy_with_logits(covered, cover)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             running += loss.item()
-            if batch % 100 == 99:
+            if batch % 250 == 249:
                 pace = (time.monotonic() - start) / (batch + 1)
                 left = pace * (total - step - 1) / 60
-                print(f"epoch {epoch + 1} step {batch + 1}/{per_epoch} loss {running / (batch + 1):.3f}"
-                      f" left {left:.1f} min", flush=True)  # fmt: skip
+                mean, where = running / (batch + 1), f"{epoch + 1} step {batch + 1}/{per_epoch}"
+                print(f"epoch {where} loss {mean:.3f} left {left:.1f} min", flush=True)
         spent += time.monotonic() - start
-        print(f"epoch {epoch + 1}/{args.epochs} {spent:.0f} s", accuracies(model, val_images, val_labels), flush=True)
+        scores = evaluate(model, val_images, val_labels)
+        print(f"epoch {epoch + 1}/{args.epochs} {spent:.0f} s {scores}", flush=True)
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
         partial = checkpoint.with_suffix(".partial")
         torch.save(state | {"plan": plan(args), "spent": spent}, partial)
@@ -321,20 +339,25 @@ def train(args: argparse.Namespace) -> MultiTask:
     return model
 
 
+def architecture_json() -> str:
+    return json.dumps(ARCHITECTURE, sort_keys=True)
+
+
 def plan(args: argparse.Namespace) -> str:
     """What a checkpoint must agree on to be resumed."""
-    settings = {name: value for name, value in vars(args).items() if name not in ("work", "output", "threads")}
-    return json.dumps({"settings": settings, "architecture": ARCHITECTURE, "tasks": TASKS}, sort_keys=True)
+    free = ("work", "output", "threads")
+    settings = {name: value for name, value in vars(args).items() if name not in free}
+    return json.dumps([settings, ARCHITECTURE, TASKS], sort_keys=True)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train the backbone of `e2vpt demo` on procedurally drawn images.")
+    parser = argparse.ArgumentParser(description="Train the backbone of `e2vpt demo` on drawn images.")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the fp16 backbone goes")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/e2vpt-pretrain"), help="drawings and checkpoint")
-    parser.add_argument("--images", type=int, default=80_000)
+    parser.add_argument("--work", type=Path, default=WORK, help="drawings and checkpoint")
+    parser.add_argument("--images", type=int, default=64_000)
     parser.add_argument("--val-images", type=int, default=4_000)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
@@ -347,10 +370,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = train(args)
     tensors = {name: value.half().contiguous() for name, value in model.backbone.state_dict().items()}
-    save_file(tensors, args.output, metadata={"architecture": json.dumps(ARCHITECTURE, sort_keys=True)})
+    save_file(tensors, args.output, metadata={"architecture": architecture_json()})
     model.backbone.load_state_dict({name: value.float() for name, value in tensors.items()})
     held_out = load_drawings(args.work, args.val_images, args.seed + 1)
-    print(f"wrote {args.output} ({args.output.stat().st_size} bytes); in fp16:", accuracies(model, *held_out))
+    print(f"wrote {args.output} ({args.output.stat().st_size} bytes); in fp16:", evaluate(model, *held_out))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,15 @@ import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if SHARED.is_dir():
         return
+    if os.environ.get("E2VPT_REQUIRE_SHARED"):
+        raise pytest.UsageError(f"{SHARED} is absent, and E2VPT_REQUIRE_SHARED forbids skipping its tests")
     skip = pytest.mark.skip(reason=f"{SHARED} is absent: no conformance tensors, real weights or tasks")
     for item in items:
         if item.get_closest_marker("shared"):

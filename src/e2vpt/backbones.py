@@ -231,7 +231,9 @@ def _check_known(name: str) -> None:
 
 def _check_image_size(model: nn.Module, image_size: int | None) -> None:
     patch = int(model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
-    if image_size is not None and (image_size < patch or image_size % patch):
+    if image_size is None or image_size == _cfg(model)["input_size"][-1]:
+        return  # some were pretrained with a border left over: 384 pixels in patches of 14
+    if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)
         raise BackboneError(
             f"image_size={image_size} does not divide into patches of {patch} pixels; nearest is {nearest}."

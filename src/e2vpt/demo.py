@@ -54,7 +54,8 @@ def run_demo(out: Path) -> list[Outcome]:
     size = sum(p.numel() for p in load_backbone("demo", num_classes=0).parameters())
     console.print(
         f"One frozen backbone of {size / 1e6:.1f} million parameters, trained on drawings. "
-        f"A new task: handwritten digits.\n{len(task.train)} images to train on, two ways: a linear head alone, and E²VPT."
+        f"A new task: handwritten digits.\n"
+        f"{len(task.train)} images to train on, two ways: a linear head alone, and E²VPT."
     )
     outcomes = [_outcome(method, task, out / method) for method in _CONFIGS]
     _print_table(outcomes)

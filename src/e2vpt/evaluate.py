@@ -50,14 +50,14 @@ def evaluate(
     hits_misses_loss: Tensor | None = None
     for images, labels in loader:
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            logits = model(images.to(device, non_blocking=True)).double()
-        counts = _count(logits, labels.to(device))
+            logits = model(images.to(device, non_blocking=True))
+        counts = _count(logits.cpu().double(), labels)
         hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
         if on_batch is not None:
             on_batch(len(labels))
     model.train(was_training)
     if hits_misses_loss is None:
-        hits_misses_loss = torch.zeros(3, _num_classes(model), dtype=torch.float64, device=device)
+        hits_misses_loss = torch.zeros(3, _num_classes(model), dtype=torch.float64)
     return _metrics(hits_misses_loss if reduce is None else reduce(hits_misses_loss))
 
 
@@ -72,7 +72,7 @@ def _count(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _metrics(counts: Tensor) -> Metrics:
-    hits, misses, losses = counts.cpu()
+    hits, misses, losses = counts
     per_class = hits + misses
     total = float(per_class.sum())
     seen = per_class > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
@@ -54,6 +54,8 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
         install_edges(backbone)
     elif isinstance(backbone, SwinTransformer) and (config.pool_prompts or config.visual_depth == "shallow"):
         install_live_prompts(backbone, pool_prompts=config.pool_prompts)
+    if config.visual_depth == "shallow":
+        backbone.forward_intermediates = IntermediateFeatures(backbone)  # type: ignore[assignment]
     _freeze(backbone)
     backbone.prompt_config = config  # type: ignore[assignment]
     return backbone
@@ -83,6 +85,37 @@ def disabled(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, enabled in zip(layers, before, strict=True):
             layer.enabled = enabled
+
+
+class IntermediateFeatures:
+    """`forward_intermediates` of a model whose prompts travel: timm would take their rows for image tokens.
+
+    An object that holds its model, so that it follows deepcopy and pickle.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any(layer.enabled and layer.travels and layer.num_visual for layer in prompt_layers(self.model)):
+            raise ConfigError(
+                "forward_intermediates does not know travelling prompts. Use a model with visual_depth='deep', "
+                "or call it inside `with e2vpt.disabled(model)`."
+            )
+        return type(self.model).forward_intermediates(self.model, *args, **kwargs)
+
+
+@contextmanager
+def _evaluating(*models: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is back in its own mode."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @torch.no_grad()
@@ -118,12 +151,10 @@ def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Ten
         seen.append(patches.reshape(-1, x.shape[-1]))
 
     hooks = [block.register_forward_pre_hook(keep) for block in blocks]
-    was_training = model.training
     try:
-        with disabled(model):
-            model.eval().forward_features(images)  # type: ignore[operator]
+        with disabled(model), _evaluating(model):
+            model.forward_features(images)  # type: ignore[operator]
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return list(zip(blocks, seen, strict=True))
@@ -173,14 +204,13 @@ def _probe(site: Site, new: nn.Module) -> None:
     tokens = getattr(site.attention, "window_area", 5)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, tokens, site.width, generator=generator).to(weight)
-    trained = site.attention.training
     prompts = new.prompts
     assert isinstance(prompts, BlockPrompts)
     prompts.enabled = False
-    expected, found = site.attention.eval()(x), new.eval()(x)
+    with _evaluating(site.attention, new):
+        expected, found = site.attention(x), new(x)
     prompts.enabled = True
-    site.attention.train(trained)
-    new.train(trained)
+    prompts.train(site.attention.training)
     scale = float(expected.abs().max()) + torch.finfo(weight.dtype).tiny
     difference = float((expected - found).abs().max()) / scale
     if not difference <= 100 * torch.finfo(weight.dtype).eps:

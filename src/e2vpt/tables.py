@@ -171,7 +171,7 @@ def _version(tensor: Tensor) -> int | None:
 def _sample(tensor: Tensor) -> Tensor:
     step = max(1, tensor.numel() // _SAMPLES)
     # A step that shares a factor with the row length would visit some columns only.
-    while math.gcd(step, tensor.shape[-1]) > 1:
+    while math.gcd(step, *tensor.shape[-1:]) > 1:
         step -= 1
     return tensor.detach().reshape(-1)[::step]
 

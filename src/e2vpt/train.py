@@ -8,6 +8,7 @@ total class weight, so uneven shares need no care.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sized
@@ -113,8 +114,14 @@ def process_rank() -> tuple[int, int]:
     """Index and number of the processes that train together under `torchrun` or `accelerate launch`."""
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=_use_cpu())
     return state.process_index, state.num_processes
+
+
+def _use_cpu() -> bool:
+    """Whether to compute on the CPU; Accelerate has to be told, or processes on CPUs do not find each other."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or not torch.accelerator.is_available()
 
 
 def leave_processes() -> None:
@@ -138,7 +145,7 @@ class _Run:
         from accelerate import Accelerator
 
         # Precision is ours to set per training; Accelerate fixes it once per process.
-        self.accelerator = Accelerator(mixed_precision="no")
+        self.accelerator = Accelerator(mixed_precision="no", cpu=_use_cpu())
         self.config, self.on_step = config, on_step
         device = self.accelerator.device
         if config.precision == "fp16" and device.type == "cpu":
@@ -156,7 +163,7 @@ class _Run:
         self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
-        self.class_weights = _class_weights(train_loader, config, model, device)
+        self.class_weights = _class_weights(train_loader, config, model, self.parameters[0])
         self.started = time.monotonic()
 
     def train_epoch(self, epoch: int) -> Row:
@@ -190,13 +197,7 @@ class _Run:
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
                     logits = self.model(images.to(device, non_blocking=True))
-                loss = F.cross_entropy(
-                    logits.float() if self.autocast else logits,
-                    y,
-                    weight=self.class_weights,
-                    label_smoothing=self.config.label_smoothing,
-                    reduction="sum",
-                )
+                loss = self._summed_loss(logits.float() if self.autocast else logits, y)
                 # DDP averages gradients over processes; this batch wants their sum.
                 self.scaler.scale(loss * (world / batch_weight)).backward()
             hits = (logits.argmax(1) == y).sum()
@@ -216,6 +217,10 @@ class _Run:
             return {}
         metrics = evaluate(self.model, self.val_loader, reduce=self._sum, autocast=self.autocast)
         return {"val_loss": metrics.loss, "val_accuracy": metrics.accuracy}
+
+    def _summed_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing, reduction="sum")
 
     def _weight(self, labels: Tensor) -> Tensor:
         if self.class_weights is None:
@@ -265,9 +270,9 @@ def _learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
 
 
 def _class_weights(
-    loader: Batches, config: TrainConfig, model: nn.Module, device: torch.device
+    loader: Batches, config: TrainConfig, model: nn.Module, parameter: Tensor
 ) -> Tensor | None:
-    """n / (C · n_c) for each class c: [C]."""
+    """n / (C · n_c) for each class c: [C], of the kind of `parameter`."""
     if config.class_weights == "none":
         return None
     labels = getattr(loader, "labels", None)
@@ -276,7 +281,7 @@ def _class_weights(
             "class_weights needs a training loader with `labels`, as e2vpt.data.make_loader gives."
         )
     counts = torch.bincount(torch.as_tensor(labels), minlength=int(cast(Any, model).num_classes))
-    return (len(labels) / (len(counts) * counts.clamp(min=1))).float().to(device)
+    return (len(labels) / (len(counts) * counts.clamp(min=1).double())).to(parameter)
 
 
 def _enable_checkpointing(model: nn.Module) -> None:

@@ -1,0 +1,32 @@
+# Every target is one line; each builds .venv when it is missing.
+.PHONY: demo test check format lint types docs constraints clean
+PY := .venv/bin/python
+
+.venv/ready: pyproject.toml constraints.txt
+	python3 -m venv .venv && $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]' && touch $@
+
+demo: .venv/ready ## head-only against E²VPT on handwritten digits, offline
+	$(PY) -m e2vpt demo
+
+test: .venv/ready ## every test
+	$(PY) -m pytest -q -n 2
+
+check: format lint types test ## what CI runs
+
+format: .venv/ready
+	$(PY) -m ruff format --check src tests scripts
+
+lint: .venv/ready
+	$(PY) -m ruff check src tests scripts
+
+types: .venv/ready
+	$(PY) -m mypy
+
+docs: .venv/ready ## the site, from docstrings; any broken reference fails
+	$(PY) -m mkdocs build --strict -q
+
+constraints: .venv/ready ## pin what is installed now
+	$(PY) -m pip freeze --exclude-editable > constraints.txt
+
+clean:
+	rm -rf .venv site runs .mypy_cache .ruff_cache .pytest_cache

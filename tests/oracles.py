@@ -1,0 +1,176 @@
+"""The method done the plain way, with timm's own blocks: prompt rows really stand in the sequence.
+
+Nothing of e2vpt computes here. An oracle takes the backbone as it was before `prompt()` and the prompted
+model's parameters, so gradients of both reach the same tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import e2vpt
+
+
+class PlainAttention(nn.Module):
+    """timm's attention written out, with key-value prompts in front of the other keys."""
+
+    def __init__(self, attention: nn.Module, key: Tensor | None, value: Tensor | None, extra: int = 0):
+        super().__init__()
+        self.timm, self.key_value, self.extra = attention, (key, value), extra
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """`attn_mask` is over the image tokens, which stand behind `extra` prompt rows."""
+        timm, (key, value) = self.timm, self.key_value
+        batch, tokens, _ = x.shape
+        q, k, v = timm.qkv(x).reshape(batch, tokens, 3, timm.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = getattr(timm, "q_norm", nn.Identity())(q), getattr(timm, "k_norm", nn.Identity())(k)
+        num_kv = 0
+        if key is not None:
+            num_kv = key.shape[1]
+            k = torch.cat([key.expand(batch, -1, -1, -1), k], dim=2)
+            v = torch.cat([value.expand(batch, -1, -1, -1), v], dim=2)
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        images = tokens - self.extra
+        if is_causal:
+            attn_mask = torch.ones(images, images, dtype=torch.bool).tril()
+        if attn_mask is not None:
+            if attn_mask.dtype == torch.bool:
+                attn_mask = torch.zeros(attn_mask.shape, dtype=x.dtype).masked_fill(~attn_mask, -math.inf)
+            bias = scores.new_zeros(*attn_mask.shape[:-2], tokens, tokens + num_kv)
+            bias[..., self.extra :, num_kv + self.extra :] = attn_mask
+            scores = scores + bias
+        out = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, tokens, -1)
+        out = getattr(timm, "norm", nn.Identity())(out)
+        if getattr(timm, "gate", None) is not None:
+            out = out * timm.gate(x).sigmoid()
+        return timm.proj(out)
+
+
+def vit_oracle(
+    backbone: nn.Module,
+    model: nn.Module,
+    images: Tensor,
+    drawn: Sequence[Tensor | None] | None = None,
+    **mask: Tensor | bool,
+) -> tuple[Tensor, Tensor]:
+    """(features [B, N, D], logits [B, C]) of a ViT.
+
+    `drawn` replaces each block's masked visual prompts, [B, p, D] or [p, D].
+    """
+    layers = e2vpt.prompt_layers(model)
+    plain = copy.deepcopy(backbone)
+    plain.head = model.head
+    x = plain.norm_pre(plain.patch_drop(plain._pos_embed(plain.patch_embed(images))))
+    travelling = 0
+    for index, (block, layer) in enumerate(zip(plain.blocks, layers, strict=True)):
+        rows = _rows(layer, None if drawn is None else drawn[index])
+        extra = 0 if rows is None else rows.shape[-2]
+        if rows is not None:
+            x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
+        travelling = extra if layer.travels and extra else travelling
+        block.attn = PlainAttention(block.attn, layer.key, layer.value, extra or travelling)
+        x = block(x, **mask)
+        if not layer.travels:
+            x = x[:, extra:]
+    features = plain.norm(x[:, travelling:])
+    return features, plain.forward_head(features)
+
+
+def _rows(layer: nn.Module, drawn: Tensor | None) -> Tensor | None:
+    if layer.visual is None:
+        return None
+    return layer.visual * layer.keep if drawn is None else drawn
+
+
+def swin_oracle(
+    backbone: nn.Module,
+    model: nn.Module,
+    images: Tensor,
+    drawn: Sequence[Tensor | None] | None = None,
+    *,
+    pool_prompts: bool = False,
+) -> Tensor:
+    """Logits [B, C] of a Swin, one image and one window at a time."""
+    one = [
+        _swin_image(
+            backbone, model, image[None], [_of_image(d, i) for d in drawn] if drawn else None, pool_prompts
+        )
+        for i, image in enumerate(images)
+    ]
+    return torch.cat(one)
+
+
+def _of_image(drawn: Tensor | None, index: int) -> Tensor | None:
+    return drawn if drawn is None or drawn.dim() == 2 else drawn[index]
+
+
+def _swin_image(
+    backbone: nn.Module,
+    model: nn.Module,
+    image: Tensor,
+    drawn: list[Tensor | None] | None,
+    pool_prompts: bool,
+) -> Tensor:
+    layers = iter(enumerate(e2vpt.prompt_layers(model)))
+    x, travelling, rows = backbone.patch_embed(image)[0], None, None
+    for stage in backbone.layers:
+        x = stage.downsample(x[None])[0]
+        if travelling is not None and not isinstance(stage.downsample, nn.Identity):
+            four = torch.cat([travelling] * 4, dim=-1)
+            travelling = stage.downsample.reduction(stage.downsample.norm(four))
+        for block in stage.blocks:
+            index, layer = next(layers)
+            own = _rows(layer, None if drawn is None else drawn[index])
+            travelling = own if layer.travels and own is not None else travelling
+            x, rows = _swin_block(block, layer, x, travelling if layer.travels else own)
+            travelling = rows if layer.travels else None
+    tokens = x.flatten(0, 1)
+    if pool_prompts and rows is not None:
+        tokens = torch.cat([rows, tokens])
+    return model.head.fc(backbone.norm(tokens).mean(0))[None]
+
+
+def _swin_block(
+    block: nn.Module, layer: nn.Module, x_hwD: Tensor, rows_pD: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The grid and the prompt rows after a block; a row's attention is its mean over the windows."""
+    height, width, _ = x_hwD.shape
+    (win_h, win_w), (shift_h, shift_w) = block.window_size, block.shift_size
+    normed = torch.roll(block.norm1(x_hwD), (-shift_h, -shift_w), dims=(0, 1))
+    normed = F.pad(normed, (0, 0, 0, -width % win_w, 0, -height % win_h))
+    out, outs, window = torch.zeros_like(normed), [], 0
+    for top in range(0, normed.shape[0], win_h):
+        for left in range(0, normed.shape[1], win_w):
+            cut = (slice(top, top + win_h), slice(left, left + win_w))
+            mask = None if block.attn_mask is None else block.attn_mask[window]
+            extra = None if rows_pD is None else block.norm1(rows_pD)
+            tokens, prompts = _swin_window(block.attn, layer, normed[cut].flatten(0, 1), extra, mask)
+            out[cut] = tokens.reshape(win_h, win_w, -1)
+            outs.append(prompts)
+            window += 1
+    x_hwD = x_hwD + torch.roll(out[:height, :width], (shift_h, shift_w), dims=(0, 1))
+    x_hwD = x_hwD + block.mlp(block.norm2(x_hwD))
+    if rows_pD is None:
+        return x_hwD, None
+    rows_pD = rows_pD + torch.stack(outs).mean(0)
+    return x_hwD, rows_pD + block.mlp(block.norm2(rows_pD))
+
+
+def _swin_window(
+    attention: nn.Module, layer: nn.Module, x_ND: Tensor, extra_pD: Tensor | None, mask_NN: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Attention of one window whose sequence starts with the prompt rows; no bias on any prompt."""
+    extra = 0 if extra_pD is None else len(extra_pD)
+    bias = attention._get_rel_pos_bias()[0]
+    bias = bias if mask_NN is None else bias + mask_NN
+    sequence = x_ND if extra_pD is None else torch.cat([extra_pD, x_ND])
+    full = bias.new_zeros(len(bias), len(sequence), len(sequence))
+    full[:, extra:, extra:] = bias
+    out = PlainAttention(attention, layer.key, layer.value)(sequence[None], full[None])[0]
+    return out[extra:], out[:extra]

@@ -1,0 +1,102 @@
+"""Images decode from files, archives and memory; every broken one is named with its reason."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from e2vpt.data.images import ImageFile, ImageInMemory, decode, image_suffixes, verify_images
+from e2vpt.errors import DataError, UnreadableImages
+
+
+def _bytes(format: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format)
+    return file.getvalue()
+
+
+def _file(path: Path, data: bytes) -> ImageFile:
+    path.write_bytes(data)
+    return ImageFile(name=path.name, path=path)
+
+
+def test_reads_a_range_of_an_archive_and_survives_pickling(tmp_path: Path) -> None:
+    data = _bytes()
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"before" + data + b"after")
+    image = ImageFile(name="x", path=archive, offset=6, size=len(data))
+    opened = pickle.loads(pickle.dumps(image)).open()
+    assert np.array_equal(np.asarray(opened), np.asarray(decode(data, "x")))
+    assert opened.size == (40, 30) and opened.mode == "RGB"
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_common_formats(format: str) -> None:
+    assert decode(_bytes(format), "x").size == (40, 30)
+
+
+def test_every_broken_image_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, jpeg, png = _bytes("PNG"), _bytes("JPEG"), _bytes("PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere")
+    images = [
+        _file(tmp_path / "good.png", good),
+        _file(tmp_path / "empty.png", b""),
+        _file(tmp_path / "text.jpg", b"this is no image"),
+        _file(tmp_path / "cut.jpg", jpeg[: len(jpeg) // 2]),
+        _file(tmp_path / "cut.png", png[: len(png) // 2]),
+        _file(tmp_path / "bomb.png", _bytes(size=(200, 200))),
+        _file(tmp_path / "script.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        ImageFile(name="gone.png", path=tmp_path / "gone.png"),
+        ImageFile(name="folder.jpg", path=tmp_path / "folder.jpg"),
+        ImageFile(name="link.jpg", path=tmp_path / "link.jpg"),
+        ImageFile(name="past.png", path=tmp_path / "good.png", size=len(good) + 1),
+    ]
+    calls: list[tuple[int, int]] = []
+    with pytest.raises(UnreadableImages) as caught:
+        verify_images(images, lambda done, total: calls.append((done, total)))
+    assert list(caught.value.problems) == [image.name for image in images[1:]]
+    for name, reason in {
+        "empty.png": "0 bytes",
+        "text.jpg": "not an image",
+        "cut.jpg": "truncated",
+        "cut.png": "truncated",
+        "bomb.png": "decompression bomb",
+        "script.jpg": "not an image",
+        "gone.png": "missing",
+        "folder.jpg": "not a file",
+        "link.jpg": "broken link",
+        "past.png": "ends inside this image",
+    }.items():
+        assert reason in caught.value.problems[name], (name, caught.value.problems[name])
+        assert name in str(caught.value)
+    assert calls == [(done, len(images)) for done in range(1, len(images) + 1)]
+
+
+def test_unreadable_is_a_data_error_and_good_images_pass() -> None:
+    image = ImageInMemory(name="mine", pixels=np.full((4, 4), -1))
+    with pytest.raises(DataError, match="mine"):
+        image.open()
+    verify_images([ImageInMemory(name="mine", pixels=Image.new("L", (4, 4)))])
+
+
+def test_an_interrupt_ends_verification_at_once(tmp_path: Path) -> None:
+    images = [_file(tmp_path / f"{i}.png", _bytes()) for i in range(20)]
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify_images(images, interrupt)
+
+
+def test_suffixes_cover_what_decodes_and_nothing_that_runs_code() -> None:
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ppm"} <= image_suffixes()
+    assert not {".eps", ".ps", ".csv", ".txt", ".json", ".md", ".pdf"} & image_suffixes()
