@@ -1,4 +1,4 @@
-"""Small frozen backbones with every parameter random: timm's zero biases and unit norms would hide mistakes."""
+"""Small backbones with every parameter random: timm's zero biases and unit norms would hide mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL_SWIN = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)
 
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("vit_tiny_patch16_224", {"depth": 2}),
-    "384px": ("vit_tiny_patch16_384", SMALL),
+    "384px": ("vit_tiny_patch16_384", SMALL | {"depth": 1}),
     "mae-avg": ("vit_base_patch16_224", SMALL | {"global_pool": "avg"}),
     "deit3-layer-scale": ("deit3_small_patch16_224", SMALL),
     "dinov2": ("vit_small_patch14_dinov2", SMALL | {"img_size": 112}),
@@ -36,8 +36,8 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "qk-norm": ("vit_tiny_patch16_224", SMALL | {"qk_norm": True}),
     "swin-shifted": ("swin_tiny_patch4_window7_224", SMALL_SWIN),
     "swin-unshifted": ("swin_tiny_patch4_window7_224", SMALL_SWIN | {"depths": (1, 1, 1, 1)}),
-    "swin-384px": ("swin_base_patch4_window12_384", SMALL_SWIN),
-    "swin-s3-mixed-windows": ("swin_s3_tiny_224", SMALL_SWIN),
+    "swin-384px": ("swin_base_patch4_window12_384", SMALL_SWIN | {"depths": (2, 1, 1, 1)}),
+    "swin-s3-mixed-windows": ("swin_s3_tiny_224", SMALL_SWIN | {"depths": (1, 1, 2, 1)}),
 }
 
 
@@ -117,9 +117,7 @@ def tuned(model: nn.Module) -> dict[str, nn.Parameter]:
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     """d loss / d everything tuned, by name; zero where the loss does not depend on it."""
     parameters = tuned(model)
-    found = torch.autograd.grad(
-        loss, list(parameters.values()), allow_unused=True, retain_graph=True
-    )
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(p) if g is None else g
         for (name, p), g in zip(parameters.items(), found, strict=True)

@@ -27,7 +27,7 @@ from e2vpt.prompts import BlockPrompts
 
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit": (tiny_vit, {}),
-    "vit-qk-norm-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
+    "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
     "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
     "swin": (tiny_swin, {}),
     "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
@@ -38,6 +38,12 @@ each_model = pytest.mark.parametrize("kind", MODELS)
 def made(kind: str, dtype: torch.dtype = torch.float64, **config: Any) -> nn.Module:
     make, options = MODELS[kind]
     return prompted(make(dtype), **({"num_visual": 3, "num_kv": 2} | options | config))
+
+
+def shrunk(kind: str, dtype: torch.dtype) -> nn.Module:
+    """As few blocks as show every path: compilers take seconds a block."""
+    make, options = (tiny_swin, {"depths": (1, 1)}) if "swin" in kind else (tiny_vit, {"depth": 2})
+    return prompted(make(dtype, **options), num_visual=3, num_kv=2, **MODELS[kind][1])
 
 
 @pytest.mark.parametrize("key", NAMED)
@@ -73,13 +79,17 @@ def test_disabled_travelling_and_pooled_prompts_leave_timm(kind: str) -> None:
     assert torch.equal(model(images), before)
 
 
+def stop(layers: list[BlockPrompts]) -> None:
+    assert not any(layer.enabled for layer in layers)
+    raise RuntimeError("stop")
+
+
 def test_disabled_restores_each_layer_even_after_an_error() -> None:
     model = made("vit")
     first, second, third = e2vpt.prompt_layers(model)
     second.enabled = False
     with pytest.raises(RuntimeError, match="stop"), e2vpt.disabled(model):
-        assert not (first.enabled or second.enabled or third.enabled)
-        raise RuntimeError("stop")
+        stop([first, second, third])
     assert (first.enabled, second.enabled, third.enabled) == (True, False, True)
 
 
@@ -124,7 +134,9 @@ def test_state_dict_keeps_timms_keys(kind: str) -> None:
     backbone, model = MODELS[kind][0](), made(kind)
     ours, timms = model.state_dict(), backbone.state_dict()
     assert [name for name in ours if ".prompts." not in name] == list(timms)
-    assert all(name.rsplit(".", 1)[1] in ("visual", "key", "value", "keep") for name in set(ours) - set(timms))
+    assert all(
+        name.rsplit(".", 1)[1] in ("visual", "key", "value", "keep") for name in set(ours) - set(timms)
+    )
     other = made(kind)
     for parameter in other.parameters():
         parameter.data.zero_()
@@ -138,7 +150,10 @@ def test_state_dict_keeps_timms_keys(kind: str) -> None:
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("share", [False, True])
 def test_loading_keeps_keys_and_values_shared(assign: bool, share: bool) -> None:
-    model, other = made("vit", share_kv=share), prompted(tiny_vit(), seed=8, num_visual=3, num_kv=2, share_kv=share)
+    model, other = (
+        made("vit", share_kv=share),
+        prompted(tiny_vit(), seed=8, num_visual=3, num_kv=2, share_kv=share),
+    )
     other.load_state_dict(model.state_dict(), assign=assign)
     assert all((layer.key is layer.value) is share for layer in e2vpt.prompt_layers(other))
     assert torch.equal(other(images_for(model)), model(images_for(model)))
@@ -191,12 +206,20 @@ def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
     assert all(torch.allclose(found[0][n], found[1][n], rtol=1e-10, atol=1e-12) for n in found[0])
 
 
-@each_model
-@pytest.mark.parametrize("training", [True, False])
-def test_compiled_equals_eager(kind: str, training: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "training", "backend"),
+    [
+        ("vit", True, "aot_eager"),
+        ("vit", False, "aot_eager"),
+        ("vit-shallow", False, "eager"),
+        ("swin", True, "eager"),
+        ("swin-shallow-pooled", False, "eager"),
+    ],
+)
+def test_compiled_equals_eager(kind: str, training: bool, backend: str) -> None:
     torch._dynamo.reset()
-    model = made(kind, torch.float32).train(training)
-    compiled = torch.compile(model, backend="aot_eager" if kind == "vit" else "eager", fullgraph=True)
+    model = shrunk(kind, torch.float32).train(training)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
     images = images_for(model)
     expected, found = model(images), compiled(images)
     assert relative(found, expected) < 1e-5
@@ -213,7 +236,7 @@ def test_compiled_equals_eager(kind: str, training: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["vit", "vit-shallow", "swin", "swin-shallow-pooled"])
 def test_exported_program_equals_eager(kind: str) -> None:
-    model = made(kind, torch.float32).eval()
+    model = shrunk(kind, torch.float32).eval()
     images = images_for(model)
     with torch.no_grad():
         expected = model(images)
@@ -339,7 +362,7 @@ def test_default_config_and_layers_in_forward_order() -> None:
 
 
 @pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("kind", ["vit", "vit-qk-norm-avg", "registers", "swin"])
+@pytest.mark.parametrize("kind", ["vit", "vit-avg", "registers", "swin"])
 def test_patch_init_draws_tokens_of_the_images(kind: str, share: bool) -> None:
     backbone = tiny_vit(reg_tokens=2) if kind == "registers" else MODELS[kind][0]()
     config = {"num_visual": 5, "num_kv": 4, "share_kv": share, "init": "patch", "kv_init": "patch"}
@@ -370,14 +393,16 @@ def inputs(backbone: nn.Module, images: Tensor) -> tuple[list[nn.Module], list[T
     prefix = getattr(backbone, "num_prefix_tokens", 0)
     for block in blocks:
         block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    backbone.eval().forward_features(images)
+    with torch.no_grad():
+        backbone.eval().forward_features(images)
     return blocks, [x[:, prefix:].flatten(0, 1) if x.dim() == 3 else x.flatten(0, 2) for x in seen]
 
 
+@torch.no_grad()
 def assert_rows_of(rows: Tensor, tokens: Tensor) -> None:
     """Each row is one of the tokens, all different ones."""
-    distance = torch.cdist(rows, tokens)
-    assert float(distance.min(1).values.max()) < 1e-6
+    distance = torch.cdist(rows, tokens, compute_mode="donot_use_mm_for_euclid_dist")
+    assert float(distance.min(1).values.max()) < 1e-12
     assert len(distance.argmin(1).unique()) == len(rows)
 
 

@@ -100,9 +100,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
 
 @pytest.mark.parametrize("prompts", ["deep", "pooled", "shallow"])
 @pytest.mark.parametrize("architecture", ["several-last-windows", "padded-windows", "one-last-window"])
-def test_dropout_is_drawn_for_every_image(
-    architecture: str, prompts: str, drawn: dict[int, Tensor]
-) -> None:
+def test_dropout_is_drawn_for_every_image(architecture: str, prompts: str, drawn: dict[int, Tensor]) -> None:
     backbone = tiny_swin(**BACKBONES[architecture])
     model = prompted(backbone, num_visual=4, num_kv=2, dropout=0.4, **PROMPTS[prompts]).train()
     images = images_for(model, batch=3)
@@ -167,7 +165,7 @@ def test_a_resized_swin_keeps_its_prompts() -> None:
     backbone = tiny_swin()
     model = prompted(backbone, num_visual=3, num_kv=2, visual_depth="shallow")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"torch.searchsorted\(\)")  # timm resizing bias tables
+        warnings.simplefilter("ignore")  # timm's and scipy's own, resizing bias tables
         for each in (backbone, model):
             each.set_input_size(img_size=64, window_size=4)
     images = images_for(model)
@@ -178,7 +176,7 @@ def test_a_resized_swin_keeps_its_prompts() -> None:
 def test_intermediate_features_of_travelling_prompts_are_refused() -> None:
     model = prompted(tiny_swin(), num_visual=3, visual_depth="shallow")
     with pytest.raises(ConfigError, match=r"forward_intermediates.*visual_depth='deep'"):
-        model.forward_intermediates(images_for(model))
+        model.forward_intermediates(images_for(model), output_fmt="NCHW")
     deep = prompted(tiny_swin(), num_visual=3)
-    final, _ = deep.forward_intermediates(images_for(deep), output_fmt="NHWC")
+    final, _ = deep.forward_intermediates(images_for(deep), norm=True)
     assert relative(final, deep.forward_features(images_for(deep))) < EXACT

@@ -251,7 +251,10 @@ def test_copies_and_pickles_start_empty() -> None:
         model(images_for(model))
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert all(b.attn.tables.folded._stored is None for b in other.blocks)
-        assert all(b.attn.tables.folded is not m.attn.tables.folded for b, m in zip(other.blocks, model.blocks, strict=True))
+        assert all(
+            b.attn.tables.folded is not m.attn.tables.folded
+            for b, m in zip(other.blocks, model.blocks, strict=True)
+        )
 
 
 @pytest.mark.parametrize(
@@ -306,7 +309,17 @@ def test_a_table_holds_visual_then_key_value_prompts() -> None:
     table = build_table(layer, layer.masked_visual(1), norm, qkv, nn.Identity(), 3)
     assert table is not None and table.k.shape == table.v.shape == (3, 6, 16)
     assert torch.equal(table.k[:, 4:], layer.key) and torch.equal(table.v[:, 4:], layer.value)
-    assert build_table(e2vpt.prompts.BlockPrompts(num_visual=0, num_kv=0, width=8, num_heads=1, head_dim=8), None, norm, qkv, nn.Identity(), 3) is None
+    assert (
+        build_table(
+            e2vpt.prompts.BlockPrompts(num_visual=0, num_kv=0, width=8, num_heads=1, head_dim=8),
+            None,
+            norm,
+            qkv,
+            nn.Identity(),
+            3,
+        )
+        is None
+    )
 
 
 def test_a_masked_token_is_its_layer_norm_bias() -> None:

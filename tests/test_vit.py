@@ -131,9 +131,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
 
 @pytest.mark.parametrize("depth", ["deep", "shallow"])
 @pytest.mark.parametrize("architecture", ["plain", "qk-norm", "avg"])
-def test_dropout_is_drawn_for_every_image(
-    architecture: str, depth: str, drawn: dict[int, Tensor]
-) -> None:
+def test_dropout_is_drawn_for_every_image(architecture: str, depth: str, drawn: dict[int, Tensor]) -> None:
     backbone = tiny_vit(**ARCHITECTURES[architecture])
     model = prompted(backbone, num_visual=4, num_kv=2, dropout=0.4, visual_depth=depth).train()
     images = images_for(model, batch=3)

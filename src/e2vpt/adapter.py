@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from e2vpt.backbones import backbone_name, fingerprint, load_backbone
 from e2vpt.config import DataConfig, PromptConfig, to_dict
-from e2vpt.container import read_container, write_container
+from e2vpt.container import printable, read_container, write_container
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
+from e2vpt.matching import check_backbone, image_size, pooling
 from e2vpt.model import prompt, prompt_layers
 from e2vpt.prompts import BlockPrompts
-from e2vpt.sites import Site, find_sites
 
 
 def save_adapter(
@@ -45,28 +45,32 @@ def save_adapter(
     `backbone_fingerprint` saves hashing the weights again. Returns the file's bytes.
 
     Raises:
-        ConfigError: the model has no prompts or no head, or the class names do not fit the head.
+        ConfigError: the model has no prompts or no linear head, the class names do not fit the head, or
+            something could not be read back: a number that is not finite, an image size that does not fit.
         RunError: the file cannot be written.
     """
     config = getattr(model, "prompt_config", None)
     if not isinstance(config, PromptConfig):
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
     layers = prompt_layers(model)
+    preprocessing = preprocessing or preprocessing_for(model, DataConfig())
+    tensors = _tensors(model, layers, DTYPES[precision])
     header = {
         "format": FORMAT_VERSION,
         "method": method,
         "backbone": backbone_name(model),
         "fingerprint": backbone_fingerprint or fingerprint(model),
-        "pool": _pool(model),
+        "pool": pooling(model),
         "blocks": len(layers),
         "classes": list(_checked_classes(model, classes)),
-        "preprocessing": (preprocessing or preprocessing_for(model, DataConfig())).to_dict(),
+        "preprocessing": preprocessing.to_dict(),
         "prompts": to_dict(_current(config, layers)),
-        "metrics": dict(metrics or {}),
+        "metrics": {name: float(value) for name, value in (metrics or {}).items()},
         "versions": _versions(),
         "precision": precision,
     }
-    return write_container(path, header, _tensors(model, layers, DTYPES[precision]))
+    _check_readable(model, header, tensors, preprocessing)
+    return write_container(path, header, tensors)
 
 
 def read_adapter(path: str | Path) -> AdapterInfo:
@@ -89,14 +93,17 @@ def load_adapter(
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
         BackboneMismatch: the backbone is not the one the adapter was made for.
+        BackboneError: the backbone cannot be made or takes no prompts, as in `load_backbone`.
+        ConfigError: the backbone has prompts already.
     """
     info, tensors = _read(path)
     model = backbone if isinstance(backbone, nn.Module) else _named_backbone(path, info, backbone, weights)
-    _check_backbone(path, info, tensors, model)
-    head = model.get_classifier()  # type: ignore[operator]
-    if not isinstance(head, nn.Linear) or head.out_features != len(info.classes):
-        model.reset_classifier(len(info.classes))  # type: ignore[operator]
-    prompt(model, info.prompts)
+    check_backbone(path, info, tensors, model)
+    try:
+        prompt(model, info.prompts)
+    except ConfigError as error:
+        raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
+    _fit_head(model, tensors["head.weight"])
     _fill(model, tensors)
     return model.eval(), info
 
@@ -126,8 +133,8 @@ def _tensors(model: nn.Module, layers: Sequence[BlockPrompts], dtype: torch.dtyp
 
 def _checked_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...]:
     head = model.get_classifier()  # type: ignore[operator]
-    if not isinstance(head, nn.Linear):
-        raise ConfigError(f"An adapter holds a linear head; this model's head is a {type(head).__name__}.")
+    if not isinstance(head, nn.Linear) or head.bias is None:
+        raise ConfigError(f"An adapter holds a linear head with a bias; this model's head is {head}.")
     names = tuple(map(str, range(head.out_features))) if classes is None else tuple(classes)
     problem = names_problem(names)
     if problem:
@@ -137,8 +144,19 @@ def _checked_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[s
     return names
 
 
-def _pool(model: nn.Module) -> str:
-    return str(getattr(model, "global_pool", ""))
+def _check_readable(
+    model: nn.Module, header: Mapping[str, Any], tensors: Mapping[str, Tensor], preprocessing: Preprocessing
+) -> None:
+    """Hold what is about to be written to what `load_adapter` will demand of it."""
+    size = image_size(model)
+    if size not in (None, preprocessing.image_size):
+        raise ConfigError(
+            f"The preprocessing makes images of {preprocessing.image_size}, the model needs {size}."
+        )
+    try:
+        parse_header(header, tensors, 0)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"This model cannot be stored as an adapter: {error}") from error
 
 
 def _versions() -> dict[str, str]:
@@ -151,23 +169,28 @@ def _read(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
     version = header.get("format")
     if type(version) is not int or version < 1:
         raise AdapterFormatError(
-            f"{path}: the header's format is {version!r}; expected a whole number from 1."
+            f"{path}: the header's format is {printable(repr(version))}; expected a whole number from 1."
         )
     if version > FORMAT_VERSION:
         raise AdapterFormatError(
-            f"{path} has adapter format {version}; this e2vpt reads up to {FORMAT_VERSION}. "
+            f"{path} has adapter format {printable(str(version))}; this e2vpt reads up to {FORMAT_VERSION}. "
             "Upgrade it: pip install -U e2vpt"
         )
     try:
         return parse_header(header, tensors, size), tensors
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else printable(str(error))
         raise AdapterFormatError(f"{path}: the header cannot be used: {what}") from error
 
 
 def _named_backbone(
     path: str | Path, info: AdapterInfo, name: str | None, weights: str | Path | None
 ) -> nn.Module:
+    if name is None and info.backbone.startswith("hf-hub:") and not info.backbone.startswith("hf-hub:timm/"):
+        raise BackboneMismatch(
+            f"{path} was made on {info.backbone}; a file does not choose what is downloaded from the hub. "
+            f"If you trust that repository: load_adapter(path, backbone={info.backbone!r})."
+        )
     name = name or info.backbone
     if not name:
         raise BackboneMismatch(
@@ -178,40 +201,12 @@ def _named_backbone(
     return load_backbone(name, num_classes=len(info.classes), weights=weights, image_size=side)
 
 
-def _check_backbone(
-    path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module
-) -> None:
-    """Refuse a backbone of another shape, pooling or weights, in that order."""
-    made_for = f"{path} was made for {info.backbone or 'a backbone without a name'}"
-    found = backbone_name(model) or type(model).__name__
-    sites = find_sites(model)
-    if len(sites) != len(info.num_visual):
-        raise BackboneMismatch(f"{made_for} with {len(info.num_visual)} blocks; {found} has {len(sites)}.")
-    for name, tensor in tensors.items():
-        wanted = _site_shape(name, tensor, sites, model)
-        if tuple(tensor.shape) != wanted:
-            raise BackboneMismatch(
-                f"{made_for}: its {name} has shape {tuple(tensor.shape)}, {found} needs {wanted}."
-            )
-    if info.pool != _pool(model):
-        raise BackboneMismatch(f"{made_for} with {info.pool!r} pooling; {found} pools by {_pool(model)!r}.")
-    if info.fingerprint != fingerprint(model):
-        raise BackboneMismatch(
-            f"{made_for}, and {found} has other weights (fingerprint {fingerprint(model)[:12]}, expected "
-            f"{info.fingerprint[:12]}). Load the weights the adapter was trained on, in float32."
-        )
-
-
-def _site_shape(name: str, tensor: Tensor, sites: Sequence[Site], model: nn.Module) -> tuple[int, ...]:
-    """The shape a stored tensor must have on these sites, its count taken as it is."""
-    scope, *_, kind = name.split(".")
-    if scope == "head":
-        width = int(getattr(model, "head_hidden_size", model.num_features))  # type: ignore[arg-type]
-        return (tensor.shape[0], width) if kind == "weight" else (tensor.shape[0],)
-    site = sites[int(name.split(".")[1])]
-    if kind in ("visual", "keep"):
-        return (tensor.shape[0], site.width)
-    return (site.num_heads, tensor.shape[1], site.head_dim)
+def _fit_head(model: nn.Module, weight: Tensor) -> None:
+    """A fresh linear head, beside the rest of the model, where its own is not of this shape."""
+    head = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(head, nn.Linear) or head.bias is None or head.weight.shape != weight.shape:
+        model.reset_classifier(len(weight))  # type: ignore[operator]
+        model.get_classifier().to(next(model.parameters()))  # type: ignore[operator]
 
 
 @torch.no_grad()

@@ -203,8 +203,8 @@ class PromptedWindowAttention(WindowAttention):
         # With a size free to change, 4 times the windows may be 4 images or one of 4 times the area.
         if num_windows % per_image or getattr(block, "dynamic_mask", False):
             raise UnsupportedBackbone(
-                f"Prompt dropout needs a Swin of one image size: {num_windows} windows arrived, {per_image} an "
-                "image are expected, and this backbone takes any size. Create it with this img_size and "
+                f"Prompt dropout needs a Swin of one image size: {num_windows} windows arrived, {per_image} "
+                "an image are expected, and this backbone takes any size. Create it with this img_size and "
                 "without dynamic_img_size, or set dropout=0."
             )
         return per_image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from e2vpt.data.preprocess import Preprocessing
 FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
+_HUB_NAME = re.compile(r"hf-hub:[\w.\-]{1,96}(/[\w.\-]{1,96})?(@[\w.\-/]{1,100})?", re.ASCII)
 _MAX_BLOCKS = 1000
 
 
@@ -26,7 +26,7 @@ class AdapterInfo:
 
     Attributes:
         method: how it was trained, "e2vpt" or "linear".
-        backbone: timm name or preset of the backbone ("" for one made by hand).
+        backbone: timm name, preset or "hf-hub:owner/name" of the backbone ("" for one made by hand).
         fingerprint: sha256 of the backbone's weights (see `backbones.fingerprint`).
         pool: the backbone's pooling, "token", "avg" or "map".
         classes: class names, in the order of the logits.
@@ -65,7 +65,8 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     """The header of a file of `size` bytes as an AdapterInfo; its tensors must be the very ones it promises.
 
     Raises:
-        ValueError, KeyError, TypeError: something is missing or not as promised; the text says what.
+        ValueError, KeyError, TypeError, OverflowError: something is missing or not as promised; the text
+            says what.
     """
     classes = _class_list(header["classes"])
     prompts = from_dict(PromptConfig, _object(header, "prompts"))
@@ -77,7 +78,7 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     _check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
     return AdapterInfo(
         method=_word(header["method"]),
-        backbone=_word(header["backbone"]),
+        backbone=_backbone(header["backbone"]),
         fingerprint=_word(header["fingerprint"]),
         pool=_word(header["pool"]),
         classes=classes,
@@ -99,6 +100,8 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
 
 def names_problem(names: Sequence[object]) -> str:
     """What keeps these from being class names, or nothing: they are printed on terminals and pages."""
+    if not names:
+        return "there are none"
     for name in names:
         if not isinstance(name, str) or not name or len(name) > 500 or not name.isprintable():
             return f"{name!r} is not a printable name of 1 to 500 characters"
@@ -128,18 +131,25 @@ def _word(value: object) -> str:
     return value
 
 
+def _backbone(value: object) -> str:
+    return value if isinstance(value, str) and _HUB_NAME.fullmatch(value) else _word(value)
+
+
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) < 1e300:  # type: ignore[operator]
         raise ValueError(f"a metric is {value!r}; expected a finite number.")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
 
 
 def _check_tensors(
     tensors: Mapping[str, Tensor], prompts: PromptConfig, blocks: int, num_classes: int, dtype: torch.dtype
 ) -> None:
     """Hold the tensors to the exact names, kinds and counts that the settings promise."""
-    expected: dict[str, tuple[int | None, ...]] = {"head.weight": (num_classes, None)}
-    optional: dict[str, tuple[int | None, ...]] = {"head.bias": (num_classes,)}
+    expected: dict[str, tuple[int | None, ...]] = {
+        "head.weight": (num_classes, None),
+        "head.bias": (num_classes,),
+    }
+    optional: dict[str, tuple[int | None, ...]] = {}
     for i, (p, m) in enumerate(zip(prompts.visual_counts(blocks), prompts.kv_counts(blocks), strict=True)):
         if p:
             expected[f"blocks.{i}.visual"] = optional[f"blocks.{i}.keep"] = (p, None)
@@ -164,6 +174,15 @@ def _check_tensors(
                 f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; expected {wanted} "
                 f"{['any' if side is None else side for side in shape]}."
             )
+        _check_values(name, tensor)
+
+
+def _check_values(name: str, tensor: Tensor) -> None:
+    if tensor.dtype == torch.bool:  # a byte beyond 0 and 1 would become a factor beyond 0 and 1
+        if bool((tensor.view(torch.uint8) > 1).any()):
+            raise ValueError(f"tensor {name} has bytes other than 0 and 1.")
+    elif not bool(tensor.isfinite().all()):
+        raise ValueError(f"tensor {name} has values that are not finite numbers in {tensor.dtype}.")
 
 
 def _visual_kept(tensors: Mapping[str, Tensor]) -> float:

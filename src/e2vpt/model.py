@@ -55,7 +55,7 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     elif isinstance(backbone, SwinTransformer) and (config.pool_prompts or config.visual_depth == "shallow"):
         install_live_prompts(backbone, pool_prompts=config.pool_prompts)
     if config.visual_depth == "shallow":
-        backbone.forward_intermediates = IntermediateFeatures(backbone)  # type: ignore[assignment]
+        backbone.forward_intermediates = IntermediateFeatures(backbone).read  # type: ignore[assignment]
     _freeze(backbone)
     backbone.prompt_config = config  # type: ignore[assignment]
     return backbone
@@ -90,19 +90,20 @@ def disabled(model: nn.Module) -> Iterator[None]:
 class IntermediateFeatures:
     """`forward_intermediates` of a model whose prompts travel: timm would take their rows for image tokens.
 
-    An object that holds its model, so that it follows deepcopy and pickle.
+    A method of an object that holds its model, so that it follows deepcopy and pickle.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def read(self, *args: Any, **kwargs: Any) -> Any:
+        """timm's result, or ConfigError while travelling prompts are on."""
         if any(layer.enabled and layer.travels and layer.num_visual for layer in prompt_layers(self.model)):
             raise ConfigError(
-                "forward_intermediates does not know travelling prompts. Use a model with visual_depth='deep', "
-                "or call it inside `with e2vpt.disabled(model)`."
+                "forward_intermediates does not know travelling prompts. Use visual_depth='deep', or call it "
+                "inside `with e2vpt.disabled(model)`."
             )
-        return type(self.model).forward_intermediates(self.model, *args, **kwargs)
+        return type(self.model).forward_intermediates(self.model, *args, **kwargs)  # type: ignore[attr-defined]
 
 
 @contextmanager

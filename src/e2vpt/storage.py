@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from e2vpt.errors import RunError
@@ -17,30 +17,23 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         RunError: the folder is missing, not writable or full; names the file and the reason.
     """
     path = Path(path)
-    temporary: str | None = None
+    # The name is cut so that the longest names still leave room for the rest.
+    temporary = path.parent / f".{path.name[:50]}.{secrets.token_hex(6)}.tmp"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        temporary.replace(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RunError(
-            f"Could not write {path} ({len(content)} bytes): {error.strerror or error}. "
+            f"Could not write {path} ({len(content)} bytes): {getattr(error, 'strerror', None) or error}. "
             "Nothing was changed; free space or choose another folder, then run the same command again."
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    finally:  # also when the user interrupts; after the rename there is nothing to remove
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink()
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -101,14 +101,15 @@ def _merge_prompts(merging: nn.Module, prompts_BpD: Tensor) -> Tensor:
 class SwinFeatures:
     """`forward_features` of a Swin whose prompts are live: [B, 3, H, W] -> [B, h, w, D].
 
-    An object that holds its model, so that it follows deepcopy and pickle.
+    A method of an object that holds its model, so that it follows deepcopy, pickle and export.
     """
 
     def __init__(self, model: SwinTransformer, *, pool_prompts: bool) -> None:
         self.model = model
         self.pool_prompts = pool_prompts
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The normed grid [B, h, w, D]."""
         grid: Tensor = self.model.norm(self.rows(x)[0])
         return grid
 
@@ -154,7 +155,8 @@ class SwinLogits:
     def __init__(self, features: SwinFeatures) -> None:
         self.features = features
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, C]."""
         model = self.features.model
         grid, rows = self.features.rows(x)
         if rows is not None and self.features.pool_prompts:
@@ -167,5 +169,5 @@ class SwinLogits:
 def install_live_prompts(model: SwinTransformer, *, pool_prompts: bool) -> None:
     """Replace `forward_features` and `forward` of a Swin whose attention is prompted already."""
     features = SwinFeatures(model, pool_prompts=pool_prompts)
-    model.forward_features = features
-    model.forward = SwinLogits(features)
+    model.forward_features = features.forward_features
+    model.forward = SwinLogits(features).forward

@@ -119,7 +119,7 @@ def process_rank() -> tuple[int, int]:
 
 
 def _use_cpu() -> bool:
-    """Whether to compute on the CPU; Accelerate has to be told, or processes on CPUs do not find each other."""
+    """Whether to compute on the CPU: Accelerate has to be told, or CPU processes do not find each other."""
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     return asked or not torch.accelerator.is_available()
 

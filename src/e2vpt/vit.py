@@ -72,15 +72,16 @@ class EdgeBlock(Block):
 class LogitsForward:
     """`forward` of a prompted ViT: [B, 3, h, w] -> [B, C].
 
-    An object that holds its model, so that it follows deepcopy and pickle. With class-token pooling the
-    last block computes one row; any other pooling, a mask, or a hook that waits for all rows of the last
-    block takes timm's own path.
+    A method of an object that holds its model, so that it follows deepcopy, pickle and export. With
+    class-token pooling the last block computes one row; any other pooling, a mask, or a hook that waits for
+    all rows of the last block takes timm's own path.
     """
 
     def __init__(self, model: VisionTransformer) -> None:
         self.model = model
 
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Logits [B, C]; further arguments as in timm."""
         model = self.model
         pools_class_token = model.global_pool == "token" and model.attn_pool is None
         if args or kwargs or not pools_class_token or self._is_watched():
@@ -115,4 +116,4 @@ def install_edges(model: VisionTransformer) -> None:
             enters=travelling if index == 0 else None,
             leaves=travelling if index == last else None,
         )
-    model.forward = LogitsForward(model)
+    model.forward = LogitsForward(model).forward

@@ -1,0 +1,58 @@
+"""The tree in the docstring is the tree of classes; errors cross process borders whole."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from e2vpt import errors
+
+
+def drawn_tree() -> dict[str, tuple[str | None, set[str]]]:
+    """name -> (parent, builtin bases), read from the module's docstring."""
+    found: dict[str, tuple[str | None, set[str]]] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        words = line.replace("│", " ").replace("├──", "   ").replace("└──", "   ")
+        name = words.split()[0] if words.split() else ""
+        if not inspect.isclass(getattr(errors, name, None)):
+            continue
+        depth = (len(words) - len(words.lstrip()) - 4) // 4
+        path[depth:] = [name]
+        also = line.partition("(also ")[2].rstrip(")")
+        found[name] = (path[depth - 1] if depth else None, {also} if also else set())
+    return found
+
+
+def test_the_drawn_tree_is_the_tree_of_classes() -> None:
+    real = {}
+    for name, cls in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(cls, Exception):
+            bases = [base.__name__ for base in cls.__bases__]
+            ours = [base for base in bases if hasattr(errors, base)]
+            real[name] = (ours[0] if ours else None, set(bases) - set(ours) - {"Exception"})
+    assert drawn_tree() == real
+
+
+@pytest.mark.parametrize("name", drawn_tree())
+def test_each_error_is_documented_and_pickles(name: str) -> None:
+    cls = getattr(errors, name)
+    assert cls.__doc__ and issubclass(cls, errors.E2VPTError)
+    made = cls({"a.png": "broken"}) if cls is errors.UnreadableImages else cls("what; what to do")
+    again = pickle.loads(pickle.dumps(made))
+    assert type(again) is cls and str(again) == str(made) and again.args == made.args
+
+
+def test_unreadable_images_names_every_one() -> None:
+    problems = {"cats/a.png": "truncated", "dogs/b.jpg": "not an image"}
+    error = pickle.loads(pickle.dumps(errors.UnreadableImages(problems)))
+    assert error.problems == problems
+    for text in (
+        "2 unreadable image(s)",
+        "cats/a.png: truncated",
+        "dogs/b.jpg: not an image",
+        "Repair or remove",
+    ):
+        assert text in str(error)
