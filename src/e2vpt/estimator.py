@@ -89,7 +89,8 @@ class E2VPTClassifier:
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:
         """The most probable class of each image, as given to `fit`: [n]."""
-        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[best]
         return labels
 
     def score(self, X: Sequence[Any], y: Sequence[Any]) -> float:
