@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from e2vpt.attention import _attend_manually, _fused_backward_is_slow, attend, take_over
 from e2vpt.tables import Table
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, H, Q, N, T, D = 2, 3, 4, 5, 6, 8
 
 

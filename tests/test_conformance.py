@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import e2vpt
 from e2vpt.prompts import BlockPrompts
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("one_thread")]
 NAMES = [
     "vit_mixed",
     "vit_mixed_pruned",

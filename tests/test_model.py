@@ -25,6 +25,8 @@ import e2vpt
 from e2vpt.errors import ConfigError, UnsupportedBackbone
 from e2vpt.prompts import BlockPrompts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit": (tiny_vit, {}),
     "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),

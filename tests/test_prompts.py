@@ -18,6 +18,8 @@ from e2vpt.prompts import (
     init_visual_from_tokens,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def block_prompts(**options: Any) -> BlockPrompts:
     return BlockPrompts(

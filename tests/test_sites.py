@@ -16,6 +16,8 @@ import e2vpt
 from e2vpt.errors import ConfigError, UnsupportedBackbone
 from e2vpt.sites import find_sites, is_swin, is_vit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_sites_of_a_vit() -> None:
     model = tiny_vit()

@@ -16,6 +16,8 @@ import e2vpt
 from e2vpt.errors import ConfigError, UnsupportedBackbone
 from e2vpt.prompts import BlockPrompts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXACT = 1e-12
 BACKBONES: dict[str, dict[str, Any]] = {
     "several-last-windows": {},

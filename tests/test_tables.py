@@ -15,6 +15,8 @@ from torch import nn
 import e2vpt
 from e2vpt.tables import FoldedTable, Table, build_table, can_fold, keys_values, project
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Change = Callable[[nn.Module], object]
 
 

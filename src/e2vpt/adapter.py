@@ -65,7 +65,7 @@ def save_adapter(
         "classes": list(_checked_classes(model, classes)),
         "preprocessing": preprocessing.to_dict(),
         "prompts": to_dict(_current(config, layers)),
-        "metrics": {name: float(value) for name, value in (metrics or {}).items()},
+        "metrics": {name: float(value) for name, value in sorted((metrics or {}).items())},
         "versions": _versions(),
         "precision": precision,
     }

@@ -35,7 +35,7 @@ def write_container(path: str | Path, header: Mapping[str, Any], tensors: Mappin
         RunError: the file cannot be written.
     """
     try:
-        text = json.dumps(header, allow_nan=False)
+        text = json.dumps(header, allow_nan=False)  # unsorted: a history keeps the order of its columns
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The header of {path} cannot be stored as JSON: {error}.") from error
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
@@ -66,7 +66,8 @@ def read_container(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor],
         ) from error
     checksum, _, text = sealed.partition(" ")
     try:
-        tensors = safetensors.torch.load(content)
+        # Sorted: safetensors gives them in random order, and the first problem found is the one reported.
+        tensors = dict(sorted(safetensors.torch.load(content).items()))
         intact = _checksum(text, tensors) == checksum
     except Exception as error:  # what parsers raise on damaged bytes is open-ended
         raise _damaged(path, str(error)) from error
