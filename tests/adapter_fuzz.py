@@ -28,6 +28,9 @@ import e2vpt
 
 SECONDS = 5  # of one load; a guard against hanging, far above what a slow machine needs
 HEADROOM = 1 << 30  # bytes of address space beyond those taken at the start
+TIMES = 10  # the file's size: the most that loading may allocate, beyond ...
+ALLOWANCE = 1 << 20  # ... what the 4,000 values that any header may have take as Python objects
+LARGE = 200_000  # bytes, from where a file's size and not such small things decides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +156,8 @@ def main(folder: Path, count: int, first: int) -> dict[str, Any]:
     kinds: dict[str, Counter[str]] = {}
     reasons: Counter[str] = Counter()
     failures: list[str] = []
-    python_ratio = process_ratio = slowest = 0.0
-    largest = (0, 0)
+    python_ratio = process_ratio = (0.0, "")
+    slowest = 0.0
     backbone: dict[int, nn.Module] = {}
     for index in range(first, first + count):
         which, random = index % len(made), Random(index)
@@ -165,12 +168,12 @@ def main(folder: Path, count: int, first: int) -> dict[str, Any]:
         path.write_bytes(content)
         model = backbone.pop(which, None) or copy.deepcopy(base.backbone)
         outcome, python_peak, process_peak, seconds = load(path, model)
-        size = max(len(content), len(base.content) // 10)
-        python_ratio, slowest = max(python_ratio, python_peak / size), max(slowest, seconds)
-        if index >= first + 20:  # the first loads touch memory that all the later ones use again
-            process_ratio = max(process_ratio, process_peak / size)
-        largest = max(largest, (python_peak, index))
-        name = f"{index} {mutate.__name__}"
+        name, size, slowest = f"{index} {mutate.__name__}", len(content), max(slowest, seconds)
+        if max(python_peak, process_peak) > TIMES * size + ALLOWANCE:
+            failures.append(f"{name}: {python_peak} and {process_peak} bytes for a file of {size}")
+        if size >= LARGE:
+            python_ratio = max(python_ratio, (round(python_peak / size, 2), name))
+            process_ratio = max(process_ratio, (round(process_peak / size, 2), name))
         if isinstance(outcome, BaseException):
             counted = type(outcome).__name__
             out_of_memory = "alloc" in str(outcome) or isinstance(outcome.__cause__, MemoryError)
@@ -197,9 +200,8 @@ def main(folder: Path, count: int, first: int) -> dict[str, Any]:
         "failures": failures,
         "kinds": kinds,
         "reasons": dict(reasons.most_common()),
-        "python_ratio": round(python_ratio, 2),
-        "process_ratio": round(process_ratio, 2),
-        "largest_python_peak": largest,
+        "python_ratio": python_ratio,
+        "process_ratio": process_ratio,
         "slowest_s": round(slowest, 3),
     }
 

@@ -173,7 +173,7 @@ def test_an_inner_header_that_grows_when_parsed(tmp_path: Path) -> None:
     wide = json.dumps("🐈" + "a" * 3_000_000)
     with pytest.raises(ConfigError, match="cannot be stored: its header has about 200003 values"):
         write_container(tmp_path / "f", {"a": [[]] * 100_000}, {})
-    for inner in ('{"a":[' + "[]," * 300_000 + "0]}", wide, "[" * 20_000, "[" * 9_000):
+    for inner in ('{"a":[' + "[]," * 300_000 + "0]}", wide, "[" * 20_000, "[" * 3_900):
         content = join_file({"__metadata__": {"e2vpt": "0" * 64 + " " + inner}}, b"")
         (tmp_path / "f").write_bytes(content)
         tracemalloc.start()
@@ -185,7 +185,7 @@ def test_an_inner_header_that_grows_when_parsed(tmp_path: Path) -> None:
 
 
 def test_a_deep_header_with_its_right_checksum(tmp_path: Path) -> None:
-    for inner in ("[" * 9_000, "1" * 5_000, "NaN", "null", '"text"', '{"a": 1', "\ud800"):
+    for inner in ("[" * 3_900, "1" * 5_000, "NaN", "null", '"text"', '{"a": 1', "\ud800"):
         digest = hashlib.sha256(inner.encode(errors="surrogatepass")).hexdigest()
         text = message(join_file({"__metadata__": {"e2vpt": f"{digest} {inner}"}}, b""), tmp_path)
         assert "its header is not" in text or "safetensors" in text.lower() or "header" in text

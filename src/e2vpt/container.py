@@ -135,7 +135,7 @@ def _excess(text: str, size: int) -> str:
         return f"its header has {len(text)} bytes, more than the {MAX_HEADER} an adapter may have"
     if not text.isascii():
         return "its header is not JSON in ASCII"
-    values, most = sum(map(text.count, ",[{")), 10_000 + size // 50
+    values, most = sum(map(text.count, ",[{")), 4_000 + size // 50
     return f"its header has about {values} values, more than the {most} it needs" if values > most else ""
 
 
