@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+from timm.layers import to_2tuple
 from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from e2vpt.errors import UnsupportedBackbone
 from e2vpt.prompts import BlockPrompts
-from e2vpt.tables import FoldedTable, Table, build_table, can_fold, key_value_rows, keys_values, project
+from e2vpt.tables import FoldedTable, Table, build_table, can_fold, key_value_rows, keys_values, queries
 
 
 def take_over(new: nn.Module, old: nn.Module) -> None:
@@ -130,10 +131,7 @@ class PromptedAttention(Attention):
     ) -> Tensor:
         """Outputs [B, Q, D] of the first Q tokens, which look at all N tokens and at the prompts."""
         x_BQD = x_BND[:, :num_queries]
-        width = self.qkv.out_features // 3
-        q = self.q_norm(
-            project(self.qkv, x_BQD, 0, width).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        )
+        q = self.q_norm(queries(self.qkv, x_BQD, self.num_heads))
         k, v = keys_values(self.qkv, self.k_norm, x_BND, self.num_heads)
         table = _table(self, x_BND, len(x_BND))
         if is_causal:
@@ -183,8 +181,7 @@ class PromptedWindowAttention(WindowAttention):
 
     def queries_keys_values(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [B, H, N, d], of normed tokens [B, N, D]."""
-        width = self.qkv.out_features // 3
-        q = project(self.qkv, x_BND, 0, width).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        q = queries(self.qkv, x_BND, self.num_heads)
         return q, *keys_values(self.qkv, _IDENTITY, x_BND, self.num_heads)
 
     def project_out(self, out_BHNd: Tensor) -> Tensor:
@@ -196,9 +193,9 @@ class PromptedWindowAttention(WindowAttention):
         """Windows an image is cut into, from the block's fixed input size."""
         block = self.tables.block[0]
         assert isinstance(block, SwinTransformerBlock)
-        per_image = math.prod(
+        per_image: int = math.prod(
             math.ceil(side / window)
-            for side, window in zip(block.input_resolution, self.window_size, strict=True)
+            for side, window in zip(to_2tuple(block.input_resolution), self.window_size, strict=True)
         )
         # With a size free to change, 4 times the windows may be 4 images or one of 4 times the area.
         if num_windows % per_image or getattr(block, "dynamic_mask", False):

@@ -136,9 +136,9 @@ def _backbone(value: object) -> str:
 
 
 def _number(value: object) -> float:
-    if type(value) not in (int, float) or not abs(value) < 1e300:  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
         raise ValueError(f"a metric is {value!r}; expected a finite number.")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _check_tensors(

@@ -93,7 +93,8 @@ class BlockPrompts(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> BlockPrompts:
         with self._sharing():
-            return super()._apply(*args, **kwargs)
+            super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     @contextmanager
     def _sharing(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ Shapes: B images, h·w grid, W windows an image, N tokens a window, p visual pro
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.models.swin_transformer import (
     PatchMerging,
@@ -68,7 +70,7 @@ def _prompt_rows(
     _, k, v = attention.queries_keys_values(windows_BND)
     dropout = attention.attn_drop.p if attention.training else 0.0
     rows = attend(q_BHpd.repeat_interleave(num_windows, 0), k, v, table, dropout=dropout)
-    return attention.project_out(rows.unflatten(0, (-1, num_windows)).mean(1))
+    return attention.project_out(torch.unflatten(rows, 0, (-1, num_windows)).mean(1))
 
 
 def _padded(block: SwinTransformerBlock, x_BhwD: Tensor) -> tuple[int, int]:
@@ -84,7 +86,7 @@ def _to_windows(block: SwinTransformerBlock, x_BhwD: Tensor) -> Tensor:
 
 
 def _from_windows(block: SwinTransformerBlock, windows_BND: Tensor, like_BhwD: Tensor) -> Tensor:
-    windows = windows_BND.unflatten(1, block.window_size)
+    windows = torch.unflatten(windows_BND, 1, block.window_size)
     x = window_reverse(windows, block.window_size, *_padded(block, like_BhwD))
     x = x[:, : like_BhwD.shape[1], : like_BhwD.shape[2]]
     return torch.roll(x, block.shift_size, dims=(1, 2))
@@ -105,7 +107,8 @@ class SwinFeatures:
     """
 
     def __init__(self, model: SwinTransformer, *, pool_prompts: bool) -> None:
-        self.model = model
+        # timm types its children as Tensor | Module.
+        self.model: Any = model
         self.pool_prompts = pool_prompts
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -116,7 +119,8 @@ class SwinFeatures:
     def rows(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The last block's grid [B, h, w, D] and prompt rows [B, p, D], before the final norm."""
         model = self.model
-        x, rows = model.patch_embed(x), None
+        rows: Tensor | None = None
+        x = model.patch_embed(x)
         blocks = [block for stage in model.layers for block in stage.blocks]
         for stage in model.layers:
             x = stage.downsample(x)
@@ -129,7 +133,9 @@ class SwinFeatures:
     def _entering(
         self, block: SwinTransformerBlock, rows: Tensor | None, x: Tensor, *, is_last: bool
     ) -> Tensor | None:
-        prompts = block.attn.prompts
+        attention = block.attn
+        assert isinstance(attention, PromptedWindowAttention)
+        prompts = attention.prompts
         if not prompts.enabled or not (prompts.travels or (is_last and self.pool_prompts)):
             return rows
         if prompts.visual is None:
@@ -169,5 +175,5 @@ class SwinLogits:
 def install_live_prompts(model: SwinTransformer, *, pool_prompts: bool) -> None:
     """Replace `forward_features` and `forward` of a Swin whose attention is prompted already."""
     features = SwinFeatures(model, pool_prompts=pool_prompts)
-    model.forward_features = features.forward_features
-    model.forward = SwinLogits(features).forward
+    model.forward_features = features.forward_features  # type: ignore[method-assign]
+    model.forward = SwinLogits(features).forward  # type: ignore[method-assign]

@@ -43,10 +43,15 @@ def project(linear: nn.Linear, x: Tensor, start: int, stop: int) -> Tensor:
     return F.linear(x, linear.weight[start:stop], bias)
 
 
+def queries(qkv: nn.Linear, x: Tensor, num_heads: int) -> Tensor:
+    """Queries [B, H, N, d] of tokens x [B, N, D], before any query norm."""
+    return torch.unflatten(project(qkv, x, 0, qkv.out_features // 3), -1, (num_heads, -1)).transpose(1, 2)
+
+
 def keys_values(qkv: nn.Linear, k_norm: nn.Module, x: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
     """Keys and values [..., H, N, d] of tokens x [..., N, D], through the frozen projection and key norm."""
     width = qkv.out_features // 3
-    kv = project(qkv, x, width, 3 * width).unflatten(-1, (2, num_heads, -1))
+    kv = torch.unflatten(project(qkv, x, width, 3 * width), -1, (2, num_heads, -1))
     k, v = (part.transpose(-3, -2) for part in kv.unbind(-3))
     return k_norm(k), v
 
@@ -137,7 +142,7 @@ def can_fold(x: Tensor) -> bool:
         x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     )
 
 

@@ -78,7 +78,8 @@ class LogitsForward:
     """
 
     def __init__(self, model: VisionTransformer) -> None:
-        self.model = model
+        # timm types its children as Tensor | Module.
+        self.model: Any = model
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Logits [B, C]; further arguments as in timm."""
@@ -107,13 +108,14 @@ class LogitsForward:
 
 def install_edges(model: VisionTransformer) -> None:
     """Replace the first and last block, and `forward`, of a ViT whose attention is prompted already."""
-    first = model.blocks[0].attn.prompts
+    blocks: Any = model.blocks
+    first: BlockPrompts = blocks[0].attn.prompts
     travelling = first if first.travels and first.num_visual else None
-    last = len(model.blocks) - 1
+    last = len(blocks) - 1
     for index in {0, last}:
-        model.blocks[index] = EdgeBlock(
-            model.blocks[index],
+        blocks[index] = EdgeBlock(
+            blocks[index],
             enters=travelling if index == 0 else None,
             leaves=travelling if index == last else None,
         )
-    model.forward = LogitsForward(model).forward
+    model.forward = LogitsForward(model).forward  # type: ignore[method-assign]
