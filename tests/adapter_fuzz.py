@@ -10,6 +10,7 @@ import dataclasses
 import faulthandler
 import json
 import resource
+import signal
 import sys
 import time
 import tracemalloc
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 import e2vpt
 
-SECONDS = 5  # of one load; a guard against hanging, far above what a slow machine needs
+SECONDS = 5  # of processor time for one load: a guard against hanging, which a slow machine does not set off
 HEADROOM = 1 << 30  # bytes of address space beyond those taken at the start
 TIMES = 10  # the file's size: the most that loading may allocate, beyond ...
 ALLOWANCE = 1 << 20  # ... what the 4,000 values that any header may have take as Python objects
@@ -115,16 +116,17 @@ def load(path: Path, backbone: nn.Module) -> tuple[Any, int, int, float]:
     """What load_adapter gave or raised, peak bytes in Python and of the process, seconds."""
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     before, start = resident("VmRSS"), time.perf_counter()
-    tracemalloc.reset_peak()
-    traced = tracemalloc.get_traced_memory()[0]
-    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    tracemalloc.start()
     try:
         outcome: Any = e2vpt.load_adapter(path, backbone)
     except BaseException as error:  # also what safetensors' Rust panics with
         outcome = error
-    faulthandler.cancel_dump_traceback_later()
+    python_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()  # it would slow down all that is done between the loads
+    signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.perf_counter() - start
-    return outcome, tracemalloc.get_traced_memory()[1] - traced, resident("VmHWM") - before, seconds
+    return outcome, python_peak, resident("VmHWM") - before, seconds
 
 
 def reason(error: Exception) -> str:
@@ -149,10 +151,10 @@ def reason(error: Exception) -> str:
 
 def main(folder: Path, count: int, first: int) -> dict[str, Any]:
     torch.set_num_threads(1)
+    faulthandler.register(signal.SIGPROF, chain=True)  # the traceback, then the end of the process
     made, path = bases(folder), folder / "mutated"
     limit = resident("VmSize") + HEADROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    tracemalloc.start()
     kinds: dict[str, Counter[str]] = {}
     reasons: Counter[str] = Counter()
     failures: list[str] = []
