@@ -6,23 +6,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import e2vpt
 
-COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 50, 40)}
+CLASSES = ("bars", "disc", "ring")
+
+
+def draw(name: str, random: np.random.Generator) -> Image.Image:
+    """A noisy white shape of that class, 24 x 24, at a place of its own."""
+    canvas = Image.new("RGB", (24, 24), (40, 40, 40))
+    pen = ImageDraw.Draw(canvas)
+    x, y = random.integers(2, 6, 2).tolist()
+    box, white = (x, y, x + 15, y + 15), (230, 230, 230)
+    if name == "bars":
+        for offset in range(0, 16, 5):
+            pen.line((x, y + offset, x + 15, y + offset), white, 2)
+    elif name == "disc":
+        pen.ellipse(box, fill=white)
+    else:
+        pen.ellipse(box, outline=white, width=2)
+    noisy = np.asarray(canvas) + random.normal(0, 15, (24, 24, 3))
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
 def write_images(folder: Path, per_class: int, seed: int = 0) -> Path:
-    """Class folders of noisy one-colour PNG images, 20 x 20."""
+    """Class folders of PNG images, one simple shape each."""
     random = np.random.default_rng(seed)
-    for name, colour in COLOURS.items():
+    for name in CLASSES:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(per_class):
-            pixels = np.clip(np.array(colour) + random.normal(0, 60, (20, 20, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:02d}.png")
+            draw(name, random).save(folder / name / f"{index:02d}.png")
     return folder
 
 

@@ -96,9 +96,9 @@ def test_eval_takes_labels_by_name_not_by_number(run, home: Path) -> None:  # ty
         write_images(home / "two/train", 2)
         write_images(home / "two/test", 6, seed=2)
         for split in ("train", "test"):
-            for image in (home / "two" / split / "blue").iterdir():
+            for image in (home / "two" / split / "bars").iterdir():
                 image.unlink()
-            (home / "two" / split / "blue").rmdir()
+            (home / "two" / split / "bars").rmdir()
     _, out, _ = run("eval", "run", "two", "--json")
     assert json.loads(out)["num_images"] == 12
     assert json.loads(out)["accuracy"] > 0.8
@@ -106,21 +106,21 @@ def test_eval_takes_labels_by_name_not_by_number(run, home: Path) -> None:  # ty
 
 def test_eval_refuses_classes_it_does_not_know(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     write_images(home / "more", 6)
-    (home / "more/red").rename(home / "more/purple") if not (home / "more/purple").exists() else None
+    (home / "more/ring").rename(home / "more/purple") if not (home / "more/purple").exists() else None
     code, _, err = run("eval", "run", "more")
     assert code == 1
-    assert "classes the adapter does not know: purple. It knows blue, green, red" in err
+    assert "classes the adapter does not know: purple. It knows bars, disc, ring" in err
     code, _, err = run("eval", "run", "shapes/train", "--split", "test")
     assert code == 0
 
 
 def test_predict_json_one_object_per_file(run) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = run(
-        "predict", "run", "shapes/test/red/00.png", "shapes/test/blue", "--json", "--topk", "2"
+        "predict", "run", "shapes/test/ring/00.png", "shapes/test/bars", "--json", "--topk", "2"
     )
     assert code == 0
     found = [json.loads(line) for line in out.splitlines()]
-    assert [Path(p["file"]).parent.name for p in found] == ["red"] + ["blue"] * 4
+    assert [Path(p["file"]).parent.name for p in found] == ["ring"] + ["bars"] * 4
     for p in found:
         assert set(p) == {"file", "classes", "scores"}
         assert len(p["classes"]) == len(p["scores"]) == 2
@@ -129,7 +129,7 @@ def test_predict_json_one_object_per_file(run) -> None:  # type: ignore[no-untyp
 
 
 def test_predict_csv_text_and_a_list_on_stdin(run) -> None:  # type: ignore[no-untyped-def]
-    files = "shapes/test/red/00.png\nshapes/test/green/01.png\n"
+    files = "shapes/test/ring/00.png\nshapes/test/disc/01.png\n"
     _, out, _ = run("predict", "run", "-", "--csv", "--topk", "9", stdin=files)
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["file"] for row in rows] == [name for name in files.split() for _ in range(3)]
@@ -143,9 +143,9 @@ def test_predict_csv_text_and_a_list_on_stdin(run) -> None:  # type: ignore[no-u
 
 
 def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # type: ignore[no-untyped-def]
-    good = (home / "shapes/test/red/00.png").read_bytes()
+    good = (home / "shapes/test/ring/00.png").read_bytes()
     (home / "cut.png").write_bytes(good[: len(good) // 2])
-    words = ("predict", "run", "cut.png", "shapes/test/red/00.png", "missing.png")
+    words = ("predict", "run", "cut.png", "shapes/test/ring/00.png", "missing.png")
     code, out, err = run(*words, "--json")
     assert code == 1
     assert [set(json.loads(line)) for line in out.splitlines()] == [
@@ -157,7 +157,7 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     code, out, err = run(*words)
     assert code == 1
     assert "unreadable: cut.png:" in err
-    assert out.startswith("shapes/test/red/00.png: ")
+    assert out.startswith("shapes/test/ring/00.png: ")
     _, out, _ = run(*words, "--csv")
     assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))] == [True, False, True]
 
@@ -168,7 +168,7 @@ def test_info_json_and_text(run, home: Path) -> None:  # type: ignore[no-untyped
     assert (found["method"], found["backbone"]) == ("e2vpt", "demo")
     assert (found["num_visual"], found["num_kv"], found["visual_kept"]) == ([10] * 6, [5] * 6, 1.0)
     assert found["bytes"] == (home / "run/adapter.safetensors").stat().st_size
-    assert found["classes"] == ["blue", "green", "red"]
+    assert found["classes"] == ["bars", "disc", "ring"]
     _, out, _ = run("info", "run/adapter.safetensors")
     assert f"{found['num_tuned']} in prompts, {found['num_head']} in the head" in out
 
@@ -193,7 +193,7 @@ def test_errors_are_one_message_and_exit_code_1(run, home: Path) -> None:  # typ
         (["info", "junk.safetensors"], "junk.safetensors is damaged or not an e2vpt file: it has 4 bytes"),
         (["eval", "gone", "shapes"], "gone does not exist; expected an adapter file or a run folder"),
         (
-            ["predict", "run", "shapes/test/red/00.png", "--json", "--csv"],
+            ["predict", "run", "shapes/test/ring/00.png", "--json", "--csv"],
             "--json and --csv contradict each other",
         ),
     )
@@ -208,14 +208,14 @@ def test_errors_are_one_message_and_exit_code_1(run, home: Path) -> None:  # typ
 def test_every_unreadable_image_is_named_before_training(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     if not (home / "bad").exists():
         write_images(home / "bad", 6)
-    (home / "bad/red/00.png").write_bytes(b"")
-    whole = (home / "bad/blue/01.png").read_bytes()
-    (home / "bad/blue/01.png").write_bytes(whole[:200])
+    (home / "bad/ring/00.png").write_bytes(b"")
+    whole = (home / "bad/bars/01.png").read_bytes()
+    (home / "bad/bars/01.png").write_bytes(whole[:200])
     code, _, err = run("train", "bad", "--backbone", "demo", "--out", "never")
     assert code == 1
     assert "2 unreadable image(s), found before anything was trained" in err
-    assert "blue/01.png" in err
-    assert "red/00.png" in err
+    assert "bars/01.png" in err
+    assert "ring/00.png" in err
     assert not (home / "never").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
-from tasks_for_tests import COLOURS, write_images, write_task
+from tasks_for_tests import CLASSES, write_images, write_task
 
 from e2vpt import (
     ConfigError,
@@ -49,7 +49,7 @@ def test_learns_predicts_and_scores(fitted: E2VPTClassifier, photos: tuple[list[
     probabilities = fitted.predict_proba(paths)
     assert probabilities.shape == (24, 3)
     assert probabilities.sum(1) == pytest.approx(np.ones(24), abs=1e-6)
-    assert list(fitted.classes_) == sorted(COLOURS)
+    assert list(fitted.classes_) == sorted(CLASSES)
     assert list(fitted.predict(paths)) == [fitted.classes_[row.argmax()] for row in probabilities]
     assert fitted.score(paths, labels) == np.mean(fitted.predict(paths) == np.array(labels)) > 0.8
     assert len(fitted.history_) == 10
@@ -72,14 +72,14 @@ def test_the_saved_adapter_predicts_the_same(
     size = fitted.save(tmp_path / "a.safetensors")
     assert size == (tmp_path / "a.safetensors").stat().st_size
     model, info = load_adapter(tmp_path / "a.safetensors")
-    assert info.classes == tuple(sorted(COLOURS))
+    assert info.classes == tuple(sorted(CLASSES))
     for a, b in zip(model.state_dict().values(), fitted.model_.state_dict().values(), strict=True):
         assert a.equal(b)
 
 
 def test_labels_come_back_as_they_were_given(photos: tuple[list[Path], list[str]]) -> None:
     paths, names = photos
-    numbers = np.array([{"blue": 7, "green": -2, "red": 11}[name] for name in names])
+    numbers = np.array([{"bars": 7, "disc": -2, "ring": 11}[name] for name in names])
     found = classifier(train=TrainConfig(epochs=1)).fit(paths, numbers).predict(paths[:4])
     assert found.dtype == numbers.dtype
     assert set(found) <= {7, -2, 11}
@@ -87,7 +87,7 @@ def test_labels_come_back_as_they_were_given(photos: tuple[list[Path], list[str]
 
 def test_a_data_set_path_brings_its_own_labels(tmp_path: Path) -> None:
     model = classifier(train=TrainConfig(epochs=1)).fit(write_task(tmp_path / "shapes"))
-    assert list(model.classes_) == sorted(COLOURS)
+    assert list(model.classes_) == sorted(CLASSES)
     with pytest.raises(DataError, match="brings its own labels"):
         classifier().fit(tmp_path / "shapes", [1])
 

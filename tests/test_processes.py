@@ -48,8 +48,8 @@ def script(tmp_path: Path) -> Path:
 
     # 17 training images: uneven batches, uneven shares; 5 validation images.
     write_task(tmp_path / "data", train=6, val=2, test=1)
-    (tmp_path / "data/train/red/00.png").unlink()
-    (tmp_path / "data/val/blue/00.png").unlink()
+    (tmp_path / "data/train/ring/00.png").unlink()
+    (tmp_path / "data/val/bars/00.png").unlink()
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.format(tests=str(Path(__file__).parent), out=str(tmp_path)))
     return path

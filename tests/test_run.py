@@ -52,7 +52,7 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     saved = json.loads((out / "config.json").read_text())
     assert saved == json.loads(json.dumps(CONFIG.to_dict())) | {
         "task": "shapes",
-        "classes": ["blue", "green", "red"],
+        "classes": ["bars", "disc", "ring"],
     }
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert rows == trained.result.history
@@ -61,7 +61,7 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
 
     info = read_adapter(out / "adapter.safetensors")
     best = rows[trained.result.best_epoch]
-    assert info.classes == ("blue", "green", "red")
+    assert info.classes == ("bars", "disc", "ring")
     assert info.metrics == {
         "epoch": best["epoch"] + 1,
         "val_accuracy": best["val_accuracy"],

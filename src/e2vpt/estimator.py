@@ -83,9 +83,9 @@ class E2VPTClassifier:
 
     def predict_proba(self, X: Sequence[Any]) -> NDArray[np.float64]:
         """Probabilities [n, C] of the classes, in the order of `classes_`."""
-        images = _images(X)
+        trained, images = self._fitted(), _images(X)
         verify_images(images)
-        return stack_probabilities(self._fitted().model, images, self.preprocessing_)
+        return stack_probabilities(trained.model, images, trained.preprocessing)
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:
         """The most probable class of each image, as given to `fit`: [n]."""
