@@ -22,7 +22,7 @@ ORDER = [
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("header", "matching", "adapter"),
-    *("evaluate", "checkpoint", "train", "run", "predict"),
+    *("evaluate", "checkpoint", "processes", "train", "run", "predict"),
     *("progress", "flags", "estimator", "demo", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.

@@ -162,6 +162,13 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))] == [True, False, True]
 
 
+def test_another_backbone_is_refused_by_its_weights(run) -> None:  # type: ignore[no-untyped-def]
+    assert run("eval", "run", "shapes", "--backbone", "demo", "--json")[0] == 0
+    code, _, err = run("predict", "run", "shapes/test/ring/00.png", "--backbone", "vit_tiny_patch16_225")
+    assert code == 1
+    assert "vit_tiny_patch16_224" in err
+
+
 def test_info_json_and_text(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     _, out, _ = run("info", "run", "--json")
     found = json.loads(out)

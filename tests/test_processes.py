@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tasks_for_tests import tiny_vit, write_task
 from e2vpt import DataConfig, Preprocessing, TrainConfig, fit, load_task, make_loader
 from e2vpt.checkpoint import trained_state
-from e2vpt.train import leave_processes, process_rank
+from e2vpt.processes import leave_processes, process_rank
 
 torch.manual_seed(0)
 rank, world = process_rank()

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from e2vpt import ConfigError, DataError, RunError, StepReport, TrainConfig, fit
 from e2vpt.checkpoint import trained_state
+from e2vpt.container import read_container
 
 
 def config(**values: object) -> TrainConfig:
@@ -208,6 +209,25 @@ def test_reports_tell_where_the_training_is() -> None:
     ]
     assert reports[-1].seconds_left == 0
     assert all(r.images_per_second > 0 and 0 <= r.accuracy <= 1 and r.memory > 0 for r in reports)
+
+
+def test_a_training_that_breaks_stops_and_keeps_what_was(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    data = batches([5])
+
+    def poison(_: object) -> None:
+        data[0][0].fill_(math.nan)
+
+    with pytest.raises(
+        RunError, match=r"Epoch 2 gave train_loss that is not a finite number.*Lower the learning"
+    ):
+        fit(tiny_vit(), data, config=config(epochs=3), checkpoint=path, on_epoch=poison)
+    assert len(load_history(path)) == 1
+
+
+def load_history(path: Path) -> list[object]:
+    history: list[object] = read_container(path)[0]["history"]
+    return history
 
 
 def test_bad_calls_say_what_to_do() -> None:

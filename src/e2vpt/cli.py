@@ -26,9 +26,9 @@ from e2vpt.evaluate import evaluate
 from e2vpt.flags import with_config_flags
 from e2vpt.header import AdapterInfo
 from e2vpt.predict import Prediction, find_images, predict_images
+from e2vpt.processes import leave_processes, process_rank
 from e2vpt.progress import console, image_check, training
 from e2vpt.run import RunConfig, adapter_path, saved_data_config, train_run
-from e2vpt.train import leave_processes, process_rank
 
 app = typer.Typer(
     add_completion=False,
@@ -39,6 +39,7 @@ app = typer.Typer(
 
 _PRESETS = ", ".join(sorted(PRESETS))
 Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
+Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one the file names.")]
 AdapterArgument = Annotated[
     Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")
 ]
@@ -101,6 +102,7 @@ def train(
 def evaluate_command(
     adapter: AdapterArgument,
     source: DataArgument,
+    backbone: Backbone = None,
     weights: Weights = None,
     split: Annotated[
         Literal["train", "val", "test", "all"], typer.Option(help="Which images to evaluate on.")
@@ -109,7 +111,7 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure an adapter's accuracy on labelled images."""
-    model, info = load_adapter(adapter_path(adapter), weights=weights)
+    model, info = load_adapter(adapter_path(adapter), backbone, weights=weights)
     images = _matching(*_split(_load(source, saved_data_config(adapter)), split), info)
     loader = make_loader(images, info.preprocessing, batch_size=batch_size)
     with image_check("Evaluating") as update:
@@ -136,6 +138,7 @@ def predict(
         list[str],
         typer.Argument(metavar="FILES...", help="Images, folders of images, or - for a list on stdin."),
     ],
+    backbone: Backbone = None,
     weights: Weights = None,
     topk: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
@@ -148,7 +151,7 @@ def predict(
     if as_json and as_csv:
         raise ConfigError("--json and --csv contradict each other; choose one.")
     images = find_images(_expand_stdin(files))
-    model, info = load_adapter(adapter_path(adapter), weights=weights)
+    model, info = load_adapter(adapter_path(adapter), backbone, weights=weights)
     found = predict_images(
         _on_best_device(model),
         images,

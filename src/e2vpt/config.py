@@ -17,6 +17,7 @@ Depth = Literal["deep", "shallow"]
 VisualInit = Literal["uniform", "normal", "zeros", "patch"]
 KeyValueInit = Literal["kaiming", "normal", "zeros", "patch"]
 Counts = int | tuple[int, ...]
+_HUGE = 1e300  # Whole numbers beyond floats would overflow in comparisons with infinity.
 C = TypeVar("C", bound="PromptConfig | DataConfig | TrainConfig")
 
 
@@ -31,8 +32,11 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _check_choices(config: Any) -> None:
-    """Hold every Literal field of a dataclass to its choices."""
+    """Hold every Literal field of a dataclass to its choices, and every bool field to the two it has."""
     for name, hint in get_type_hints(type(config)).items():
+        if hint is bool:
+            value = getattr(config, name)
+            _require(isinstance(value, bool), f"{name} is {value!r}; expected True or False.")
         if get_origin(hint) is Literal:
             value = getattr(config, name)
             _require(
@@ -49,7 +53,7 @@ def _check_count(name: str, value: Any, minimum: int) -> None:
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:
     """A finite number in [low, high)."""
-    finite = isinstance(value, (int, float)) and math.isfinite(value)
+    finite = isinstance(value, (int, float)) and abs(value) < _HUGE
     _require(finite and low <= value < high, f"{name} is {value!r}; expected a number in [{low}, {high}).")
 
 

@@ -29,8 +29,9 @@ from e2vpt.data import Preprocessing, Split, Task, make_loader, preprocessing_fo
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.model import init_from_images, prompt
+from e2vpt.processes import process_rank
 from e2vpt.storage import write_atomic
-from e2vpt.train import FitResult, StepReport, fit, process_rank
+from e2vpt.train import FitResult, StepReport, fit
 
 ADAPTER, LAST, CHECKPOINT, CONFIG = (
     "adapter.safetensors",

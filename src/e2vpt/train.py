@@ -8,7 +8,6 @@ total class weight, so uneven shares need no care.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sized
@@ -24,8 +23,9 @@ from torch.nn import functional as F
 
 from e2vpt.checkpoint import Progress, Row, load_checkpoint, load_trained, save_checkpoint, trained_state
 from e2vpt.config import TrainConfig
-from e2vpt.errors import ConfigError, DataError
+from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.evaluate import Batches, evaluate
+from e2vpt.processes import open_processes
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -99,6 +99,7 @@ def fit(
         if _is_over(progress, config, epoch):
             break
         row = run.train_epoch(epoch) | run.validate()
+        _check_finite(row)
         progress.history.append(row)
         if val_loader is None or _is_better(progress, epoch):
             progress.best, progress.best_epoch = trained_state(model), epoch
@@ -108,26 +109,6 @@ def fit(
             on_epoch(progress.history)
     load_trained(model, progress.best)
     return FitResult(history=progress.history, best_epoch=progress.best_epoch)
-
-
-def process_rank() -> tuple[int, int]:
-    """Index and number of the processes that train together under `torchrun` or `accelerate launch`."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=_use_cpu())
-    return state.process_index, state.num_processes
-
-
-def _use_cpu() -> bool:
-    """Whether to compute on the CPU: Accelerate has to be told, or CPU processes do not find each other."""
-    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return asked or not torch.accelerator.is_available()
-
-
-def leave_processes() -> None:
-    """Close what `torchrun` opened; nothing to do in a single process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 class _Run:
@@ -141,11 +122,7 @@ class _Run:
         config: TrainConfig,
         on_step: Callable[[StepReport], None] | None,
     ) -> None:
-        # Imported here so that `import e2vpt` needs torch and timm only.
-        from accelerate import Accelerator
-
-        # Precision is ours to set per training; Accelerate fixes it once per process.
-        self.accelerator = Accelerator(mixed_precision="no", cpu=_use_cpu())
+        self.accelerator = open_processes()
         self.config, self.on_step = config, on_step
         device = self.accelerator.device
         if config.precision == "fp16" and device.type == "cpu":
@@ -325,6 +302,16 @@ def _is_better(progress: Progress, epoch: int) -> bool:
         return True
     new, old = progress.history[epoch], progress.history[progress.best_epoch]
     return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
+
+
+def _check_finite(row: Row) -> None:
+    """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
+    broken = [name for name, value in row.items() if not math.isfinite(value)]
+    if broken:
+        raise RunError(
+            f"Epoch {row['epoch'] + 1:.0f} gave {', '.join(broken)} that is not a finite number, so training "
+            "stopped. Lower the learning rate, or use precision fp32 or bf16 instead of fp16."
+        )
 
 
 def _is_over(progress: Progress, config: TrainConfig, epoch: int) -> bool:

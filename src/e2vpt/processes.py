@@ -1,0 +1,42 @@
+"""One training on one or several processes, by Hugging Face Accelerate.
+
+Accelerate is imported only when used, so that `import e2vpt` needs torch and timm only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def open_processes() -> Accelerator:
+    """The device, and the other processes of `torchrun` or `accelerate launch` where there are any."""
+    from accelerate import Accelerator
+
+    # Precision is set for each training; Accelerate would fix it once per process.
+    return Accelerator(mixed_precision="no", cpu=_use_cpu())
+
+
+def process_rank() -> tuple[int, int]:
+    """Index and number of the processes that train together under `torchrun` or `accelerate launch`."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=_use_cpu())
+    return state.process_index, state.num_processes
+
+
+def _use_cpu() -> bool:
+    """Whether to compute on the CPU: Accelerate has to be told, or CPU processes do not find each other."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or not torch.accelerator.is_available()
+
+
+def leave_processes() -> None:
+    """Close what `torchrun` opened; nothing to do in a single process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
