@@ -141,7 +141,6 @@ class _Run:
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
         self.class_weights = _class_weights(train_loader, config, model, self.parameters[0])
-        self.started = time.monotonic()
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training images."""
@@ -166,7 +165,8 @@ class _Run:
         """One optimizer step over the parts of a batch: summed loss, summed weight, hits and images."""
         device, world = self.accelerator.device, self.accelerator.num_processes
         labels = [part[1].to(device) for part in parts]
-        share = torch.stack([self._weight(y) for y in labels]).sum()
+        weights = torch.stack([self._weight(y) for y in labels])
+        share = weights.sum()
         batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
         totals = torch.zeros(4, dtype=torch.float64)
         for index, ((images, _), y) in enumerate(zip(parts, labels, strict=True)):
@@ -179,7 +179,7 @@ class _Run:
                 self.scaler.scale(loss * (world / batch_weight)).backward()
             hits = (logits.argmax(1) == y).sum()
             totals += (
-                torch.stack([loss.detach(), self._weight(y), hits, hits.new_tensor(len(y))]).double().cpu()
+                torch.stack([loss.detach(), weights[index], hits, hits.new_tensor(len(y))]).double().cpu()
             )
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -107,14 +107,6 @@ class Loader:
         """Labels of the whole split, in its own order."""
         return self._split.labels
 
-    @property
-    def step_labels(self) -> list[list[int]]:
-        """For each global batch of the current epoch, the labels of all its images over all processes.
-
-        A trainer divides by what these weigh, instead of asking the other processes.
-        """
-        return [[self._split.labels[index] for index in batch] for batch in self._dealer.global_batches()]
-
 
 def make_loader(
     split: Split,
