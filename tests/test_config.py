@@ -42,7 +42,7 @@ DATA = st.builds(
     test_fraction=st.floats(0, 0.49),
     split_seed=st.integers(0, 2**40),
     workers=st.integers(0, 64),
-    **{n: choices(DataConfig, n) for n in ("preprocess", "augment")},
+    **{n: choices(DataConfig, n) for n in ("preprocess", "augment", "train_on")},
 )
 TRAIN = st.builds(
     TrainConfig,

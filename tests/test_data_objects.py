@@ -45,7 +45,7 @@ def test_targets_spare_reading_the_images() -> None:
 @pytest.mark.parametrize("extra", [{}, {"targets": [7] * 10, "target_transform": lambda y: y % 2}])
 def test_without_plain_targets_labels_are_read(extra: dict[str, Any]) -> None:
     task = from_datasets("pets", _Counted(**extra), classes=["cat", "dog"])
-    assert sorted(task.train_and_val().labels) == [0] * 5 + [1] * 5
+    assert sorted(task.train_and_val().train.labels) == [0] * 5 + [1] * 5
 
 
 def test_tensor_data_sets_subsets_and_lists_of_pairs() -> None:

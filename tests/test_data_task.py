@@ -20,8 +20,11 @@ def _split(*labels: int) -> Split:
 def test_splits_in_order_and_joined() -> None:
     task = Task(name="t", classes=("a", "b"), train=_split(0, 1, 1), val=_split(1))
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 3, "val": 1}
-    assert task.train_and_val().labels == (0, 1, 1, 1)
-    assert len(Task(name="t", classes=("a", "b"), train=_split(0, 1)).train_and_val()) == 2
+    joined = task.train_and_val()
+    assert joined.train.labels == (0, 1, 1, 1)
+    assert joined.val is None
+    alone = Task(name="t", classes=("a", "b"), train=_split(0, 1))
+    assert alone.train_and_val() is alone
 
 
 def test_subset_keeps_images_with_their_labels() -> None:

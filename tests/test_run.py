@@ -75,6 +75,16 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     assert adapter_path(out) == out / "adapter.safetensors"
 
 
+def test_the_last_training_may_use_validation_images_too(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path / "shapes"))
+    assert task.val is not None
+    data = dataclasses.replace(CONFIG.data, train_on="train+val")
+    trained = train_run(task, dataclasses.replace(CONFIG, data=data), tmp_path / "run")
+    assert trained.result.best_epoch == CONFIG.train.epochs - 1
+    assert set(trained.result.history[0]) == {"epoch", "lr", "train_loss", "train_accuracy"}
+    assert set(read_adapter(tmp_path / "run" / "adapter.safetensors").metrics) == {"epoch"}
+
+
 def test_linear_trains_a_head_alone(tmp_path: Path) -> None:
     task = load_task(write_task(tmp_path / "shapes"))
     info = read_adapter(

@@ -121,6 +121,11 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
     assert set(result.history[0]) == {"epoch", "lr", "train_loss", "train_accuracy"}
 
 
+def test_patience_without_validation_images_is_refused() -> None:
+    with pytest.raises(ConfigError, match="patience needs validation images"):
+        fit(tiny_vit(), batches([6]), config=config(patience=3))
+
+
 def test_patience_ends_a_training_that_does_not_improve() -> None:
     result = fit(tiny_vit(), batches([6]), batches([20], seed=1), config(epochs=50, lr=0.0, patience=3))
     assert (len(result.history), result.best_epoch) == (4, 0)

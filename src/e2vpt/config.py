@@ -118,8 +118,11 @@ class DataConfig:
         "backbone",
         "Mean, standard deviation and crop of the checkpoint, or ImageNet's as in the official code.",
     )
-    augment: Literal["none", "crop-flip", "randaugment"] = _option(
-        "none", "Training augmentation: none (VTAB), crop-flip (FGVC), randaugment."
+    augment: Literal["none", "crop", "crop-flip", "randaugment"] = _option(
+        "none", "Training augmentation: none (VTAB), crop (signs, writing), crop-flip (FGVC), randaugment."
+    )
+    train_on: Literal["train", "train+val"] = _option(
+        "train", "train+val is for the last training, once settings are chosen (VTAB); keeps the last epoch."
     )
     val_fraction: float = _option(0.1, "Share split off for validation where the data has no val split.")
     test_fraction: float = _option(0.2, "Share split off for test where the data has no splits at all.")

@@ -108,6 +108,8 @@ def train_run(
     out, rank, world = Path(out), *process_rank()
     if rank == 0:
         _open_folder(out, config, task, resume)
+    if config.data.train_on == "train+val":
+        task = task.train_and_val()
     torch.manual_seed(config.train.seed)
     model = build_model(config, num_classes=len(task.classes))
     preprocessing = preprocessing_for(model, config.data)

@@ -90,6 +90,8 @@ def fit(
         RunError: the checkpoint cannot be resumed or written.
     """
     config = config or TrainConfig()
+    if config.patience and val_loader is None:
+        raise ConfigError("patience needs validation images: there is no accuracy to wait for.")
     run = _Run(model, train_loader, val_loader, config, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)
     path = None if checkpoint is None else Path(checkpoint)

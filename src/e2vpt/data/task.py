@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,10 +69,12 @@ class Task:
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
-    def train_and_val(self) -> Split:
-        """Training and validation images together, for the final model once settings are chosen (VTAB)."""
-        val = self.val or Split(images=(), labels=())
-        return Split(images=self.train.images + val.images, labels=self.train.labels + val.labels)
+    def train_and_val(self) -> Task:
+        """The task with its validation images among those to train on, once settings are chosen (VTAB)."""
+        if self.val is None:
+            return self
+        images, labels = self.train.images + self.val.images, self.train.labels + self.val.labels
+        return dataclasses.replace(self, train=Split(images=images, labels=labels), val=None)
 
 
 def check_classes(task: str, classes: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from torchvision import transforms
 from e2vpt.data.preprocess import Preprocessing
 
 Transform = Callable[[Image.Image], Tensor]
-Augment = Literal["none", "crop-flip", "randaugment"]
+Augment = Literal["none", "crop", "crop-flip", "randaugment"]
 
 
 def eval_transform(prep: Preprocessing) -> Transform:
@@ -33,7 +33,8 @@ def eval_transform(prep: Preprocessing) -> Transform:
 def train_transform(prep: Preprocessing, augment: Augment) -> Transform:
     """RGB image to normalised float32 tensor [3, H, W], augmented with torch's global random state.
 
-    "none" is `eval_transform` (VTAB); "crop-flip" resizes the short side to 8/7 of the size, crops at
+    "none" is `eval_transform` (VTAB); "crop" takes 60 to 100 % of the area and never flips, for signs and
+    writing, where left and right differ; "crop-flip" resizes the short side to 8/7 of the size, crops at
     random and flips (FGVC: 256 to 224); "randaugment" crops 50 to 100 % of the area, flips and applies
     RandAugment.
     """
@@ -41,7 +42,9 @@ def train_transform(prep: Preprocessing, augment: Augment) -> Transform:
         return eval_transform(prep)
     mode = transforms.InterpolationMode(prep.interpolation)
     steps: list[Any]
-    if augment == "crop-flip":
+    if augment == "crop":
+        steps = [transforms.RandomResizedCrop(prep.image_size, scale=(0.6, 1.0), interpolation=mode)]
+    elif augment == "crop-flip":
         short_side = round(max(prep.image_size) / 0.875)
         steps = [transforms.Resize(short_side, mode), transforms.RandomCrop(prep.image_size)]
         steps += [transforms.RandomHorizontalFlip()]
