@@ -12,7 +12,6 @@ import torch
 from backbones_for_tests import images_for, prompted, randomise, tiny_swin, tiny_vit
 from torch import nn
 
-import e2vpt
 from e2vpt.tables import FoldedTable, Table, build_table, can_fold, keys_values, project
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -308,20 +307,10 @@ def test_parts_of_a_projection_are_the_projection(bias: bool) -> None:
 def test_a_table_holds_visual_then_key_value_prompts() -> None:
     layer = prompts(prompted(tiny_vit(), num_visual=4, num_kv=2))
     qkv, norm = nn.Linear(48, 144).double(), nn.LayerNorm(48).double()
-    table = build_table(layer, layer.masked_visual(1), norm, qkv, nn.Identity(), 3)
+    table = build_table(layer.key_value(1), layer.masked_visual(1), norm, qkv, nn.Identity(), 3)
     assert table is not None and table.k.shape == table.v.shape == (3, 6, 16)
     assert torch.equal(table.k[:, 4:], layer.key) and torch.equal(table.v[:, 4:], layer.value)
-    assert (
-        build_table(
-            e2vpt.prompts.BlockPrompts(num_visual=0, num_kv=0, width=8, num_heads=1, head_dim=8),
-            None,
-            norm,
-            qkv,
-            nn.Identity(),
-            3,
-        )
-        is None
-    )
+    assert build_table(None, None, norm, qkv, nn.Identity(), 3) is None
 
 
 def test_a_masked_token_is_its_layer_norm_bias() -> None:
@@ -330,7 +319,7 @@ def test_a_masked_token_is_its_layer_norm_bias() -> None:
     layer.keep.zero_()
     qkv = nn.Linear(48, 144).double()
     norm = randomise(nn.LayerNorm(48)).double()
-    table = build_table(layer, layer.masked_visual(1), norm, qkv, nn.Identity(), 3)
+    table = build_table(layer.key_value(1), layer.masked_visual(1), norm, qkv, nn.Identity(), 3)
     assert table is not None
     assert torch.allclose(table.k.flatten(), qkv(norm.bias)[48:96])
 

@@ -97,7 +97,8 @@ def _table(module: PromptedAttention | PromptedWindowAttention, x: Tensor, batch
 
     def build() -> Table | None:
         visual = prompts.masked_visual(batch) if in_table else None
-        return build_table(prompts, visual, tables.norm, module.qkv, k_norm, module.num_heads)
+        key_value = prompts.key_value(batch)
+        return build_table(key_value, visual, tables.norm, module.qkv, k_norm, module.num_heads)
 
     if prompts.training or not can_fold(x):
         return build()
@@ -167,7 +168,7 @@ class PromptedWindowAttention(WindowAttention):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B·W, N, D] -> [B·W, N, D]; `mask` [W, N, N] of shifted windows, or None."""
-        windows = self._windows_per_image(len(x)) if self.prompts.drops else 1
+        windows = self._windows_per_image(len(x)) if self.prompts.differs_by_image else 1
         table = _table(self, x, len(x) // windows)
         return self.attend(x, None if table is None else table.for_windows(windows), mask)
 

@@ -107,7 +107,7 @@ class IntermediateFeatures:
 
 
 @contextmanager
-def _evaluating(*models: nn.Module) -> Iterator[None]:
+def evaluating(*models: nn.Module) -> Iterator[None]:
     """Eval mode inside; afterwards every module is back in its own mode."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     for model in models:
@@ -153,7 +153,7 @@ def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Ten
 
     hooks = [block.register_forward_pre_hook(keep) for block in blocks]
     try:
-        with disabled(model), _evaluating(model):
+        with disabled(model), evaluating(model):
             model.forward_features(images)  # type: ignore[operator]
     finally:
         for hook in hooks:
@@ -208,7 +208,7 @@ def _probe(site: Site, new: nn.Module) -> None:
     prompts = new.prompts
     assert isinstance(prompts, BlockPrompts)
     prompts.enabled = False
-    with _evaluating(site.attention, new):
+    with evaluating(site.attention, new):
         expected, found = site.attention(x), new(x)
     prompts.enabled = True
     prompts.train(site.attention.training)

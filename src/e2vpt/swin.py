@@ -36,7 +36,7 @@ def block_with_prompts(
     windows_BND = _to_windows(block, block.norm1(x_BhwD))
     num_windows = len(windows_BND) // len(x_BhwD)
     normed_BpD = block.norm1(prompts_BpD)
-    own = attention.prompts if attention.prompts.enabled else None
+    own = attention.prompts.key_value(len(x_BhwD)) if attention.prompts.enabled else None
     table = build_table(own, prompts_BpD, block.norm1, attention.qkv, nn.Identity(), attention.num_heads)
     assert table is not None
     table = Table(*(part.expand(len(x_BhwD), -1, -1, -1) for part in table)).for_windows(num_windows)

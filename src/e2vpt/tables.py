@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt.prompts import BlockPrompts
-
 
 class Table(NamedTuple):
     """Extra keys and values of one block, each [H, t, d], or [B, H, t, d] when every image has its own."""
@@ -57,20 +55,20 @@ def keys_values(qkv: nn.Linear, k_norm: nn.Module, x: Tensor, num_heads: int) ->
 
 
 def build_table(
-    prompts: BlockPrompts | None,
+    key_value: tuple[Tensor, Tensor] | None,
     visual: Tensor | None,
     norm: nn.Module,
     qkv: nn.Linear,
     k_norm: nn.Module,
     num_heads: int,
 ) -> Table | None:
-    """The table of `visual` prompts ([p, D] or [B, p, D], masked already) and key-value prompts, if any."""
+    """The table of visual prompts ([p, D] or [B, p, D], masked already) and key-value prompts, if any."""
     parts: list[tuple[Tensor, Tensor]] = []
     if visual is not None:
         # Prompts may be held in higher precision than the frozen weights they pass through.
         parts.append(keys_values(qkv, k_norm, norm(visual.to(qkv.weight.dtype)), num_heads))
-    if prompts is not None and prompts.key is not None and prompts.value is not None:
-        parts.append((prompts.key, prompts.value))
+    if key_value is not None:
+        parts.append(key_value)
     if not parts:
         return None
     if len(parts) == 1:
