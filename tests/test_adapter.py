@@ -30,6 +30,7 @@ from e2vpt.errors import (
     RunError,
     WeightsError,
 )
+from e2vpt.prune import Scores, apply, select, visual_kept
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,7 +69,9 @@ def learned(model: nn.Module) -> dict[str, Tensor]:
     """Everything of the task, by name: prompts, masks and head."""
     found = {}
     for index, layer in enumerate(e2vpt.prompt_layers(model)):
-        found |= {f"{index}.{name}": getattr(layer, name) for name in ("visual", "key", "value", "keep")}
+        found |= {f"{index}.{name}": getattr(layer, name) for name in ("key", "value", "keep")}
+        if layer.visual is not None:  # what is masked is not stored
+            found[f"{index}.visual"] = layer.visual * layer.keep
     found |= {f"head.{name}": tensor for name, tensor in model.get_classifier().state_dict().items()}
     return {name: tensor.detach() for name, tensor in found.items() if tensor is not None}
 
@@ -110,8 +113,9 @@ def test_info_counts_what_was_tuned(config: str, path: Path) -> None:
     save(model, path)
     info = e2vpt.read_adapter(path)
     layers = e2vpt.prompt_layers(model)
+    masked = sum(int((layer.keep == 0).sum()) for layer in layers if layer.keep is not None)
     tuned = {id(p): p.numel() for layer in layers for p in layer.parameters()}
-    assert info.num_tuned == sum(tuned.values())
+    assert info.num_tuned == sum(tuned.values()) - masked
     assert info.num_head == 5 * 32 + 5
     assert info.num_visual == tuple(layer.num_visual for layer in layers)
     assert info.num_kv == tuple(layer.num_kv for layer in layers)
@@ -121,7 +125,7 @@ def test_info_counts_what_was_tuned(config: str, path: Path) -> None:
         sum(float(k.sum()) for k in kept) / total if total else 1, abs=1e-12
     )
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert info.num_tuned + info.num_head == trainable
+    assert info.num_tuned + info.num_head == trainable - masked
 
 
 def test_info_tells_what_was_given(path: Path) -> None:
@@ -169,17 +173,80 @@ def test_a_full_mask_is_not_stored_and_counts_after_pruning_are(path: Path) -> N
     model = model_of("vit", "default")
     first, second, third = e2vpt.prompt_layers(model)
     first.keep.fill_(1)
-    second.visual = nn.Parameter(second.visual.detach()[:4].clone())
-    second.keep = second.keep[:4]
+    second.resize(visual=second.visual[:4], keep=second.keep[:4])
     third.key = third.value = None
     save(model, path)
-    names = read_container(path)[1].keys()
-    assert "blocks.0.keep" not in names and "blocks.1.keep" in names and "blocks.2.key" not in names
+    tensors = read_container(path)[1]
+    assert "blocks.0.keep" not in tensors and "blocks.1.keep" in tensors and "blocks.2.key" not in tensors
+    assert tensors["blocks.0.visual"].shape == (10, 48)
+    assert tensors["blocks.1.visual"].shape == (int(second.keep.sum()),)
     loaded, info = e2vpt.load_adapter(path, fresh("vit"))
     assert info.num_visual == (10, 4, 10) and info.num_kv == (5, 5, 0)
     assert torch.equal(e2vpt.prompt_layers(loaded)[0].keep, torch.ones(10, 48))
     with torch.no_grad():
         assert torch.equal(loaded(images_for(model)), model(images_for(model)))
+
+
+def random_scores(model: nn.Module, shared: bool, segments: int = 8) -> Scores:
+    """For each part of the prompts a random score, the same in every block or not."""
+    generator = torch.Generator().manual_seed(4)
+
+    def draw(counts: list[int], *shape: int) -> tuple[Tensor, ...]:
+        one = {n: torch.rand(n, *shape, generator=generator) for n in counts}
+        return tuple(one[n] if shared else torch.rand(n, *shape, generator=generator) for n in counts)
+
+    layers = e2vpt.prompt_layers(model)
+    visual, kv = [layer.num_visual for layer in layers], [layer.num_kv for layer in layers]
+    parts = {"tokens": draw(visual), "segments": draw(visual, segments), "key_value": draw(kv)}
+    return Scores(**parts, shared=shared, layout="strided")
+
+
+@pytest.mark.parametrize("layout", ["strided", "contiguous"])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("config", ["default", "separate", "shallow"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_pruned_prompts_are_stored_compactly_and_come_back_whole(
+    backbone: str, config: str, shared: bool, layout: Any, path: Path
+) -> None:
+    model = model_of(backbone, config)
+    for layer in e2vpt.prompt_layers(model):
+        if layer.keep is not None:
+            layer.keep.fill_(1)
+    before = save(model, path)
+    scores = dataclasses.replace(random_scores(model, shared), layout=layout)
+    apply(model, select(scores, tokens=0.7, segments=0.5))
+    size = save(model, path)
+    tensors = read_container(path)[1]
+    stored = sum(t.numel() for name, t in tensors.items() if name.endswith(".visual"))
+    layers = e2vpt.prompt_layers(model)
+    assert stored == sum(int(layer.keep.sum()) for layer in layers if layer.keep is not None)
+    assert ("keep" in tensors) == (shared or config == "shallow")
+    masks = [t for name, t in tensors.items() if name.endswith("keep")]
+    freed = 4 * (sum(layer.visual_before for layer in layers) - stored)
+    assert size <= before - freed + sum(mask.numel() + 100 for mask in masks) + 100
+
+    loaded, info = e2vpt.load_adapter(path, fresh(backbone))
+    assert info.visual_kept == visual_kept(model) == visual_kept(loaded) < 0.6
+    assert info.layout in ("strided", "contiguous")
+    with torch.no_grad():
+        assert torch.equal(loaded(images_for(model)), model.eval()(images_for(model)))
+    expected, found = learned(model), learned(loaded)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    again = path.with_name("again")
+    save(loaded, again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_prompt_may_be_masked_whole(path: Path) -> None:
+    model = model_of("vit", "default")
+    for layer in e2vpt.prompt_layers(model):
+        layer.keep.zero_()
+    save(model, path)
+    loaded, info = e2vpt.load_adapter(path, fresh("vit"))
+    assert info.visual_kept == 0 and info.num_visual == (10, 10, 10)
+    with torch.no_grad():
+        assert torch.equal(loaded(images_for(model)), model.eval()(images_for(model)))
 
 
 @pytest.mark.parametrize("classes", [0, 1, 7, 9])
@@ -318,8 +385,13 @@ def test_other_weights(saved: Path) -> None:
 def test_other_shapes(saved: Path) -> None:
     refused(saved, tiny_vit(torch.float32, depth=2), "with 3 blocks; VisionTransformer has 2")
     narrow = tiny_vit(torch.float32, embed_dim=24)
-    refused(saved, narrow, r"its blocks.0.keep has shape \(3, 48\), VisionTransformer needs \(3, 24\)")
+    refused(saved, narrow, r"its blocks.0.key has shape \(3, 2, 16\), VisionTransformer needs \(3, 2, 8\)")
     refused(saved, tiny_vit(torch.float32, num_heads=4), r"needs \(4, 2, 12\)")
+    save(model_of("vit", "visual-only"), saved)
+    refused(saved, narrow, r"its blocks.0.visual has shape \(64,\), VisionTransformer needs \(32,\)")
+    refused(
+        saved, tiny_vit(torch.float32, embed_dim=50, num_heads=2), r"has shape \(64,\), .* needs \(2, 50\)"
+    )
     refused(saved, fresh("swin"), "with 3 blocks; SwinTransformer has 4")
 
 
@@ -404,7 +476,7 @@ def test_a_checkpoint_is_no_adapter(tmp_path: Path, saved: Path) -> None:
     ("changes", "message"),
     [
         ({"blocks": 4, "prompts.num_visual": 3}, r"promise other tensors: missing .*blocks.3.key"),
-        ({"prompts.num_visual": 10**9}, "blocks.0.keep is .*; expected torch.bool .1000000000, 'any'"),
+        ({"prompts.num_visual": 10**9}, "tensor keep is .*; expected torch.bool .1000000000, 'any'"),
         (
             {"prompts.num_kv": 3},
             r"blocks.0.key is torch.float32 \[3, 2, 16\]; expected .*\['any', 3, 'any'\]",
@@ -474,7 +546,7 @@ def test_models_that_cannot_be_saved(path: Path) -> None:
 def test_numbers_that_would_be_lost(path: Path) -> None:
     model = model_of("vit", "default")
     with torch.no_grad():
-        e2vpt.prompt_layers(model)[1].visual[0, 0] = 70_000  # beyond the largest half
+        e2vpt.prompt_layers(model)[1].visual[0, 1] = 70_000  # beyond the largest half
     with pytest.raises(
         ConfigError, match=r"blocks.1.visual has values that are not finite numbers in torch.float16"
     ):

@@ -21,7 +21,7 @@ ORDER = [
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
-    *("header", "matching", "adapter"),
+    *("packing", "header", "matching", "adapter"),
     *("evaluate", "scores", "prune", "checkpoint", "processes", "train", "run", "predict"),
     *("progress", "flags", "estimator", "demo", "cli"),
 ]

@@ -45,7 +45,9 @@ def tensors(classes: int = 3) -> dict[str, Tensor]:
         found[f"blocks.{block}.visual"] = torch.ones(count, WIDTH)
         found[f"blocks.{block}.key"] = torch.ones(HEADS, 2, WIDTH // HEADS)
         found[f"blocks.{block}.value"] = torch.zeros(HEADS, 2, WIDTH // HEADS)
-    found["blocks.0.keep"] = torch.arange(18).reshape(3, WIDTH) > 2
+    # The first prompt has lost one of its two segments.
+    found["blocks.0.keep"] = torch.tensor([[True, False], [True, True], [True, True]])
+    found["blocks.0.visual"] = torch.ones(5 * WIDTH // 2)
     return found
 
 
@@ -57,6 +59,8 @@ def header() -> dict[str, Any]:
         "fingerprint": "ab" * 32,
         "pool": "token",
         "blocks": BLOCKS,
+        "visual_before": [4 * WIDTH, 2 * WIDTH],
+        "layout": "contiguous",
         "classes": ["cat", "dog", "Katze (Fell, grau)"],
         "preprocessing": PREPROCESSING.to_dict(),
         "prompts": to_dict(PROMPTS),
@@ -79,9 +83,10 @@ def test_every_field_is_what_the_header_says() -> None:
     assert info.preprocessing == PREPROCESSING and info.prompts == PROMPTS
     assert info.metrics == {"val_accuracy": 0.5} and info.versions == {"torch": "2.14.1+cu130"}
     assert info.num_visual == (3, 2) and info.num_kv == (2, 2)
-    assert info.num_tuned == 5 * WIDTH + 2 * 2 * 2 * WIDTH  # visual; keys and values of two blocks
+    assert info.num_tuned == 27 + 2 * 2 * 2 * WIDTH  # visual; keys and values of two blocks
+    assert info.visual_before == (24, 12) and info.layout == "contiguous"
     assert info.num_head == 3 * WIDTH + 3
-    assert info.visual_kept == 1 - 3 / 30
+    assert info.visual_kept == 27 / 36
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -194,7 +199,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("versions", None, "versions is NoneType; expected an object"),
     ("prompts", [], "prompts is list; expected an object"),
     ("prompts", {"num_prompts": 3}, "PromptConfig has no field 'num_prompts'"),
-    ("prompts", to_dict(PROMPTS) | {"num_visual": 10**9}, r"visual is .*\[3, 6\]; expected .*\[1000000000, "),
+    ("prompts", to_dict(PROMPTS) | {"num_visual": 10**9}, r"visual is .*\[2, 6\]; expected .*\[1000000000, "),
     (
         "prompts",
         to_dict(PROMPTS) | {"num_kv": 10**9},
@@ -249,17 +254,22 @@ BAD_TENSORS: list[tuple[str, Tensor | None, str]] = [
     ("blocks.2.visual", torch.ones(1, WIDTH), r"unknown \['blocks.2.visual'\]"),
     ("head.\x1b[31m", torch.ones(1), r"unknown \['head.\\x1b\[31m'\]"),
     (
-        "blocks.0.visual",
+        "blocks.1.visual",
         torch.ones(4, WIDTH),
-        r"blocks.0.visual is torch.float32 \[4, 6\]; expected .*\[3, 'any",
+        r"blocks.1.visual is torch.float32 \[4, 6\]; expected .*\[2, 'any",
     ),
-    ("blocks.0.visual", torch.ones(3 * WIDTH), r"blocks.0.visual is torch.float32 \[18\]"),
+    ("blocks.1.visual", torch.ones(2 * WIDTH), r"blocks.1.visual is torch.float32 \[12\]"),
+    ("blocks.0.visual", torch.ones(3, WIDTH), r"blocks.0.visual is torch.float32 \[3, 6\]; expected"),
+    ("blocks.0.visual", torch.ones(14), "blocks.0.visual has 14 elements for 5 segments"),
+    ("blocks.0.keep", torch.zeros(3, 2) > 0, "blocks.0.visual has 15 elements for 0 segments"),
+    ("blocks.0.keep", torch.ones(4, 2) > 0, r"blocks.0.keep is torch.bool \[4, 2\]; expected"),
+    ("keep", torch.ones(3, 2) > 0, r"blocks.1.visual is torch.float32 \[2, 6\]; expected|keep is "),
     ("blocks.0.key", torch.ones(2, 3, 3), r"blocks.0.key is .*; expected torch.float32 \['any', 2, 'any'\]"),
-    ("blocks.0.visual", torch.ones(3, WIDTH).half(), "is torch.float16"),
-    ("blocks.0.keep", torch.ones(3, WIDTH), "blocks.0.keep is torch.float32 .*; expected torch.bool"),
+    ("blocks.1.visual", torch.ones(2, WIDTH).half(), "is torch.float16"),
+    ("blocks.0.keep", torch.ones(3, 2), "blocks.0.keep is torch.float32 .*; expected torch.bool"),
     (
         "blocks.0.keep",
-        torch.full((3, WIDTH), 2, dtype=torch.uint8).view(torch.bool),
+        torch.full((3, 2), 2, dtype=torch.uint8).view(torch.bool),
         "bytes other than 0 and 1",
     ),
     ("head.weight", torch.full((3, WIDTH), torch.nan), "head.weight has values that are not finite"),

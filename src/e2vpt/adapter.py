@@ -1,8 +1,8 @@
 """The adapter file of a task: prompts, head, and all that is needed to use them on the same backbone.
 
-One safetensors file. Tensors: `blocks.<i>.visual` [p, D], `blocks.<i>.key` [H, m, d], `blocks.<i>.value`
-(only when not shared with the keys), `blocks.<i>.keep` [p, D] bool (only when something is masked),
-`head.<name>`. The JSON header holds what `AdapterInfo` lists.
+One safetensors file. Tensors: `blocks.<i>.visual` and its mask (see `packing`), `blocks.<i>.key` [H, m, d],
+`blocks.<i>.value` (only when not shared with the keys), `head.<name>`. The JSON header holds what
+`AdapterInfo` lists.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
 from e2vpt.matching import check_backbone, image_size, pooling
 from e2vpt.model import prompt, prompt_layers
+from e2vpt.packing import pack, unpack
 from e2vpt.prompts import BlockPrompts
 
 
@@ -54,7 +55,10 @@ def save_adapter(
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
     layers = prompt_layers(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())
-    tensors = _tensors(model, layers, DTYPES[precision])
+    tensors, layout = pack(layers)
+    head = model.get_classifier()  # type: ignore[operator]
+    tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    tensors = {name: t if t.dtype == torch.bool else t.to(DTYPES[precision]) for name, t in tensors.items()}
     header = {
         "format": FORMAT_VERSION,
         "method": method,
@@ -62,6 +66,8 @@ def save_adapter(
         "fingerprint": backbone_fingerprint or fingerprint(model),
         "pool": pooling(model),
         "blocks": len(layers),
+        "visual_before": [layer.visual_before for layer in layers],
+        "layout": layout,
         "classes": list(_checked_classes(model, classes)),
         "preprocessing": preprocessing.to_dict(),
         "prompts": to_dict(_current(config, layers)),
@@ -104,7 +110,7 @@ def load_adapter(
     except ConfigError as error:
         raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
     _fit_head(model, tensors["head.weight"])
-    _fill(model, tensors)
+    _fill(model, info, tensors)
     return model.eval(), info
 
 
@@ -116,19 +122,6 @@ def _current(config: PromptConfig, layers: Sequence[BlockPrompts]) -> PromptConf
     }
     unchanged = (config.visual_counts(len(layers)), config.kv_counts(len(layers))) == tuple(counts.values())
     return config if unchanged else dataclasses.replace(config, **counts)
-
-
-def _tensors(model: nn.Module, layers: Sequence[BlockPrompts], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The adapter's tensors under their file names."""
-    tensors: dict[str, Tensor] = {}
-    for index, layer in enumerate(layers):
-        shared = layer.value is layer.key
-        parts = {"visual": layer.visual, "key": layer.key, "value": None if shared else layer.value}
-        tensors |= {f"blocks.{index}.{name}": t.to(dtype) for name, t in parts.items() if t is not None}
-        if layer.keep is not None and not bool(layer.keep.all()):
-            tensors[f"blocks.{index}.keep"] = layer.keep.bool()
-    head = model.get_classifier()  # type: ignore[operator]
-    return tensors | {f"head.{name}": tensor.to(dtype) for name, tensor in head.state_dict().items()}
 
 
 def _checked_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...]:
@@ -210,9 +203,10 @@ def _fit_head(model: nn.Module, weight: Tensor) -> None:
 
 
 @torch.no_grad()
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _fill(model: nn.Module, info: AdapterInfo, tensors: Mapping[str, Tensor]) -> None:
     layers, head = prompt_layers(model), model.get_classifier()  # type: ignore[operator]
-    for name, tensor in tensors.items():
-        scope, *index, kind = name.split(".")
-        target = getattr(head if scope == "head" else layers[int(index[0])], kind)
-        target.copy_(tensor)
+    unpack(layers, tensors, info.layout)
+    for layer, before in zip(layers, info.visual_before, strict=True):
+        layer.visual_before = before
+    for name in ("weight", "bias"):
+        getattr(head, name).copy_(tensors[f"head.{name}"])

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from e2vpt.config import PromptConfig, from_dict
 from e2vpt.data.preprocess import Preprocessing
+from e2vpt.packing import mask_of
+from e2vpt.segments import LAYOUTS, Layout
 
 FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -37,7 +39,9 @@ class AdapterInfo:
         precision: "fp32" or "fp16", of the stored numbers.
         num_visual: visual prompts of every block.
         num_kv: key-value prompts of every block.
-        num_tuned: tuned parameters without the head.
+        visual_before: visual prompt elements of every block before pruning.
+        layout: which channels the segments of a mask have, "strided" or "contiguous".
+        num_tuned: tuned parameters without the head; what was pruned away does not count.
         num_head: parameters of the head.
         visual_kept: share of the visual prompt elements that survived pruning, 0 to 1.
         bytes: size of the file.
@@ -55,6 +59,8 @@ class AdapterInfo:
     precision: Literal["fp32", "fp16"]
     num_visual: tuple[int, ...]
     num_kv: tuple[int, ...]
+    visual_before: tuple[int, ...]
+    layout: Layout
     num_tuned: int
     num_head: int
     visual_kept: float
@@ -76,6 +82,9 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     if header["precision"] not in list(DTYPES):
         raise ValueError(f"precision is {header['precision']!r}; expected one of {', '.join(DTYPES)}.")
     _check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
+    if header["layout"] not in LAYOUTS:
+        raise ValueError(f"layout is {header['layout']!r}; expected one of {', '.join(LAYOUTS)}.")
+    before = _counted(header["visual_before"], blocks)
     return AdapterInfo(
         method=_word(header["method"]),
         backbone=_backbone(header["backbone"]),
@@ -89,11 +98,13 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         precision=header["precision"],
         num_visual=prompts.visual_counts(blocks),
         num_kv=prompts.kv_counts(blocks),
+        visual_before=before,
+        layout=header["layout"],
         num_tuned=sum(
             t.numel() for name, t in tensors.items() if name.endswith((".visual", ".key", ".value"))
         ),
         num_head=sum(t.numel() for name, t in tensors.items() if name.startswith("head.")),
-        visual_kept=_visual_kept(tensors),
+        visual_kept=_visual_kept(tensors, before),
         bytes=size,
     )
 
@@ -149,32 +160,49 @@ def _check_tensors(
         "head.weight": (num_classes, None),
         "head.bias": (num_classes,),
     }
-    optional: dict[str, tuple[int | None, ...]] = {}
     for i, (p, m) in enumerate(zip(prompts.visual_counts(blocks), prompts.kv_counts(blocks), strict=True)):
         if p:
-            expected[f"blocks.{i}.visual"] = optional[f"blocks.{i}.keep"] = (p, None)
+            expected |= _visual_shapes(tensors, i, p)
         if m:
             expected[f"blocks.{i}.key"] = (None, m, None)
             if not prompts.share_kv:
                 expected[f"blocks.{i}.value"] = (None, m, None)
-    missing, unknown = (
-        sorted(set(expected) - set(tensors)),
-        sorted(set(tensors) - set(expected) - set(optional)),
-    )
+    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise ValueError(f"the settings promise other tensors: missing {missing[:5]}, unknown {unknown[:5]}.")
     for name, tensor in tensors.items():
-        shape = (expected | optional)[name]
+        shape = expected[name]
         fits = len(shape) == tensor.dim() and all(
             want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
         )
-        wanted = torch.bool if name.endswith(".keep") else dtype
+        wanted = torch.bool if name.endswith("keep") else dtype
         if not fits or tensor.dtype != wanted:
             raise ValueError(
                 f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; expected {wanted} "
                 f"{['any' if side is None else side for side in shape]}."
             )
         _check_values(name, tensor)
+    for i in range(blocks):
+        visual, mask = tensors.get(f"blocks.{i}.visual"), mask_of(tensors, i)
+        if visual is not None and mask is not None and not _are_of(visual.numel(), int(mask.sum())):
+            raise ValueError(
+                f"blocks.{i}.visual has {visual.numel()} elements for {int(mask.sum())} segments."
+            )
+
+
+def _are_of(elements: int, segments: int) -> bool:
+    return elements % segments == 0 if segments else elements == 0
+
+
+def _visual_shapes(
+    tensors: Mapping[str, Tensor], index: int, count: int
+) -> dict[str, tuple[int | None, ...]]:
+    """What a block of `count` visual prompts has in the file: every element, or a mask and those kept."""
+    own = f"blocks.{index}.keep"
+    name = own if own in tensors else "keep"
+    if name not in tensors:
+        return {f"blocks.{index}.visual": (count, None)}
+    return {f"blocks.{index}.visual": (None,), name: (count, None)}
 
 
 def _check_values(name: str, tensor: Tensor) -> None:
@@ -185,7 +213,20 @@ def _check_values(name: str, tensor: Tensor) -> None:
         raise ValueError(f"tensor {name} has values that are not finite numbers in {tensor.dtype}.")
 
 
-def _visual_kept(tensors: Mapping[str, Tensor]) -> float:
-    total = sum(t.numel() for name, t in tensors.items() if name.endswith(".visual"))
-    dropped = sum(int((~t).sum()) for name, t in tensors.items() if name.endswith(".keep"))
-    return 1.0 - dropped / total if total else 1.0
+def _counted(value: object, blocks: int) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) != blocks or any(type(n) is not int or n < 0 for n in value):
+        raise ValueError(f"visual_before is {value!r}; expected a count for each of {blocks} blocks.")
+    return tuple(value)
+
+
+def _visual_kept(tensors: Mapping[str, Tensor], before: Sequence[int]) -> float:
+    """Share of what there was: the elements in the file over those before pruning."""
+    for index, most in enumerate(before):
+        stored = tensors.get(f"blocks.{index}.visual")
+        if stored is not None and stored.numel() > most:
+            raise ValueError(
+                f"visual_before[{index}] is {most}, fewer elements than {stored.numel()} stored."
+            )
+    total = sum(before)
+    left = sum(t.numel() for name, t in tensors.items() if name.endswith(".visual"))
+    return left / total if total else 1.0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from e2vpt.backbones import backbone_name, fingerprint
 from e2vpt.errors import BackboneMismatch
 from e2vpt.header import AdapterInfo
+from e2vpt.packing import mask_of
 from e2vpt.sites import Site, find_sites
 
 
@@ -30,7 +31,7 @@ def check_backbone(
     if len(sites) != len(info.num_visual):
         raise BackboneMismatch(f"{made_for} with {len(info.num_visual)} blocks; {found} has {len(sites)}.")
     for name, tensor in tensors.items():
-        wanted = _site_shape(name, tensor, sites, model)
+        wanted = _site_shape(name, tensors, sites, model)
         if tuple(tensor.shape) != wanted:
             raise BackboneMismatch(
                 f"{made_for}: its {name} has shape {tuple(tensor.shape)}, {found} needs {wanted}."
@@ -65,13 +66,23 @@ def pooling(model: nn.Module) -> str:
     return str(getattr(model, "global_pool", ""))
 
 
-def _site_shape(name: str, tensor: Tensor, sites: Sequence[Site], model: nn.Module) -> tuple[int, ...]:
+def _site_shape(
+    name: str, tensors: Mapping[str, Tensor], sites: Sequence[Site], model: nn.Module
+) -> tuple[int, ...]:
     """The shape a stored tensor must have on these sites, its count taken as it is."""
-    scope, *_, kind = name.split(".")
+    parts = name.split(".")
+    scope, kind = parts[0], parts[-1]
+    count = tensors[name].shape[0]
     if scope == "head":
         width = int(getattr(model, "head_hidden_size", model.num_features))  # type: ignore[arg-type]
-        return (tensor.shape[0], width) if kind == "weight" else (tensor.shape[0],)
-    site = sites[int(name.split(".")[1])]
-    if kind in ("visual", "keep"):
-        return (tensor.shape[0], site.width)
-    return (site.num_heads, tensor.shape[1], site.head_dim)
+        return (count, width) if kind == "weight" else (count,)
+    index = int(parts[1]) if scope == "blocks" else 0
+    site, mask = sites[index], mask_of(tensors, index)
+    if kind in ("key", "value"):
+        return (site.num_heads, tensors[name].shape[1], site.head_dim)
+    if mask is None:
+        return (count, site.width)
+    num_segments = mask.shape[1]
+    if num_segments == 0 or site.width % num_segments:
+        return (len(mask), site.width)
+    return tuple(mask.shape) if kind == "keep" else (int(mask.sum()) * site.width // num_segments,)
