@@ -15,14 +15,15 @@ MAX_LINES = 350
 
 # Top-down: a module imports only from those above it. A new module gets its place here.
 ORDER = [
-    *("errors", "config", "storage", "container", "segments"),
+    *("errors", "segments", "config", "storage", "container"),
     *("sites", "prompts", "tables", "attention", "vit", "swin", "model"),
     *("hub", "weight_files", "weights", "backbones"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("packing", "header", "matching", "adapter"),
-    *("evaluate", "scores", "prune", "checkpoint", "processes", "train", "run", "predict"),
+    *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
+    *("train", "run", "recipe", "predict"),
     *("progress", "flags", "estimator", "demo", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.

@@ -18,7 +18,7 @@ from torch import nn
 
 from e2vpt.adapter import load_adapter, read_adapter
 from e2vpt.backbones import PRESETS
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig, to_dict
+from e2vpt.config import DataConfig, PromptConfig, PruneConfig, TrainConfig, to_dict
 from e2vpt.data import Split, Task, load_task
 from e2vpt.data.loaders import make_loader
 from e2vpt.errors import ConfigError, DataError, E2VPTError
@@ -27,8 +27,10 @@ from e2vpt.flags import with_config_flags
 from e2vpt.header import AdapterInfo
 from e2vpt.predict import Prediction, find_images, predict_images
 from e2vpt.processes import leave_processes, process_rank
-from e2vpt.progress import console, image_check, training
-from e2vpt.run import RunConfig, adapter_path, saved_data_config, train_run
+from e2vpt.progress import console, image_check, print_tried, training
+from e2vpt.pruned_files import Tried
+from e2vpt.recipe import Reporting, train_and_prune
+from e2vpt.run import RunConfig, adapter_path, saved_data_config, saved_run_config, train_run
 
 app = typer.Typer(
     add_completion=False,
@@ -57,6 +59,7 @@ def train(
     prompts: PromptConfig,
     data: DataConfig,
     train: TrainConfig,
+    prune: PruneConfig,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<data name> when not given.")] = None,
     weights: Weights = None,
     method: Annotated[
@@ -64,13 +67,13 @@ def train(
     ] = "e2vpt",
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     no_prune: Annotated[
-        bool, typer.Option("--no-prune", help="Train without pruning. This version always does.")
+        bool, typer.Option("--no-prune", help="One training with all prompts, nothing pruned.")
     ] = False,
     adapter_precision: Annotated[
         Literal["fp32", "fp16"], typer.Option(help="Precision of the numbers in the adapter file.")
     ] = "fp32",
 ) -> None:
-    """Train an adapter from labelled images."""
+    """Train an adapter from labelled images: train, prune, rewind, train again, keep the best."""
     task = _load(source, data)
     out = out or Path("runs") / task.name
     config = RunConfig(
@@ -81,11 +84,42 @@ def train(
         data=data,
         train=train,
         adapter_precision=adapter_precision,
+        source=_absolute(source),
     )
     _say(_summary(task))
+    has_visual = method == "e2vpt" and prompts.num_visual not in (0, (0,))
+    _train(task, config, None if no_prune or not has_visual else prune, out, resume=resume)
+
+
+@app.command("prune")
+@with_config_flags
+def prune_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `e2vpt train --no-prune`.")],
+    prune: PruneConfig,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="The images, where they are not where they were.")
+    ] = None,
+) -> None:
+    """Prune the prompts of a finished run, rewind and train again, keep the best; the first one stays too."""
+    config = saved_run_config(run)
+    source = source or config.source
+    if source is None:
+        raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
+    task = _load(source, config.data)
+    _say(_summary(task))
+    _train(task, config, prune, run, resume=True)
+
+
+def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, *, resume: bool) -> None:
     try:
         with training() as (on_step, on_epoch):
-            trained = train_run(task, config, out, resume=resume, on_step=on_step, on_epoch=on_epoch)
+            if prune is None:
+                done = train_run(task, config, out, resume=resume, on_step=on_step, on_epoch=on_epoch)
+                tried: list[Tried] = []
+            else:
+                reporting = Reporting(on_stage=_say, on_step=on_step, on_epoch=on_epoch)
+                pruned = train_and_prune(task, config, prune, out, resume=resume, reporting=reporting)
+                done, tried = pruned.trained, pruned.tried
     except KeyboardInterrupt:
         _say(
             f"Interrupted. Finished epochs are kept in {out}; "
@@ -93,9 +127,16 @@ def train(
         )
         raise typer.Exit(130) from None
     if process_rank()[0] == 0:
-        print(f"{'adapter':18} {trained.adapter}")
-        print(_describe(read_adapter(trained.adapter)))
+        if tried:
+            print_tried(tried)
+        print(f"{'adapter':18} {done.adapter}")
+        print(_describe(read_adapter(done.adapter)))
     leave_processes()
+
+
+def _absolute(source: str) -> str:
+    """A path that means the same from another folder; anything else as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 @app.command("eval")

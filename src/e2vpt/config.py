@@ -9,16 +9,19 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from e2vpt.errors import ConfigError
+from e2vpt.segments import Layout
 
 Depth = Literal["deep", "shallow"]
 VisualInit = Literal["uniform", "normal", "zeros", "patch"]
 KeyValueInit = Literal["kaiming", "normal", "zeros", "patch"]
 Counts = int | tuple[int, ...]
+Shares = tuple[float, ...]
 _HUGE = 1e300  # Whole numbers beyond floats would overflow in comparisons with infinity.
-C = TypeVar("C", bound="PromptConfig | DataConfig | TrainConfig")
+Config = Union["PromptConfig", "DataConfig", "TrainConfig", "PruneConfig"]
+C = TypeVar("C", bound=Config)
 
 
 def _option(default: Any, text: str) -> Any:
@@ -180,7 +183,51 @@ class TrainConfig:
         )
 
 
-def to_dict(config: PromptConfig | DataConfig | TrainConfig) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneConfig:
+    """Which visual prompts are removed after the first training, and what follows (paper, section 3.3).
+
+    `keep` is the share of the visual prompt elements to keep; the ways to split it between tokens and
+    segments are compared. `keep_tokens` and `keep_segments` name the shares to compare instead, all pairs.
+    """
+
+    keep: float = _option(0.5, "Share of the visual prompt elements to keep.")
+    keep_tokens: Shares = _option((), "Shares of tokens to try instead of --keep, as in 0.9,0.5.")
+    keep_segments: Shares = _option((), "Shares of segments to try, with each of --keep-tokens.")
+    keep_kv: float = _option(1.0, "Share of the key-value prompts to keep.")
+    num_segments: int = _option(16, "Segments of a token's channels.")
+    layout: Layout = _option("strided", "Which channels a segment has: c mod R, or a run of neighbours.")
+    masks: Literal["shared", "per-block"] = _option(
+        "shared", "One mask for all blocks, or blocks that keep different numbers."
+    )
+    signed_scores: bool = _option(False, "Scores without absolute value (official code).")
+    rewind: Literal["initial", "fresh", "none"] = _option(
+        "initial", "Where the survivors start again: their initial values, new ones, or where they are."
+    )
+    finalists: int = _option(2, "Prunings that are trained again; the best on validation is kept.")
+    tolerance: float = _option(
+        0.01, "Validation accuracy that may be given up against the unpruned prompts for a smaller adapter."
+    )
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        for name in ("keep", "keep_kv", "tolerance"):
+            _check_share(name, getattr(self, name))
+        for name in ("keep_tokens", "keep_segments"):
+            shares = getattr(self, name)
+            _require(isinstance(shares, tuple), f"{name} is {shares!r}; expected a tuple of shares.")
+            for share in shares:
+                _check_share(name, share)
+        for name in ("num_segments", "finalists"):
+            _check_count(name, getattr(self, name), 1)
+
+
+def _check_share(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _require(number and 0 <= value <= 1, f"{name} is {value!r}; expected a share from 0 to 1.")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
     """A config as plain JSON values (tuples become lists)."""
     values = dataclasses.asdict(config)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

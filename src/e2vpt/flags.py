@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from e2vpt.config import Counts, DataConfig, PromptConfig, TrainConfig
+from e2vpt.config import Counts, DataConfig, PromptConfig, PruneConfig, Shares, TrainConfig
 
-CONFIGS = {"prompts": PromptConfig, "data": DataConfig, "train": TrainConfig}
-_PANELS = {"prompts": "Prompts", "data": "Images", "train": "Training"}
+CONFIGS = {"prompts": PromptConfig, "data": DataConfig, "train": TrainConfig, "prune": PruneConfig}
+_PANELS = {"prompts": "Prompts", "data": "Images", "train": "Training", "prune": "Pruning"}
 
 
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """A command of configs `prompts`, `data` and `train`, as one with a flag for each of their fields."""
-    own = [
-        p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name not in CONFIGS
-    ]
-    generated = [_flag(group, field, hint) for group, field, hint in _fields()]
+    """A command with parameters named as in CONFIGS, as one with a flag for each of those configs' fields."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    own = [p for name, p in parameters.items() if name not in CONFIGS]
+    groups = [name for name in CONFIGS if name in parameters]
+    generated = [_flag(group, field, hint) for group, field, hint in _fields(groups)]
 
     def wrapper(**values: Any) -> None:
-        command(**{p.name: values[p.name] for p in own}, **configs_from(values))
+        command(**{p.name: values[p.name] for p in own}, **configs_from(values, groups))
 
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
     wrapper.__signature__ = inspect.Signature([*own, *generated])  # type: ignore[attr-defined]
     return wrapper
 
 
-def configs_from(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The three configs from flag values."""
+def configs_from(values: Mapping[str, Any], groups: Sequence[str] = tuple(CONFIGS)) -> dict[str, Any]:
+    """The configs of some groups from flag values."""
     return {
-        group: cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
-        for group, cls in CONFIGS.items()
+        group: CONFIGS[group](**{f.name: values[f.name] for f in dataclasses.fields(CONFIGS[group])})
+        for group in groups
     }
 
 
@@ -47,25 +47,42 @@ def parse_counts(text: str) -> Counts:
     return counts[0] if len(counts) == 1 else counts
 
 
-def _fields() -> list[tuple[str, dataclasses.Field[Any], Any]]:
+def parse_shares(text: str) -> Shares:
+    """Shares from 0 to 1, as in `0.9,0.5`; nothing for none."""
+    try:
+        return tuple(float(part) for part in str(text).split(",") if part.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected numbers separated by commas.") from None
+
+
+_PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    Counts: (parse_counts, "N[,N...]"),
+    Shares: (parse_shares, "X[,X...]"),
+}
+
+
+def _fields(groups: Sequence[str]) -> list[tuple[str, dataclasses.Field[Any], Any]]:
     return [
-        (group, field, get_type_hints(cls)[field.name])
-        for group, cls in CONFIGS.items()
-        for field in dataclasses.fields(cls)
+        (group, field, get_type_hints(CONFIGS[group])[field.name])
+        for group in groups
+        for field in dataclasses.fields(CONFIGS[group])
     ]
 
 
 def _flag(group: str, field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
-    is_counts = hint == Counts
+    parser, metavar = _PARSERS.get(hint, (None, None))
     option = typer.Option(
         help=field.metadata["help"],
         rich_help_panel=_PANELS[group],
-        parser=parse_counts if is_counts else None,
-        metavar="N[,N...]" if is_counts else None,
+        parser=parser,
+        metavar=metavar,
     )
+    default = field.default
+    if parser is not None:
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=str(field.default) if is_counts else field.default,
-        annotation=Annotated[Any if is_counts else hint, option],
+        default=default,
+        annotation=Annotated[hint if parser is None else Any, option],
     )

@@ -116,16 +116,16 @@ class BlockPrompts(nn.Module):
     def resize(self, *, visual: Tensor | None, keep: Tensor | None, **key_value: Tensor | None) -> None:
         """Take other tensors, of other counts: `visual` and `keep` [p, D], `key` and `value` [H, m, d].
 
-        A Parameter that stays is the same object, so that optimizers and names go on holding it; with no
-        rows left it becomes None. Masked elements become zero.
+        They become new Parameters (what hangs on an old one knows its old shape), None where no row is left.
+        Masked elements become zero.
         """
         if visual is not None and keep is not None:
             visual, keep = visual * keep, keep.detach().clone()
-        self.visual = _resized(self.visual, visual)
+        self.visual = _parameter(visual)
         self.keep = None if self.visual is None else keep
         if key_value:
-            self.key = _resized(self.key, key_value["key"])
-            self.value = self.key if self.share_kv else _resized(self.value, key_value["value"])
+            self.key = _parameter(key_value["key"])
+            self.value = self.key if self.share_kv else _parameter(key_value["value"])
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         with self._sharing():
@@ -149,13 +149,10 @@ class BlockPrompts(nn.Module):
         return f"num_visual={self.num_visual}, num_kv={self.num_kv} ({shared}), travels={self.travels}"
 
 
-def _resized(parameter: nn.Parameter | None, values: Tensor | None) -> nn.Parameter | None:
+def _parameter(values: Tensor | None) -> nn.Parameter | None:
     if values is None or not values.shape[-2]:
         return None
-    if parameter is None:
-        return nn.Parameter(values.clone())
-    parameter.data, parameter.grad = values.detach().clone(), None
-    return parameter
+    return nn.Parameter(values.detach().clone())
 
 
 @torch.no_grad()

@@ -79,10 +79,12 @@ def apply(model: nn.Module, selection: Selection, optimizer: torch.optim.Optimiz
     _check_fits(layers, selection)
     for index, layer in enumerate(layers):
         tokens, key_value = selection.tokens[index], selection.key_value[index]
-        for name, parameter in layer.named_parameters():  # a shared tensor comes once
-            if optimizer is not None:
-                _cut_state(optimizer, parameter, *((tokens, 0) if name == "visual" else (key_value, 1)))
+        before = dict(layer.named_parameters())  # a shared tensor comes once
         _cut(layer, tokens, selection.segments[index], key_value, selection.layout)
+        if optimizer is not None:
+            for name, parameter in before.items():
+                kept, dim = (tokens, 0) if name == "visual" else (key_value, 1)
+                _follow(optimizer, parameter, getattr(layer, name), kept, dim)
 
 
 def visual_kept(model: nn.Module) -> float:
@@ -91,6 +93,16 @@ def visual_kept(model: nn.Module) -> float:
     before = sum(layer.visual_before for layer in layers)
     left = sum(float(layer.keep.sum()) for layer in layers if layer.keep is not None)
     return left / before if before else 1.0
+
+
+def num_kept(model: nn.Module) -> int:
+    """Prompt parameters that pruning has left: kept elements of visual prompts, and key-value prompts."""
+    layers = prompt_layers(model)
+    visual = sum(int(layer.keep.sum()) for layer in layers if layer.keep is not None)
+    others = {
+        id(p): p.numel() for layer in layers for name, p in layer.named_parameters() if name != "visual"
+    }
+    return visual + sum(others.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -113,8 +125,9 @@ def snapshot(model: nn.Module) -> Snapshot:
 
 def rewind(model: nn.Module, origin: Snapshot, selection: Selection | None = None) -> None:
     """Go back to a snapshot, pruned prompts included; then, with `selection`, prune again (paper, 3.3)."""
+    device = next(model.parameters()).device
     for layer, values in zip(prompt_layers(model), origin.layers, strict=True):
-        layer.resize(**values)
+        layer.resize(**{name: None if t is None else t.to(device) for name, t in values.items()})
     model.get_classifier().load_state_dict(origin.head)  # type: ignore[operator]
     if selection is not None:
         apply(model, selection)
@@ -182,17 +195,20 @@ def _cut(layer: BlockPrompts, tokens: Tensor, segments: Tensor, key_value: Tenso
     layer.resize(**parts)
 
 
-def _cut_state(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, kept: Tensor, dim: int) -> None:
-    """Cut what an optimizer holds of a parameter; where nothing stays, the parameter leaves it."""
-    state = optimizer.state.get(parameter, {})
-    indices = kept.nonzero().flatten().to(parameter.device)
-    for name, value in state.items():
-        if isinstance(value, Tensor) and value.shape == parameter.shape:
-            state[name] = value.index_select(dim, indices)
-    if not len(indices):
-        optimizer.state.pop(parameter, None)
-        for group in optimizer.param_groups:
-            group["params"] = [p for p in group["params"] if p is not parameter]
+def _follow(
+    optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter | None, kept: Tensor, dim: int
+) -> None:
+    """Have an optimizer hold `new`, with the state of `old` cut to what was kept; or nothing for None."""
+    state = optimizer.state.pop(old, {})
+    indices = kept.nonzero().flatten().to(old.device)
+    if new is not None:
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == old.shape:
+                state[name] = value.index_select(dim, indices)
+        optimizer.state[new] = state
+    for group in optimizer.param_groups:
+        held = [new if p is old else p for p in group["params"]]
+        group["params"] = [p for p in held if p is not None]
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:

@@ -10,10 +10,9 @@ adapter.safetensors      the adapter of the best epoch; written when the trainin
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,14 +32,18 @@ from e2vpt.processes import process_rank
 from e2vpt.storage import write_atomic
 from e2vpt.train import FitResult, StepReport, fit
 
-ADAPTER, LAST, CHECKPOINT, CONFIG = (
+ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "adapter.safetensors",
+    "unpruned.safetensors",
     "last.safetensors",
     "checkpoint.safetensors",
     "config.json",
 )
 METHODS = ("e2vpt", "linear")
+_PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
 _INIT_IMAGES = 64
+_KEEP_BYTES = 2**30
+"""Preprocessed images kept in memory, for each split: 1,700 of 224 px."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +54,7 @@ class RunConfig:
         backbone, weights: as in `load_backbone`.
         method: "e2vpt", or "linear" for a head alone.
         adapter_precision: of the numbers in the adapter file.
+        source: where the images came from, as a command was told; for the next command only.
     """
 
     backbone: str
@@ -60,6 +64,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     adapter_precision: Literal["fp32", "fp16"] = "fp32"
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -68,8 +73,7 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         parts = {"prompts": to_dict(self.prompts), "data": to_dict(self.data), "train": to_dict(self.train)}
-        plain = ("backbone", "weights", "method", "adapter_precision")
-        return {name: getattr(self, name) for name in plain} | parts
+        return {name: getattr(self, name) for name in _PLAIN} | parts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +93,27 @@ class Trained:
     result: FitResult
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What every training of a run shares.
+
+    Attributes:
+        task, config: as the run was asked for.
+        model: the prompted backbone, at its initial values.
+        preprocessing: how images become its input.
+        train, val: this process's batches; `val` is None where there are no validation images.
+        fingerprint: of the backbone's weights, as it is slow to compute.
+    """
+
+    task: Task
+    config: RunConfig
+    model: nn.Module
+    preprocessing: Preprocessing
+    train: Loader
+    val: Loader | None
+    fingerprint: str
+
+
 def train_run(
     task: Task,
     config: RunConfig,
@@ -105,46 +130,96 @@ def train_run(
             cannot be written.
         And what backbones, prompts and training raise.
     """
-    out, rank, world = Path(out), *process_rank()
-    if rank == 0:
-        _open_folder(out, config, task, resume)
+    open_run(task, config, Path(out), resume=resume)
+    prepared = prepare(task, config)
+    result = train_into(prepared, Path(out), resume=resume, on_step=on_step, on_epoch=on_epoch)
+    return Trained(
+        model=prepared.model.eval(),
+        preprocessing=prepared.preprocessing,
+        adapter=Path(out) / ADAPTER,
+        result=result,
+    )
+
+
+def open_run(task: Task, config: RunConfig, out: Path, *, resume: bool) -> None:
+    """Create a run folder with its config, or check that the run in it is the one to be resumed.
+
+    Raises:
+        RunError: it holds another run, or cannot be written.
+    """
+    if process_rank()[0] == 0:
+        _open_folder(out, config.to_dict() | {"task": task.name, "classes": list(task.classes)}, resume)
+
+
+def prepare(task: Task, config: RunConfig) -> Prepared:
+    """Build the model of a run, its prompts and head drawn by the run's seed."""
     if config.data.train_on == "train+val":
         task = task.train_and_val()
     torch.manual_seed(config.train.seed)
     model = build_model(config, num_classes=len(task.classes))
     preprocessing = preprocessing_for(model, config.data)
-    loader = _train_loader(task.train, preprocessing, config, rank, world)
     if "patch" in (config.prompts.init, config.prompts.kv_init):
         init_from_images(model, _first_images(task.train, preprocessing))
-    save = functools.partial(
-        save_adapter,
-        model,
-        classes=task.classes,
+    share = process_rank()
+    return Prepared(
+        task=task,
+        config=config,
+        model=model,
         preprocessing=preprocessing,
-        method=config.method,
-        precision=config.adapter_precision,
-        backbone_fingerprint=fingerprint(model),
+        train=_train_loader(task.train, preprocessing, config, *share),
+        val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
+        fingerprint=fingerprint(model),
     )
+
+
+def train_into(
+    prepared: Prepared,
+    out: Path,
+    *,
+    resume: bool,
+    adapter: str = ADAPTER,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> FitResult:
+    """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.
+
+    The best epoch's adapter is written under the name `adapter`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
 
     def after_epoch(history: list[Row]) -> None:
         _write_log(out, history)
-        save(out / LAST, metrics=_metrics(history, len(history) - 1))
+        save_run_adapter(prepared, out / LAST, _metrics(history, len(history) - 1))
         if on_epoch is not None:
             on_epoch(history[-1])
 
     result = fit(
-        model,
-        loader,
-        None if task.val is None else eval_loader(task.val, preprocessing, config, rank, world),
-        config.train,
+        prepared.model,
+        prepared.train,
+        prepared.val,
+        prepared.config.train,
         checkpoint=out / CHECKPOINT,
         resume=resume,
         on_step=on_step,
         on_epoch=after_epoch,
     )
-    if rank == 0:
-        save(out / ADAPTER, metrics=_metrics(result.history, result.best_epoch))
-    return Trained(model=model.eval(), preprocessing=preprocessing, adapter=out / ADAPTER, result=result)
+    if process_rank()[0] == 0:
+        save_run_adapter(prepared, out / adapter, _metrics(result.history, result.best_epoch))
+    return result
+
+
+def save_run_adapter(prepared: Prepared, path: Path, metrics: Mapping[str, float]) -> int:
+    """Write the model as it is now as an adapter of its run; returns the file's bytes."""
+    return save_adapter(
+        prepared.model,
+        path,
+        classes=prepared.task.classes,
+        preprocessing=prepared.preprocessing,
+        method=prepared.config.method,
+        metrics=metrics,
+        precision=prepared.config.adapter_precision,
+        backbone_fingerprint=prepared.fingerprint,
+    )
 
 
 def build_model(config: RunConfig, *, num_classes: int) -> nn.Module:
@@ -161,7 +236,15 @@ def eval_loader(
 ) -> Loader:
     """Batches of a split, in order, without augmentation."""
     size, workers = config.train.batch_size, config.data.workers
-    return make_loader(split, preprocessing, batch_size=size, workers=workers, rank=rank, world=world)
+    return make_loader(
+        split,
+        preprocessing,
+        batch_size=size,
+        workers=workers,
+        rank=rank,
+        world=world,
+        keep_bytes=_KEEP_BYTES,
+    )
 
 
 def adapter_path(adapter_or_run: str | Path) -> Path:
@@ -190,14 +273,34 @@ def saved_data_config(adapter_or_run: str | Path) -> DataConfig:
     return from_dict(DataConfig, _read_config(config)["data"]) if config.exists() else DataConfig()
 
 
-def _open_folder(out: Path, config: RunConfig, task: Task, resume: bool) -> None:
-    """Create the folder, or check that the run in it is the one to be resumed."""
-    wanted = config.to_dict() | {"task": task.name, "classes": list(task.classes)}
+def saved_run_config(run: str | Path) -> RunConfig:
+    """The settings of the run in a folder.
+
+    Raises:
+        RunError: there is no run, or its settings cannot be read.
+    """
+    path = Path(run) / CONFIG
+    if not path.exists():
+        raise RunError(f"{run} holds no run of `e2vpt train`: there is no {path}.")
+    values = _read_config(path)
+    try:
+        return RunConfig(
+            prompts=from_dict(PromptConfig, values["prompts"]),
+            data=from_dict(DataConfig, values["data"]),
+            train=from_dict(TrainConfig, values["train"]),
+            **{name: values[name] for name in _PLAIN},
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
+
+
+def _open_folder(out: Path, wanted: Mapping[str, Any], resume: bool) -> None:
     if (out / CONFIG).exists():
         if not resume:
             raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
         saved = _read_config(out / CONFIG)
-        different = sorted(name for name in wanted if saved.get(name) != json.loads(json.dumps(wanted[name])))
+        asked = json.loads(json.dumps({name: value for name, value in wanted.items() if name != "source"}))
+        different = sorted(name for name in asked if saved.get(name) != asked[name])
         if different:
             raise RunError(
                 f"{out} was made with other settings ({', '.join(different)}; see {out / CONFIG}). "
@@ -237,6 +340,7 @@ def _train_loader(
         rank=rank,
         world=world,
         accumulation=config.train.accumulation,
+        keep_bytes=_KEEP_BYTES,
     )
 
 

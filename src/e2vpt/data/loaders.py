@@ -120,8 +120,12 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
     accumulation: int = 1,
+    keep_bytes: int = 0,
 ) -> Loader:
     """A loader of one split for one process; `batch_size` counts images over all processes and parts.
+
+    Without augmentation and workers, up to `keep_bytes` of decoded and preprocessed images are kept in memory
+    for the next epoch, and for the next training with this loader.
 
     Raises:
         DataError: when shuffling (training), a batch too small to give every process an image of every part.
@@ -137,7 +141,8 @@ def make_loader(
     )
     if shuffle:
         dealer.check_shares()
-    return Loader(TaskDataset(split, train_transform(preprocessing, augment), seed), dealer, workers)
+    room = keep_bytes if augment == "none" and not workers else 0
+    return Loader(TaskDataset(split, train_transform(preprocessing, augment), seed, room), dealer, workers)
 
 
 def _collate(samples: list[Sample | UnreadableImages]) -> Batch | UnreadableImages:

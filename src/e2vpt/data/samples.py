@@ -17,12 +17,18 @@ Sample = tuple[Tensor, int]
 
 
 class TaskDataset(Dataset[Sample]):
-    """The transformed images of a split. What a sample looks like depends on (seed, epoch, index) only."""
+    """The transformed images of a split. What a sample looks like depends on (seed, epoch, index) only.
 
-    def __init__(self, split: Split, transform: Transform, seed: int = 0) -> None:
+    With `keep_bytes` a transform without chance is done once for each image, while the results fit into so
+    many bytes.
+    """
+
+    def __init__(self, split: Split, transform: Transform, seed: int = 0, keep_bytes: int = 0) -> None:
         self.split = split
         self.transform = transform
         self.seed = seed
+        self._kept: dict[int, Tensor] = {}
+        self._room = keep_bytes
 
     def __len__(self) -> int:
         return len(self.split)
@@ -34,8 +40,13 @@ class TaskDataset(Dataset[Sample]):
             UnreadableImages: the image does not decode.
         """
         epoch, index = key
-        with seeded(derived_seed("sample", self.seed, epoch, index)):
-            return self.transform(self.split.images[index].open()), self.split.labels[index]
+        image = self._kept.get(index)
+        if image is None:
+            with seeded(derived_seed("sample", self.seed, epoch, index)):
+                image = self.transform(self.split.images[index].open())
+            if image.nbytes <= self._room:
+                self._kept[index], self._room = image, self._room - image.nbytes
+        return image, self.split.labels[index]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample | UnreadableImages]:
         """Several samples for the DataLoader, which cannot carry our errors out of a worker: as values."""
