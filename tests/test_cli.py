@@ -28,6 +28,7 @@ TRAIN = [
     "0.01",
     "--out",
     "run",
+    "--no-prune",
 ]
 
 
@@ -242,6 +243,41 @@ def test_fp16_adapter_is_half_the_size(run, home: Path) -> None:  # type: ignore
     assert half["precision"] == "fp16"
     assert half["bytes"] < 0.6 * full["bytes"]
     assert run("eval", "half", "shapes", "--json")[0] == 0
+
+
+PRUNE = ["--keep-tokens", "0.3", "--keep-segments", "1,0.5", "--finalists", "1", "--tolerance", "1"]
+
+
+def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "2", "--lr", "0.01", "--batch-size", "9"]
+    code, out, err = run(*words, *PRUNE, "--out", "pruned", "--resume")
+    assert code == 0, err
+    assert "Training with all prompts" in err and "Training again with 30% of tokens" in err
+    assert "* chosen" in out
+    found = json.loads(run("info", "pruned", "--json")[1])
+    assert found["num_visual"] == [3] * 6 and found["visual_kept"] in (0.3, 0.15)
+    assert json.loads(run("eval", "pruned", "shapes", "--json")[1])["num_images"] == 12
+
+    assert run(*words, "--no-prune", "--out", "later", "--resume")[0] == 0
+    unpruned = (home / "later/adapter.safetensors").read_bytes()
+    code, _, err = run("prune", "later", *PRUNE)
+    assert code == 0, err
+    assert (home / "later/adapter.safetensors").read_bytes() == (
+        home / "pruned/adapter.safetensors"
+    ).read_bytes()
+    assert (home / "later/unpruned.safetensors").read_bytes() == unpruned
+    code, _, err = run("prune", "later", "--keep", "0.2")
+    assert code == 1 and "later/prune was made with other settings (finalists, keep, keep_segments" in err
+    code, _, err = run("prune", "shapes")
+    assert code == 1 and "shapes holds no run of `e2vpt train`" in err
+
+
+def test_linear_and_prompts_without_visual_ones_are_not_pruned(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "1", "--resume"]
+    for name, more in (("head", ["--method", "linear"]), ("kv", ["--num-visual", "0"])):
+        code, out, err = run(*words, *more, "--out", name)
+        assert code == 0, err
+        assert "Pruning" not in out and not (home / name / "prune").exists()
 
 
 def test_a_grey_image_with_a_strange_shape_is_fine(run, home: Path) -> None:  # type: ignore[no-untyped-def]

@@ -10,8 +10,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2vpt import DataConfig, PromptConfig, TrainConfig
-from e2vpt.flags import CONFIGS, configs_from, parse_counts, with_config_flags
+from e2vpt import DataConfig, PromptConfig, PruneConfig, TrainConfig
+from e2vpt.flags import CONFIGS, configs_from, parse_counts, parse_shares, with_config_flags
 
 FIELDS = [field for cls in CONFIGS.values() for field in dataclasses.fields(cls)]
 
@@ -26,9 +26,11 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     seen = {}
 
     @with_config_flags
-    def command(name: str, prompts: PromptConfig, data: DataConfig, train: TrainConfig) -> None:
+    def command(
+        name: str, prompts: PromptConfig, data: DataConfig, train: TrainConfig, prune: PruneConfig
+    ) -> None:
         """Help text."""
-        seen.update(name=name, prompts=prompts, data=data, train=train)
+        seen.update(name=name, prompts=prompts, data=data, train=train, prune=prune)
 
     parameters = inspect.signature(command).parameters
     assert list(parameters) == ["name", *(field.name for field in FIELDS)]
@@ -36,14 +38,17 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert defaults.pop("num_visual") == "10"
     assert defaults.pop("num_kv") == "5"
     assert command.__doc__ == "Help text."
-    command(name="x", **defaults, num_visual=(1, 2), num_kv=5)
+    assert (defaults.pop("keep_tokens"), defaults["keep_segments"]) == ("", "")
+    defaults["keep_segments"] = parse_shares(defaults["keep_segments"])
+    command(name="x", **defaults, num_visual=(1, 2), num_kv=5, keep_tokens=(0.5,))
     assert seen == {
         "name": "x",
         "prompts": PromptConfig(num_visual=(1, 2)),
         "data": DataConfig(),
         "train": TrainConfig(),
+        "prune": PruneConfig(keep_tokens=(0.5,)),
     }
-    assert set(configs_from(defaults | {"num_visual": 3, "num_kv": 0})) == set(CONFIGS)
+    assert set(configs_from(defaults | {"num_visual": 3, "num_kv": 0, "keep_tokens": ()})) == set(CONFIGS)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30))
@@ -56,3 +61,22 @@ def test_counts_round_trip(counts: list[int]) -> None:
 def test_counts_that_are_none(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="expected a number, or numbers separated by commas"):
         parse_counts(text)
+
+
+def test_a_command_without_a_config_has_none_of_its_flags() -> None:
+    @with_config_flags
+    def command(name: str, prune: PruneConfig) -> None:
+        """Help text."""
+
+    wanted = ["name", *(field.name for field in dataclasses.fields(PruneConfig))]
+    assert list(inspect.signature(command).parameters) == wanted
+
+
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_shares_round_trip(shares: list[float]) -> None:
+    assert parse_shares(",".join(map(str, shares))) == tuple(shares)
+
+
+def test_shares_that_are_none() -> None:
+    with pytest.raises(typer.BadParameter, match="expected numbers separated by commas"):
+        parse_shares("half")

@@ -14,13 +14,15 @@ import e2vpt
 
 NAMES = [
     "AdapterError", "AdapterFormatError", "AdapterInfo", "BackboneError", "BackboneMismatch",
-    "BlockPrompts", "ConfigError", "DataConfig", "DataError", "E2VPTClassifier", "E2VPTError",
-    "FitResult", "Metrics", "MissingExtra", "Prediction", "Preprocessing", "PromptConfig", "Row",
-    "RunConfig", "RunError", "Split", "StepReport", "Task", "TrainConfig", "Trained",
-    "UnreadableImages", "UnsupportedBackbone", "WeightsError", "disabled", "evaluate",
+    "BlockPrompts", "ConfigError", "DataConfig", "DataError", "Diverged", "E2VPTClassifier",
+    "E2VPTError", "FitResult", "Grid", "Metrics", "MissingExtra", "Prediction", "Preprocessing",
+    "PromptConfig", "PruneConfig", "Pruned", "Reporting", "Row", "RunConfig", "RunError", "Scores",
+    "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained", "Tried",
+    "UnreadableImages", "UnsupportedBackbone", "WeightsError", "apply", "disabled", "evaluate",
     "fingerprint", "fit", "from_datasets", "init_from_images", "load_adapter", "load_backbone",
     "load_task", "make_loader", "preprocessing_for", "prompt", "prompt_layers", "read_adapter",
-    "save_adapter", "train_run",
+    "rewind", "save_adapter", "score", "select", "snapshot", "train_and_prune", "train_by_the_paper",
+    "train_run", "visual_kept",
 ]  # fmt: skip
 # Runs in a fresh interpreter. torch, timm and torchvision come first, unwatched: torch itself looks for
 # compilers and makes folders when it is imported.

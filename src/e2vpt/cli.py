@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -18,19 +18,21 @@ from torch import nn
 
 from e2vpt.adapter import load_adapter, read_adapter
 from e2vpt.backbones import PRESETS
-from e2vpt.config import DataConfig, PromptConfig, PruneConfig, TrainConfig, to_dict
+from e2vpt.config import DataConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.data import Split, Task, load_task
 from e2vpt.data.loaders import make_loader
 from e2vpt.errors import ConfigError, DataError, E2VPTError
 from e2vpt.evaluate import evaluate
 from e2vpt.flags import with_config_flags
 from e2vpt.header import AdapterInfo
-from e2vpt.predict import Prediction, find_images, predict_images
+from e2vpt.output import describe, plain, print_csv, print_final, print_json, print_text, print_tried
+from e2vpt.paper import train_by_the_paper
+from e2vpt.predict import find_images, predict_images
 from e2vpt.processes import leave_processes, process_rank
-from e2vpt.progress import console, image_check, print_tried, training
+from e2vpt.progress import console, image_check, training
 from e2vpt.pruned_files import Tried
 from e2vpt.recipe import Reporting, train_and_prune
-from e2vpt.run import RunConfig, adapter_path, saved_data_config, saved_run_config, train_run
+from e2vpt.run import ADAPTER, RunConfig, adapter_path, saved_data_config, saved_run_config, train_run
 
 app = typer.Typer(
     add_completion=False,
@@ -69,6 +71,10 @@ def train(
     no_prune: Annotated[
         bool, typer.Option("--no-prune", help="One training with all prompts, nothing pruned.")
     ] = False,
+    protocol: Annotated[
+        Literal["fast", "paper"],
+        typer.Option(help="A few trainings, or all 126 of the paper's search (SGD, its grids)."),
+    ] = "fast",
     adapter_precision: Annotated[
         Literal["fp32", "fp16"], typer.Option(help="Precision of the numbers in the adapter file.")
     ] = "fp32",
@@ -87,8 +93,11 @@ def train(
         source=_absolute(source),
     )
     _say(_summary(task))
-    has_visual = method == "e2vpt" and prompts.num_visual not in (0, (0,))
-    _train(task, config, None if no_prune or not has_visual else prune, out, resume=resume)
+    has_visual = method == "e2vpt" and prompts.num_visual != 0
+    if protocol == "paper":
+        _train_by_the_paper(task, config, prune, out, resume=resume)
+    else:
+        _train(task, config, None if no_prune or not has_visual else prune, out, resume=resume)
 
 
 @app.command("prune")
@@ -111,27 +120,45 @@ def prune_command(
 
 
 def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, *, resume: bool) -> None:
+    with _kept_when_interrupted(out), training() as (on_step, on_epoch):
+        if prune is None:
+            done = train_run(task, config, out, resume=resume, on_step=on_step, on_epoch=on_epoch)
+            tried: list[Tried] = []
+        else:
+            reporting = Reporting(on_stage=_say, on_step=on_step, on_epoch=on_epoch)
+            pruned = train_and_prune(task, config, prune, out, resume=resume, reporting=reporting)
+            done, tried = pruned.trained, pruned.tried
+    if process_rank()[0] == 0:
+        if tried:
+            print_tried(tried)
+        print(f"{'adapter':18} {done.adapter}")
+        print(describe(read_adapter(done.adapter)))
+    leave_processes()
+
+
+def _train_by_the_paper(
+    task: Task, config: RunConfig, prune: PruneConfig, out: Path, *, resume: bool
+) -> None:
+    with _kept_when_interrupted(out), training() as (on_step, _):
+        reporting = Reporting(on_stage=_say, on_step=on_step)
+        rows = train_by_the_paper(task, config, out, prune=prune, resume=resume, reporting=reporting)
+    if process_rank()[0] == 0:
+        print_final(rows)
+        print(f"{'adapter':18} {out / ADAPTER}")
+        print(describe(read_adapter(out / ADAPTER)))
+    leave_processes()
+
+
+@contextmanager
+def _kept_when_interrupted(out: Path) -> Iterator[None]:
     try:
-        with training() as (on_step, on_epoch):
-            if prune is None:
-                done = train_run(task, config, out, resume=resume, on_step=on_step, on_epoch=on_epoch)
-                tried: list[Tried] = []
-            else:
-                reporting = Reporting(on_stage=_say, on_step=on_step, on_epoch=on_epoch)
-                pruned = train_and_prune(task, config, prune, out, resume=resume, reporting=reporting)
-                done, tried = pruned.trained, pruned.tried
+        yield
     except KeyboardInterrupt:
         _say(
             f"Interrupted. Finished epochs are kept in {out}; "
             "the same command with --resume goes on from there."
         )
         raise typer.Exit(130) from None
-    if process_rank()[0] == 0:
-        if tried:
-            print_tried(tried)
-        print(f"{'adapter':18} {done.adapter}")
-        print(_describe(read_adapter(done.adapter)))
-    leave_processes()
 
 
 def _absolute(source: str) -> str:
@@ -201,7 +228,7 @@ def predict(
         topk=topk,
         batch_size=batch_size,
     )
-    failed = (_print_csv if as_csv else _print_json if as_json else _print_text)(found)
+    failed = (print_csv if as_csv else print_json if as_json else print_text)(found)
     if failed:
         _say(f"{failed} of {len(images)} images could not be read.")
         raise typer.Exit(1)
@@ -214,7 +241,7 @@ def info(
 ) -> None:
     """Show what an adapter file holds; no backbone is needed."""
     found = read_adapter(adapter_path(adapter))
-    print(json.dumps(_plain(found)) if as_json else _describe(found))
+    print(json.dumps(plain(found)) if as_json else describe(found))
 
 
 @app.command()
@@ -285,69 +312,6 @@ def _expand_stdin(files: Iterable[str]) -> list[str]:
     if not expanded:
         raise DataError("No images: stdin was empty. Give one path a line.")
     return expanded
-
-
-def _print_json(predictions: Iterable[Prediction]) -> int:
-    failed = 0
-    for p in predictions:
-        failed += bool(p.error)
-        shown = {"file": p.file, "classes": p.classes, "scores": p.scores}
-        print(json.dumps({"file": p.file, "error": p.error} if p.error else shown), flush=True)
-    return failed
-
-
-def _print_csv(predictions: Iterable[Prediction]) -> int:
-    failed = 0
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "rank", "class", "score", "error"])
-    for p in predictions:
-        failed += bool(p.error)
-        if p.error:
-            writer.writerow([p.file, "", "", "", p.error])
-        for rank, (name, score) in enumerate(zip(p.classes, p.scores, strict=True), 1):
-            writer.writerow([p.file, rank, name, f"{score:.6f}", ""])
-    return failed
-
-
-def _print_text(predictions: Iterable[Prediction]) -> int:
-    failed = 0
-    for p in predictions:
-        failed += bool(p.error)
-        if p.error:
-            console.print(f"[bold red]unreadable:[/] {escape(p.file)}: {escape(p.error)}", soft_wrap=True)
-        else:
-            ranked = ", ".join(f"{name} {score:.1%}" for name, score in zip(p.classes, p.scores, strict=True))
-            print(f"{p.file}: {ranked}", flush=True)
-    return failed
-
-
-def _plain(info: AdapterInfo) -> dict[str, Any]:
-    """The info as JSON values."""
-    nested = {"preprocessing": info.preprocessing.to_dict(), "prompts": to_dict(info.prompts)}
-    return {f.name: nested.get(f.name, getattr(info, f.name)) for f in dataclasses.fields(info)}
-
-
-def _describe(info: AdapterInfo) -> str:
-    classes = ", ".join(info.classes[:8]) + (", ..." if len(info.classes) > 8 else "")
-    rows = {
-        "method": info.method,
-        "backbone": f"{info.backbone or 'without a name'} (weights {info.fingerprint[:12]})",
-        "image size": f"{info.preprocessing.image_size[0]} x {info.preprocessing.image_size[1]}",
-        "classes": f"{len(info.classes)}: {classes}",
-        "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
-        "key-value prompts": _counts(info.num_kv),
-        "parameters": f"{info.num_tuned} in prompts, {info.num_head} in the head",
-        "file": f"{info.bytes} bytes, {info.precision}",
-    }
-    rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in info.metrics.items()}
-    return "\n".join(f"{name:18} {value}" for name, value in rows.items())
-
-
-def _counts(counts: tuple[int, ...]) -> str:
-    same = len(set(counts)) == 1
-    return (
-        f"{counts[0]} in each of {len(counts)} blocks" if same else f"by block {', '.join(map(str, counts))}"
-    )
 
 
 def _say(text: str) -> None:

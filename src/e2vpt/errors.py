@@ -11,6 +11,7 @@
     │   ├── AdapterFormatError      truncated, altered, hostile, or of a newer format
     │   └── BackboneMismatch        made for another backbone
     ├── RunError                    a run folder in the way, or that cannot be resumed (also RuntimeError)
+    │   └── Diverged                a loss that is no longer a finite number
     └── MissingExtra                an optional dependency is not installed (also ImportError)
 
 Every message says what was found, what was expected and what to do about it.
@@ -83,6 +84,10 @@ class BackboneMismatch(AdapterError):
 
 class RunError(E2VPTError, RuntimeError):
     """A run folder is in the way, incomplete, or was made with other settings."""
+
+
+class Diverged(RunError):
+    """A training's loss stopped being a finite number."""
 
 
 class MissingExtra(E2VPTError, ImportError):

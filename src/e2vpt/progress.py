@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from e2vpt.checkpoint import Row
-from e2vpt.pruned_files import Tried
 from e2vpt.train import StepReport
 
 console = Console(stderr=True, highlight=False)
@@ -65,26 +63,6 @@ def training() -> Iterator[tuple[Callable[[StepReport], None], Callable[[Row], N
             )
 
         yield on_step, lambda row: console.print(_line(row))
-
-
-def print_tried(rows: Sequence[Tried]) -> None:
-    """The prunings that were looked at, on stdout: what was kept, and what it cost."""
-    table = Table(title="Pruning, on validation images")
-    for column in ("prompts", "kept", "parameters", "bytes", "accuracy", "loss"):
-        table.add_column(column, justify="left" if column == "prompts" else "right", no_wrap=True)
-    for row in rows:
-        name = "all" if row.stage == "unpruned" else f"{row.tokens:.0%} x {row.segments:.0%} {row.stage}"
-        style = "bold" if row.chosen else None
-        figures = (f"{row.kept:.0%}", f"{row.num_tuned:,}", f"{row.bytes:,}")
-        table.add_row(
-            f"{name} *" if row.chosen else name,
-            *figures,
-            f"{row.accuracy:.1%}",
-            f"{row.loss:.3f}",
-            style=style,
-        )
-    table.caption = "tokens x segments; trial: not trained again; * chosen"
-    Console(highlight=False).print(table)
 
 
 def duration(seconds: float) -> str:

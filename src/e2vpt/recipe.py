@@ -125,7 +125,8 @@ def train_and_prune(
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     scores = scores_of(prepared, prune, out / FOLDER / "scores.safetensors")
-    unpruned = _tried(prepared, "unpruned", (1.0, 1.0), out / UNPRUNED, epochs=len(first.history))
+    size, epochs = _size(out / UNPRUNED), len(first.history)
+    unpruned = _tried(prepared, "unpruned", (1.0, 1.0), size=size, epochs=epochs)
     trials: list[_Trial] = []
     for pair in pairs_to_try(prune, prepared.model):
         selection = select(scores, tokens=pair[0], segments=pair[1], key_value=prune.keep_kv)
@@ -135,7 +136,8 @@ def train_and_prune(
     start = _start(prepared, prune, origin, trained)
     rows = [unpruned, *(trial.row for trial in trials)]
     finalists = []
-    for trial in trials[: prune.finalists]:
+    # Without validation images there is nothing to choose by.
+    for trial in trials[: prune.finalists if prepared.val is not None else 1]:
         reporting.stage(
             f"Training again with {trial.row.tokens:.0%} of tokens, {trial.row.segments:.0%} of segments"
         )
@@ -233,9 +235,9 @@ def _on_trial(
 ) -> _Trial:
     rewind(prepared.model, trained, selection)
     path = out / FOLDER / "trial.safetensors"
-    row = _tried(prepared, "trial", pair, path, epochs=0)
+    size = save_run_adapter(prepared, path, {})
     path.unlink(missing_ok=True)
-    return _Trial(row=row, selection=selection)
+    return _Trial(row=_tried(prepared, "trial", pair, size=size, epochs=0), selection=selection)
 
 
 def _same(a: Selection, b: Selection) -> bool:
@@ -252,7 +254,7 @@ def _retrained(
     rewind(prepared.model, start, trial.selection)
     result = _train(prepared, folder, reporting)
     return _Finalist(
-        row=_tried(prepared, "retrained", pair, folder / ADAPTER, epochs=len(result.history)),
+        row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
         selection=trial.selection,
         folder=folder,
         result=result,
@@ -260,19 +262,23 @@ def _retrained(
     )
 
 
-def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], path: Path, *, epochs: int) -> Tried:
-    """A row of the table for the model as it is now, its adapter written to `path`."""
+def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: int, epochs: int) -> Tried:
+    """A row of the table for the model as it is now."""
     split = prepared.task.val or prepared.task.train
     metrics = evaluate(prepared.model, eval_loader(split, prepared.preprocessing, prepared.config))
-    figures = {"val_accuracy": metrics.accuracy, "val_loss": metrics.loss} if prepared.val is not None else {}
     return Tried(
         stage=stage,
         tokens=pair[0],
         segments=pair[1],
         kept=visual_kept(prepared.model),
         num_tuned=num_kept(prepared.model),
-        bytes=save_run_adapter(prepared, path, figures),
+        bytes=size,
         epochs=epochs,
         accuracy=metrics.accuracy,
         loss=metrics.loss,
     )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file that only the first process writes."""
+    return path.stat().st_size if path.exists() else 0

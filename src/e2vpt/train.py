@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from e2vpt.checkpoint import Progress, Row, load_checkpoint, load_trained, save_checkpoint, trained_state
 from e2vpt.config import TrainConfig
-from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.errors import ConfigError, DataError, Diverged
 from e2vpt.evaluate import Batches, evaluate
 from e2vpt.processes import open_processes
 
@@ -88,6 +88,7 @@ def fit(
     Raises:
         ConfigError: the settings do not fit the model or the machine.
         RunError: the checkpoint cannot be resumed or written.
+        Diverged: the loss is no longer finite.
     """
     config = config or TrainConfig()
     if config.patience and val_loader is None:
@@ -310,7 +311,7 @@ def _check_finite(row: Row) -> None:
     """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
     broken = [name for name, value in row.items() if not math.isfinite(value)]
     if broken:
-        raise RunError(
+        raise Diverged(
             f"Epoch {row['epoch'] + 1:.0f} gave {', '.join(broken)} that is not a finite number, so training "
             "stopped. Lower the learning rate, or use precision fp32 or bf16 instead of fp16."
         )

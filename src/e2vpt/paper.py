@@ -1,0 +1,246 @@
+"""The paper's whole protocol (reference.md section 3): what E2VPT's published numbers cost, to be reproduced.
+
+1. grid: SGD over learning rate x weight decay; the best on validation, ties to the smaller rate.
+2. pairs: the best one's prompts scored, every pair of keep ratios rewound and trained again.
+3. final: the best pair, trained on training and validation images from each seed's own initial values.
+
+Every training is a row in trials.jsonl and never done twice; the running one resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from e2vpt.config import PruneConfig
+from e2vpt.data import Task
+from e2vpt.errors import ConfigError, Diverged, RunError
+from e2vpt.evaluate import evaluate
+from e2vpt.processes import process_rank
+from e2vpt.prune import Selection, Snapshot, rewind, select, snapshot, visual_kept
+from e2vpt.recipe import Reporting, scores_of
+from e2vpt.run import (
+    ADAPTER,
+    CHECKPOINT,
+    LAST,
+    Prepared,
+    RunConfig,
+    eval_loader,
+    open_run,
+    prepare,
+    train_into,
+)
+from e2vpt.storage import write_atomic
+from e2vpt.train import FitResult
+
+Row = dict[str, Any]
+"""One finished training: stage, name, lr, weight_decay, tokens, segments, kept, seed, epochs, accuracy and
+loss on validation images, test_accuracy (final), diverged."""
+
+TRIALS = "trials.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """What the protocol goes through.
+
+    Attributes:
+        base_lrs: learning rates for a batch of 256 images.
+        weight_decays: of SGD.
+        ratios: shares to keep, of tokens and of segments; all pairs.
+        seeds: of the final trainings.
+    """
+
+    base_lrs: Sequence[float] = (50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05)
+    weight_decays: Sequence[float] = (0.01, 0.001, 0.0001, 0.0)
+    ratios: Sequence[float] = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+    seeds: Sequence[int] = (42, 44, 82, 100, 800)
+
+    def num_trainings(self) -> int:
+        """How many trainings the protocol takes."""
+        return len(self.base_lrs) * len(self.weight_decays) + len(self.ratios) ** 2 + len(self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Protocol:
+    """What every stage needs."""
+
+    task: Task
+    config: RunConfig
+    prune: PruneConfig
+    grid: Grid
+    out: Path
+    reporting: Reporting
+    rows: list[Row]
+
+    def of(self, stage: str) -> list[Row]:
+        """The finished trainings of a stage."""
+        return [row for row in self.rows if row["stage"] == stage]
+
+
+def train_by_the_paper(
+    task: Task,
+    config: RunConfig,
+    out: str | Path,
+    *,
+    prune: PruneConfig | None = None,
+    grid: Grid | None = None,
+    resume: bool = False,
+    reporting: Reporting | None = None,
+) -> list[Row]:
+    """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
+
+    The first seed's final adapter becomes the run's; those of all seeds lie in final/<seed>.
+
+    Raises:
+        RunError: every setting of the grid diverged, or as in `train_run`.
+        ConfigError: no validation images to choose by, or no visual prompts to prune.
+    """
+    out = Path(out)
+    if task.val is None or config.data.train_on != "train":
+        raise ConfigError(
+            "The paper's protocol chooses on validation images; give it some, and train_on=train."
+        )
+    open_run(task, config, out, resume=resume)
+    protocol = _Protocol(
+        task=task,
+        config=config,
+        prune=prune or PruneConfig(),
+        grid=grid or Grid(),
+        out=out,
+        reporting=reporting or Reporting(),
+        rows=_load_rows(out / TRIALS),
+    )
+    prepared = prepare(task, _with(config, optimizer="sgd"))
+    origin = snapshot(prepared.model)
+    best = _grid(protocol, prepared, origin)
+    selection, pair = _pairs(protocol, prepared, origin, best)
+    _final(protocol, selection, pair)
+    return protocol.rows
+
+
+def _grid(protocol: _Protocol, prepared: Prepared, origin: Snapshot) -> Row:
+    """Learning rate and weight decay; afterwards the model holds the best training's prompts."""
+    for base, decay in itertools.product(sorted(protocol.grid.base_lrs), protocol.grid.weight_decays):
+        rewind(prepared.model, origin)
+        lr = base * protocol.config.train.batch_size / 256
+        _train(protocol, prepared, {"stage": "grid", "lr": lr, "weight_decay": decay})
+        _drop_checkpoints(protocol, "grid", but=_best(protocol.of("grid")))
+    best = _best(protocol.of("grid"))
+    if best["diverged"]:
+        raise RunError(f"Every learning rate of the grid diverged; see {protocol.out / TRIALS}.")
+    rewind(prepared.model, origin)
+    _fit(protocol, prepared, best)
+    return best
+
+
+def _pairs(protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: Row) -> tuple[Selection, Row]:
+    """Keep ratios, with the best of the grid: what stays, and the row that says so."""
+    scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors")
+    settings = {name: best[name] for name in ("lr", "weight_decay")}
+    for tokens, segments in itertools.product(protocol.grid.ratios, protocol.grid.ratios):
+        rewind(prepared.model, origin, select(scores, tokens=tokens, segments=segments))
+        _train(protocol, prepared, {"stage": "pairs", **settings, "tokens": tokens, "segments": segments})
+        _drop_checkpoints(protocol, "pairs", but=None)
+    pair = _best(protocol.of("pairs"))
+    return select(scores, tokens=pair["tokens"], segments=pair["segments"]), pair
+
+
+def _final(protocol: _Protocol, selection: Selection, pair: Row) -> None:
+    """The chosen pruning from each seed's own initial values, on training and validation images."""
+    config, task = protocol.config, protocol.task
+    settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
+    data = dataclasses.replace(config.data, train_on="train+val")
+    for seed in protocol.grid.seeds:
+        seeded = dataclasses.replace(_with(config, optimizer="sgd", seed=seed), data=data)
+        prepared = prepare(task, seeded)
+        rewind(prepared.model, snapshot(prepared.model), selection)
+        _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})
+    _drop_checkpoints(protocol, "final", but=None)
+    if process_rank()[0] == 0:
+        first = protocol.out / protocol.of("final")[0]["name"]
+        write_atomic(protocol.out / ADAPTER, (first / ADAPTER).read_bytes())
+
+
+def _train(protocol: _Protocol, prepared: Prepared, asked: Row) -> None:
+    """One training from where the model is now, unless its row is there already."""
+    seed = prepared.config.train.seed
+    row: Row = {"tokens": 1.0, "segments": 1.0, "seed": seed, "kept": visual_kept(prepared.model)} | asked
+    row["name"] = _name(row)
+    if any(done["name"] == row["name"] for done in protocol.rows):
+        return
+    total = protocol.grid.num_trainings()
+    protocol.reporting.stage(f"Training {len(protocol.rows) + 1} of {total}: {row['name']}")
+    try:
+        result = _fit(protocol, prepared, row)
+    except Diverged:
+        row |= {"epochs": prepared.config.train.epochs, "accuracy": 0.0, "loss": None, "diverged": True}
+    else:
+        best = result.history[result.best_epoch]
+        row |= {"epochs": len(result.history), "diverged": False}
+        row |= {"accuracy": best.get("val_accuracy"), "loss": best.get("val_loss")}
+        if row["stage"] == "final" and protocol.task.test is not None:
+            loader = eval_loader(protocol.task.test, prepared.preprocessing, prepared.config)
+            row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
+    protocol.rows.append(row)
+    if process_rank()[0] == 0:
+        lines = "".join(json.dumps(done) + "\n" for done in protocol.rows)
+        write_atomic(protocol.out / TRIALS, lines.encode())
+
+
+def _fit(protocol: _Protocol, prepared: Prepared, row: Row) -> FitResult:
+    config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
+    told = protocol.reporting
+    return train_into(
+        dataclasses.replace(prepared, config=config),
+        protocol.out / row["name"],
+        resume=True,
+        on_step=told.on_step,
+        on_epoch=told.on_epoch,
+    )
+
+
+def _name(row: Row) -> str:
+    """The folder of a training, below the run's."""
+    if row["stage"] == "grid":
+        return f"grid/lr{row['lr']:g}-wd{row['weight_decay']:g}"
+    if row["stage"] == "pairs":
+        return f"pairs/{row['tokens']:g}-{row['segments']:g}"
+    return f"final/{row['seed']}"
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    """Highest accuracy; ties to the smaller learning rate, then to fewer prompts, then to the lower loss."""
+
+    def rank(row: Row) -> tuple[float, ...]:
+        loss = math.inf if row["loss"] is None else cast(float, row["loss"])
+        return (row["diverged"], -row["accuracy"], row["lr"], row["kept"], loss)
+
+    return min(rows, key=rank)
+
+
+def _with(config: RunConfig, **train: Any) -> RunConfig:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+def _drop_checkpoints(protocol: _Protocol, stage: str, but: Row | None) -> None:
+    """A finished training needs no checkpoint; a hundred of them would fill a disk."""
+    if process_rank()[0] == 0:
+        for row in protocol.of(stage):
+            for name in (CHECKPOINT, LAST) if row is not but else ():
+                (protocol.out / row["name"] / name).unlink(missing_ok=True)
+
+
+def _load_rows(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Restore it, or start in another folder.") from error
