@@ -23,7 +23,7 @@ ORDER = [
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("packing", "header", "matching", "adapter"),
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
-    *("train", "run", "recipe", "paper", "predict"),
+    *("run_folder", "train", "run", "recipe", "paper", "predict"),
     *("progress", "output", "flags", "estimator", "demo", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.

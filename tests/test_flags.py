@@ -10,8 +10,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2vpt import DataConfig, PromptConfig, PruneConfig, TrainConfig
-from e2vpt.flags import CONFIGS, configs_from, parse_counts, parse_shares, with_config_flags
+from e2vpt import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.flags import CONFIGS, configs_from, parse_counts, parse_numbers, with_config_flags
 
 FIELDS = [field for cls in CONFIGS.values() for field in dataclasses.fields(cls)]
 
@@ -27,10 +27,15 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
 
     @with_config_flags
     def command(
-        name: str, prompts: PromptConfig, data: DataConfig, train: TrainConfig, prune: PruneConfig
+        name: str,
+        prompts: PromptConfig,
+        data: DataConfig,
+        train: TrainConfig,
+        prune: PruneConfig,
+        search: SearchConfig,
     ) -> None:
         """Help text."""
-        seen.update(name=name, prompts=prompts, data=data, train=train, prune=prune)
+        seen.update(name=name, prompts=prompts, data=data, train=train, prune=prune, search=search)
 
     parameters = inspect.signature(command).parameters
     assert list(parameters) == ["name", *(field.name for field in FIELDS)]
@@ -39,7 +44,10 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert defaults.pop("num_kv") == "5"
     assert command.__doc__ == "Help text."
     assert (defaults.pop("keep_tokens"), defaults["keep_segments"]) == ("", "")
-    defaults["keep_segments"] = parse_shares(defaults["keep_segments"])
+    for name in ("keep_segments", "lr_range", "weight_decay_range", "keep_choices"):
+        defaults[name] = parse_numbers(defaults[name])
+    for name in ("visual_choices", "kv_choices"):
+        defaults[name] = parse_counts(defaults[name])
     command(name="x", **defaults, num_visual=(1, 2), num_kv=5, keep_tokens=(0.5,))
     assert seen == {
         "name": "x",
@@ -47,6 +55,7 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
         "data": DataConfig(),
         "train": TrainConfig(),
         "prune": PruneConfig(keep_tokens=(0.5,)),
+        "search": SearchConfig(),
     }
     assert set(configs_from(defaults | {"num_visual": 3, "num_kv": 0, "keep_tokens": ()})) == set(CONFIGS)
 
@@ -74,9 +83,9 @@ def test_a_command_without_a_config_has_none_of_its_flags() -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=9))
 def test_shares_round_trip(shares: list[float]) -> None:
-    assert parse_shares(",".join(map(str, shares))) == tuple(shares)
+    assert parse_numbers(",".join(map(str, shares))) == tuple(shares)
 
 
 def test_shares_that_are_none() -> None:
     with pytest.raises(typer.BadParameter, match="expected numbers separated by commas"):
-        parse_shares("half")
+        parse_numbers("half")

@@ -27,7 +27,7 @@ from e2vpt import (
     read_adapter,
     train_run,
 )
-from e2vpt.run import adapter_path, saved_data_config
+from e2vpt.run_folder import adapter_path, saved_data_config
 
 CONFIG = RunConfig(
     backbone="demo",

@@ -55,9 +55,9 @@ from e2vpt.pruned_files import Tried as Tried
 from e2vpt.recipe import Pruned as Pruned
 from e2vpt.recipe import Reporting as Reporting
 from e2vpt.recipe import train_and_prune as train_and_prune
-from e2vpt.run import RunConfig as RunConfig
 from e2vpt.run import Trained as Trained
 from e2vpt.run import train_run as train_run
+from e2vpt.run_folder import RunConfig as RunConfig
 from e2vpt.train import FitResult as FitResult
 from e2vpt.train import StepReport as StepReport
 from e2vpt.train import fit as fit

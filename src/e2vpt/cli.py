@@ -32,7 +32,8 @@ from e2vpt.processes import leave_processes, process_rank
 from e2vpt.progress import console, image_check, training
 from e2vpt.pruned_files import Tried
 from e2vpt.recipe import Reporting, train_and_prune
-from e2vpt.run import ADAPTER, RunConfig, adapter_path, saved_data_config, saved_run_config, train_run
+from e2vpt.run import train_run
+from e2vpt.run_folder import ADAPTER, RunConfig, adapter_path, saved_data_config, saved_run_config
 
 app = typer.Typer(
     add_completion=False,

@@ -18,9 +18,9 @@ Depth = Literal["deep", "shallow"]
 VisualInit = Literal["uniform", "normal", "zeros", "patch"]
 KeyValueInit = Literal["kaiming", "normal", "zeros", "patch"]
 Counts = int | tuple[int, ...]
-Shares = tuple[float, ...]
+Numbers = tuple[float, ...]
 _HUGE = 1e300  # Whole numbers beyond floats would overflow in comparisons with infinity.
-Config = Union["PromptConfig", "DataConfig", "TrainConfig", "PruneConfig"]
+Config = Union["PromptConfig", "DataConfig", "TrainConfig", "PruneConfig", "SearchConfig"]
 C = TypeVar("C", bound=Config)
 
 
@@ -90,7 +90,7 @@ class PromptConfig:
         _check_choices(self)
         for name in ("num_visual", "num_kv"):
             value = getattr(self, name)
-            for count in value if isinstance(value, tuple) else (value,):
+            for count in as_tuple(value):
                 _check_count(name, count, 0)
             _require(value != (), f"{name} is empty; give one count, or one per block.")
         _check_number("dropout", self.dropout, 0.0, 1.0)
@@ -192,8 +192,8 @@ class PruneConfig:
     """
 
     keep: float = _option(0.5, "Share of the visual prompt elements to keep.")
-    keep_tokens: Shares = _option((), "Shares of tokens to try instead of --keep, as in 0.9,0.5.")
-    keep_segments: Shares = _option((), "Shares of segments to try, with each of --keep-tokens.")
+    keep_tokens: Numbers = _option((), "Shares of tokens to try instead of --keep, as in 0.9,0.5.")
+    keep_segments: Numbers = _option((), "Shares of segments to try, with each of --keep-tokens.")
     keep_kv: float = _option(1.0, "Share of the key-value prompts to keep.")
     num_segments: int = _option(16, "Segments of a token's channels.")
     layout: Layout = _option("strided", "Which channels a segment has: c mod R, or a run of neighbours.")
@@ -220,6 +220,41 @@ class PruneConfig:
                 _check_share(name, share)
         for name in ("num_segments", "finalists"):
             _check_count(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """The space that a search goes through, and how far."""
+
+    trials: int = _option(20, "Trials: each a training, and a second one where fewer prompts are kept.")
+    lr_range: Numbers = _option((1e-3, 2e-2), "Lowest and highest learning rate, searched by magnitude.")
+    weight_decay_range: Numbers = _option((1e-5, 1e-1), "Lowest and highest weight decay, likewise.")
+    visual_choices: Counts = _option((1, 5, 10, 20), "Numbers of visual prompts to try.")
+    kv_choices: Counts = _option((1, 5, 10), "Numbers of key-value prompts to try.")
+    inits: Literal["uniform", "patch", "both"] = _option("both", "Initial visual prompts to try.")
+    keep_choices: Numbers = _option((1.0, 0.7, 0.5, 0.3), "Shares of visual prompt elements to try to keep.")
+    stop_early: bool = _option(True, "Stop trials that are worse than the median of the others so far.")
+    search_seed: int = _option(0, "Seed of what is tried.")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_count("trials", self.trials, 1)
+        _check_count("search_seed", self.search_seed, 0)
+        for name in ("lr_range", "weight_decay_range"):
+            pair = getattr(self, name)
+            fits = isinstance(pair, tuple) and len(pair) == 2 and 0 < pair[0] <= pair[1] < _HUGE
+            _require(fits, f"{name} is {pair!r}; expected two positive numbers, the smaller first.")
+        for name in ("visual_choices", "kv_choices"):
+            for count in as_tuple(getattr(self, name)):
+                _check_count(name, count, 0)
+        _require(bool(self.keep_choices), "keep_choices is empty; expected at least one share.")
+        for share in self.keep_choices:
+            _check_share("keep_choices", share)
+
+
+def as_tuple(counts: Counts) -> tuple[int, ...]:
+    """One count or several, as several."""
+    return counts if isinstance(counts, tuple) else (counts,)
 
 
 def _check_share(name: str, value: Any) -> None:

@@ -22,7 +22,8 @@ from e2vpt.data import Task, load_task
 from e2vpt.errors import MissingExtra
 from e2vpt.evaluate import evaluate
 from e2vpt.progress import console, training
-from e2vpt.run import RunConfig, eval_loader, train_run
+from e2vpt.run import eval_loader, train_run
+from e2vpt.run_folder import RunConfig
 from e2vpt.storage import write_atomic
 
 _SHARES = {"train": 1000, "val": 200, "test": 597}

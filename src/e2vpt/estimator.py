@@ -20,7 +20,8 @@ from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError
 from e2vpt.predict import stack_probabilities
-from e2vpt.run import RunConfig, Trained, train_run
+from e2vpt.run import Trained, train_run
+from e2vpt.run_folder import RunConfig
 from e2vpt.train import StepReport
 
 

@@ -9,10 +9,22 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from e2vpt.config import Counts, DataConfig, PromptConfig, PruneConfig, Shares, TrainConfig
+from e2vpt.config import Counts, DataConfig, Numbers, PromptConfig, PruneConfig, SearchConfig, TrainConfig
 
-CONFIGS = {"prompts": PromptConfig, "data": DataConfig, "train": TrainConfig, "prune": PruneConfig}
-_PANELS = {"prompts": "Prompts", "data": "Images", "train": "Training", "prune": "Pruning"}
+CONFIGS = {
+    "prompts": PromptConfig,
+    "data": DataConfig,
+    "train": TrainConfig,
+    "prune": PruneConfig,
+    "search": SearchConfig,
+}
+_PANELS = {
+    "prompts": "Prompts",
+    "data": "Images",
+    "train": "Training",
+    "prune": "Pruning",
+    "search": "Search",
+}
 
 
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,8 +59,8 @@ def parse_counts(text: str) -> Counts:
     return counts[0] if len(counts) == 1 else counts
 
 
-def parse_shares(text: str) -> Shares:
-    """Shares from 0 to 1, as in `0.9,0.5`; nothing for none."""
+def parse_numbers(text: str) -> Numbers:
+    """Numbers, as in `0.9,0.5`; nothing for none."""
     try:
         return tuple(float(part) for part in str(text).split(",") if part.strip())
     except ValueError:
@@ -57,7 +69,7 @@ def parse_shares(text: str) -> Shares:
 
 _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     Counts: (parse_counts, "N[,N...]"),
-    Shares: (parse_shares, "X[,X...]"),
+    Numbers: (parse_numbers, "X[,X...]"),
 }
 
 

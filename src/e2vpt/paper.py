@@ -25,17 +25,8 @@ from e2vpt.evaluate import evaluate
 from e2vpt.processes import process_rank
 from e2vpt.prune import Selection, Snapshot, rewind, select, snapshot, visual_kept
 from e2vpt.recipe import Reporting, scores_of
-from e2vpt.run import (
-    ADAPTER,
-    CHECKPOINT,
-    LAST,
-    Prepared,
-    RunConfig,
-    eval_loader,
-    open_run,
-    prepare,
-    train_into,
-)
+from e2vpt.run import Prepared, eval_loader, open_run, prepare, train_into
+from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig
 from e2vpt.storage import write_atomic
 from e2vpt.train import FitResult
 

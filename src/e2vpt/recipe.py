@@ -13,29 +13,23 @@ adapter.safetensors      the best of all, written when everything is over
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from e2vpt.checkpoint import Row
 from e2vpt.config import PruneConfig, to_dict
 from e2vpt.data import Task
-from e2vpt.errors import RunError
 from e2vpt.evaluate import evaluate
 from e2vpt.model import prompt_layers
 from e2vpt.processes import process_rank
 from e2vpt.prune import Selection, Snapshot, num_kept, rewind, select, snapshot, visual_kept
 from e2vpt.pruned_files import Tried, load_scores, picture, save_scores, write_table
 from e2vpt.run import (
-    ADAPTER,
-    UNPRUNED,
     Prepared,
-    RunConfig,
     Trained,
     eval_loader,
     open_run,
@@ -43,6 +37,7 @@ from e2vpt.run import (
     save_run_adapter,
     train_into,
 )
+from e2vpt.run_folder import ADAPTER, UNPRUNED, RunConfig, open_folder
 from e2vpt.scores import Scores, score
 from e2vpt.storage import write_atomic
 from e2vpt.train import FitResult, StepReport
@@ -103,6 +98,7 @@ def train_and_prune(
     out: str | Path,
     *,
     resume: bool = False,
+    like: Prepared | None = None,
     reporting: Reporting | None = None,
 ) -> Pruned:
     """Train, prune, rewind and train again (paper, algorithm 1), in a few trainings.
@@ -117,8 +113,9 @@ def train_and_prune(
     """
     prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
     open_run(task, config, out, resume=resume)
-    _open_folder(out / FOLDER, prune)
-    prepared = prepare(task, config)
+    if process_rank()[0] == 0:
+        open_folder(out / FOLDER, to_dict(prune), resume=True)
+    prepared = prepare(task, config, like)
     origin = snapshot(prepared.model)
     reporting.stage("Training with all prompts")
     first = _train(prepared, out, reporting, UNPRUNED)
@@ -186,27 +183,6 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
     if process_rank()[0] == 0:
         save_scores(path, scores, asked)
     return scores
-
-
-def _open_folder(folder: Path, prune: PruneConfig) -> None:
-    """Keep the settings, or hold a resumed run to them."""
-    path, wanted = folder / "config.json", json.loads(json.dumps(to_dict(prune)))
-    if not path.exists():
-        folder.mkdir(exist_ok=True)
-        write_atomic(path, (json.dumps(wanted, indent=2) + "\n").encode())
-        return
-    try:
-        saved: Any = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Delete {folder} to prune again.") from error
-    different = sorted(
-        name for name in wanted if not isinstance(saved, dict) or saved.get(name) != wanted[name]
-    )
-    if different:
-        raise RunError(
-            f"{folder} was made with other settings ({', '.join(different)}). Resume with the same ones, or "
-            "delete it to prune again."
-        )
 
 
 def _train(prepared: Prepared, folder: Path, reporting: Reporting, adapter: str = ADAPTER) -> FitResult:

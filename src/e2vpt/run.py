@@ -1,21 +1,11 @@
-"""A run folder: one training from data to adapter, and what it leaves behind.
-
-config.json              everything that was asked for
-log.jsonl, log.csv       one row of figures per epoch
-checkpoint.safetensors   the state after the last finished epoch, for --resume
-last.safetensors         the adapter after the last finished epoch
-adapter.safetensors      the adapter of the best epoch; written when the training is over
-"""
+"""One training from data to adapter, in a run folder."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,57 +13,17 @@ from torch import nn
 from e2vpt.adapter import save_adapter
 from e2vpt.backbones import fingerprint, load_backbone
 from e2vpt.checkpoint import Row
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig, from_dict, to_dict
+from e2vpt.config import PromptConfig
 from e2vpt.data import Preprocessing, Split, Task, make_loader, preprocessing_for
 from e2vpt.data.loaders import Loader
-from e2vpt.errors import ConfigError, RunError
 from e2vpt.model import init_from_images, prompt
 from e2vpt.processes import process_rank
-from e2vpt.storage import write_atomic
+from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
 from e2vpt.train import FitResult, StepReport, fit
 
-ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
-    "adapter.safetensors",
-    "unpruned.safetensors",
-    "last.safetensors",
-    "checkpoint.safetensors",
-    "config.json",
-)
-METHODS = ("e2vpt", "linear")
-_PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
 _INIT_IMAGES = 64
 _KEEP_BYTES = 2**30
 """Preprocessed images kept in memory, for each split: 1,700 of 224 px."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunConfig:
-    """Everything that defines a run.
-
-    Attributes:
-        backbone, weights: as in `load_backbone`.
-        method: "e2vpt", or "linear" for a head alone.
-        adapter_precision: of the numbers in the adapter file.
-        source: where the images came from, as a command was told; for the next command only.
-    """
-
-    backbone: str
-    weights: str | None = None
-    method: str = "e2vpt"
-    prompts: PromptConfig = field(default_factory=PromptConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    adapter_precision: Literal["fp32", "fp16"] = "fp32"
-    source: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ConfigError(f"method is {self.method!r}; expected one of {', '.join(METHODS)}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        parts = {"prompts": to_dict(self.prompts), "data": to_dict(self.data), "train": to_dict(self.train)}
-        return {name: getattr(self, name) for name in _PLAIN} | parts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,10 +70,11 @@ def train_run(
     out: str | Path,
     *,
     resume: bool = False,
+    like: Prepared | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Trained:
-    """Train one task into a run folder.
+    """Train one task into a run folder; `like` as in `prepare`.
 
     Raises:
         RunError: `out` holds a run already and `resume` is False, or was made with other settings, or
@@ -131,7 +82,7 @@ def train_run(
         And what backbones, prompts and training raise.
     """
     open_run(task, config, Path(out), resume=resume)
-    prepared = prepare(task, config)
+    prepared = prepare(task, config, like)
     result = train_into(prepared, Path(out), resume=resume, on_step=on_step, on_epoch=on_epoch)
     return Trained(
         model=prepared.model.eval(),
@@ -148,11 +99,14 @@ def open_run(task: Task, config: RunConfig, out: Path, *, resume: bool) -> None:
         RunError: it holds another run, or cannot be written.
     """
     if process_rank()[0] == 0:
-        _open_folder(out, config.to_dict() | {"task": task.name, "classes": list(task.classes)}, resume)
+        open_folder(out, config.to_dict() | {"task": task.name, "classes": list(task.classes)}, resume=resume)
 
 
-def prepare(task: Task, config: RunConfig) -> Prepared:
-    """Build the model of a run, its prompts and head drawn by the run's seed."""
+def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prepared:
+    """Build the model of a run, its prompts and head drawn by the run's seed.
+
+    `like` is another run of the task whose images serve again, where both want the same of them.
+    """
     if config.data.train_on == "train+val":
         task = task.train_and_val()
     torch.manual_seed(config.train.seed)
@@ -160,6 +114,8 @@ def prepare(task: Task, config: RunConfig) -> Prepared:
     preprocessing = preprocessing_for(model, config.data)
     if "patch" in (config.prompts.init, config.prompts.kv_init):
         init_from_images(model, _first_images(task.train, preprocessing))
+    if like is not None and _same_images(like, task, config, preprocessing):
+        return dataclasses.replace(like, config=config, model=model, fingerprint=fingerprint(model))
     share = process_rank()
     return Prepared(
         task=task,
@@ -169,6 +125,15 @@ def prepare(task: Task, config: RunConfig) -> Prepared:
         train=_train_loader(task.train, preprocessing, config, *share),
         val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
         fingerprint=fingerprint(model),
+    )
+
+
+def _same_images(like: Prepared, task: Task, config: RunConfig, preprocessing: Preprocessing) -> bool:
+    """Whether a run's batches are those of another, to the last pixel."""
+    names = ("batch_size", "seed", "accumulation")
+    same = all(getattr(like.config.train, name) == getattr(config.train, name) for name in names)
+    return (
+        same and like.task == task and like.config.data == config.data and like.preprocessing == preprocessing
     )
 
 
@@ -188,7 +153,7 @@ def train_into(
     out.mkdir(parents=True, exist_ok=True)
 
     def after_epoch(history: list[Row]) -> None:
-        _write_log(out, history)
+        write_log(out, history)
         save_run_adapter(prepared, out / LAST, _metrics(history, len(history) - 1))
         if on_epoch is not None:
             on_epoch(history[-1])
@@ -247,85 +212,6 @@ def eval_loader(
     )
 
 
-def adapter_path(adapter_or_run: str | Path) -> Path:
-    """The adapter file meant by a file or a run folder.
-
-    Raises:
-        RunError: the folder has no finished training, or there is nothing at this path.
-    """
-    path = Path(adapter_or_run)
-    if path.is_dir():
-        if not (path / ADAPTER).exists():
-            raise RunError(
-                f"{path} has no {ADAPTER}: its training is not finished. Finish it with "
-                f"`e2vpt train ... --out {path} --resume`, or name {path / LAST}."
-            )
-        return path / ADAPTER
-    if not path.exists():
-        raise RunError(f"{path} does not exist; expected an adapter file or a run folder of `e2vpt train`.")
-    return path
-
-
-def saved_data_config(adapter_or_run: str | Path) -> DataConfig:
-    """The data settings of the run an adapter lies in, or the defaults for an adapter alone."""
-    path = Path(adapter_or_run)
-    config = (path if path.is_dir() else path.parent) / CONFIG
-    return from_dict(DataConfig, _read_config(config)["data"]) if config.exists() else DataConfig()
-
-
-def saved_run_config(run: str | Path) -> RunConfig:
-    """The settings of the run in a folder.
-
-    Raises:
-        RunError: there is no run, or its settings cannot be read.
-    """
-    path = Path(run) / CONFIG
-    if not path.exists():
-        raise RunError(f"{run} holds no run of `e2vpt train`: there is no {path}.")
-    values = _read_config(path)
-    try:
-        return RunConfig(
-            prompts=from_dict(PromptConfig, values["prompts"]),
-            data=from_dict(DataConfig, values["data"]),
-            train=from_dict(TrainConfig, values["train"]),
-            **{name: values[name] for name in _PLAIN},
-        )
-    except (KeyError, TypeError, ConfigError) as error:
-        raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
-
-
-def _open_folder(out: Path, wanted: Mapping[str, Any], resume: bool) -> None:
-    if (out / CONFIG).exists():
-        if not resume:
-            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
-        saved = _read_config(out / CONFIG)
-        asked = json.loads(json.dumps({name: value for name, value in wanted.items() if name != "source"}))
-        different = sorted(name for name in asked if saved.get(name) != asked[name])
-        if different:
-            raise RunError(
-                f"{out} was made with other settings ({', '.join(different)}; see {out / CONFIG}). "
-                "Resume with the same command, or choose another --out."
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot create {out}: {error.strerror or error}.") from error
-    write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-        if not isinstance(values, dict) or not isinstance(values.get("data"), dict):
-            raise ValueError("expected an object with 'data'")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Restore it, or start a new run.") from error
-    return values
-
-
 def _train_loader(
     split: Split, preprocessing: Preprocessing, config: RunConfig, rank: int, world: int
 ) -> Loader:
@@ -353,13 +239,3 @@ def _first_images(split: Split, preprocessing: Preprocessing) -> torch.Tensor:
 def _metrics(history: list[Row], epoch: int) -> dict[str, float]:
     row = history[epoch]
     return {"epoch": epoch + 1.0} | {name: row[name] for name in ("val_accuracy", "val_loss") if name in row}
-
-
-def _write_log(out: Path, history: list[Row]) -> None:
-    """Both logs whole, after every epoch: a killed run leaves no half line, a resumed one no gap."""
-    write_atomic(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history).encode())
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomic(out / "log.csv", table.getvalue().encode())
