@@ -24,7 +24,8 @@ ORDER = [
     *("packing", "header", "matching", "adapter"),
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
     *("run_folder", "train", "run", "recipe", "paper", "predict"),
-    *("progress", "output", "flags", "estimator", "demo", "cli"),
+    *("search_space", "search", "search_cluster"),
+    *("progress", "output", "flags", "estimator", "demo", "cli_options", "cli_train", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.
 FACES = ("__init__", "__main__")

@@ -9,6 +9,7 @@ from e2vpt.checkpoint import Row as Row
 from e2vpt.config import DataConfig as DataConfig
 from e2vpt.config import PromptConfig as PromptConfig
 from e2vpt.config import PruneConfig as PruneConfig
+from e2vpt.config import SearchConfig as SearchConfig
 from e2vpt.config import TrainConfig as TrainConfig
 from e2vpt.data import Preprocessing as Preprocessing
 from e2vpt.data import Split as Split

@@ -1,0 +1,36 @@
+"""What the commands share: common arguments, reading a task, talking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from e2vpt.backbones import PRESETS
+from e2vpt.config import DataConfig
+from e2vpt.data import Task, load_task
+from e2vpt.progress import console, image_check
+
+PRESET_NAMES = ", ".join(sorted(PRESETS))
+Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
+Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one the file names.")]
+AdapterArgument = Annotated[
+    Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")
+]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Folder of class folders, a .tar of it, a .csv, or hf:NAME.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def load(source: str, data: DataConfig) -> Task:
+    """The task at a source, every image looked at, with a progress bar."""
+    with image_check("Reading images") as update:
+        return load_task(source, data, progress=update)
+
+
+def say(text: str) -> None:
+    """Words for a person, on stderr."""
+    console.print(escape(text), soft_wrap=True)
