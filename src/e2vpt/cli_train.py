@@ -112,7 +112,7 @@ def search(
     resume: Annotated[bool, typer.Option(help="Go on with the search in --out.")] = False,
 ) -> None:
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
-    task = load(source, data)
+    task = load(_absolute(source), data)
     out = out or Path("runs") / f"{task.name}-search"
     say(_summary(task))
     config = RunConfig(

@@ -135,6 +135,8 @@ def _results(out: Path) -> list[TrialResult]:
 def _ray() -> tuple[Any, Any]:
     # Ray reports how it is used unless told not to; that is for its user to decide.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Images may have relative paths: trials stay in the folder the search was started from.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     try:
         import ray
         from ray import tune

@@ -177,7 +177,9 @@ def best_of(results: Sequence[TrialResult], out: Path) -> TrialResult:
     Raises:
         RunError: none is complete.
     """
-    best = ranked(results)[0]
+    best = next(iter(ranked(results)), None)
+    if best is None:
+        raise RunError(f"No trial of {out} came to an end; what went wrong is in {out / 'ray'}/*/error.txt.")
     if best.state != "complete":
         raise RunError(f"No trial of {out} is complete: all diverged. Lower --lr-range.")
     return best
