@@ -17,12 +17,12 @@ NAMES = [
     "BlockPrompts", "ConfigError", "DataConfig", "DataError", "Diverged", "E2VPTClassifier",
     "E2VPTError", "FitResult", "Grid", "Metrics", "MissingExtra", "Prediction", "Preprocessing",
     "PromptConfig", "PruneConfig", "Pruned", "Reporting", "Row", "RunConfig", "RunError", "Scores",
-    "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained", "Tried",
-    "UnreadableImages", "UnsupportedBackbone", "WeightsError", "apply", "disabled", "evaluate",
-    "fingerprint", "fit", "from_datasets", "init_from_images", "load_adapter", "load_backbone",
-    "load_task", "make_loader", "preprocessing_for", "prompt", "prompt_layers", "read_adapter",
-    "rewind", "save_adapter", "score", "select", "snapshot", "train_and_prune", "train_by_the_paper",
-    "train_run", "visual_kept",
+    "SearchConfig", "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained",
+    "TrialResult", "Tried", "UnreadableImages", "UnsupportedBackbone", "WeightsError", "apply",
+    "disabled", "evaluate", "fingerprint", "fit", "from_datasets", "init_from_images", "load_adapter",
+    "load_backbone", "load_task", "make_loader", "preprocessing_for", "prompt", "prompt_layers",
+    "read_adapter", "rewind", "save_adapter", "score", "search_here", "search_on_cluster", "select",
+    "snapshot", "train_and_prune", "train_by_the_paper", "train_run", "visual_kept",
 ]  # fmt: skip
 # Runs in a fresh interpreter. torch, timm and torchvision come first, unwatched: torch itself looks for
 # compilers and makes folders when it is imported.
@@ -96,6 +96,7 @@ def test_import_is_light_and_touches_nothing() -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     optional = {"accelerate", "rich", "typer", "sklearn", "datasets", "matplotlib", "pandas", "transformers"}
+    optional |= {"optuna", "ray"}
     assert not optional & {name.split(".")[0] for name in report["modules"]}
     assert report["seen"] == []
     assert done.stderr == ""

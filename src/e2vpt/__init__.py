@@ -59,6 +59,9 @@ from e2vpt.recipe import train_and_prune as train_and_prune
 from e2vpt.run import Trained as Trained
 from e2vpt.run import train_run as train_run
 from e2vpt.run_folder import RunConfig as RunConfig
+from e2vpt.search import search_here as search_here
+from e2vpt.search_cluster import search_on_cluster as search_on_cluster
+from e2vpt.search_space import TrialResult as TrialResult
 from e2vpt.train import FitResult as FitResult
 from e2vpt.train import StepReport as StepReport
 from e2vpt.train import fit as fit

@@ -204,6 +204,7 @@ class PruneConfig:
     rewind: Literal["initial", "fresh", "none"] = _option(
         "initial", "Where the survivors start again: their initial values, new ones, or where they are."
     )
+    rewind_head: bool = _option(False, "Rewind the head too; otherwise it goes on from where it is.")
     finalists: int = _option(2, "Prunings that are trained again; the best on validation is kept.")
     tolerance: float = _option(
         0.01, "Validation accuracy that may be given up against the unpruned prompts for a smaller adapter."

@@ -198,10 +198,14 @@ def _train(prepared: Prepared, folder: Path, reporting: Reporting, adapter: str 
 
 def _start(prepared: Prepared, prune: PruneConfig, origin: Snapshot, trained: Snapshot) -> Snapshot:
     """Where pruned prompts begin their second training."""
-    if prune.rewind == "initial":
-        return origin
     if prune.rewind == "none":
         return trained
+    start = origin if prune.rewind == "initial" else _fresh(prepared)
+    return start if prune.rewind_head else dataclasses.replace(start, head=trained.head)
+
+
+def _fresh(prepared: Prepared) -> Snapshot:
+    """Initial values of another seed."""
     train = dataclasses.replace(prepared.config.train, seed=prepared.config.train.seed + 1)
     return snapshot(prepare(prepared.task, dataclasses.replace(prepared.config, train=train)).model)
 
