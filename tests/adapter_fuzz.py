@@ -79,13 +79,19 @@ def bases(folder: Path) -> list[Base]:
 
 def dense(stored: dict[str, Tensor], info: e2vpt.AdapterInfo, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors in a file, those of masked prompts spread out again."""
-    made = {name: tensor.float() for name, tensor in stored.items() if not name.endswith("keep")}
-    for name, values in list(made.items()):
-        keep = name.removesuffix("visual") + "keep"
-        mask = stored.get(keep, stored.get("keep"))
-        if name.endswith(".visual") and mask is not None:
-            made[keep] = expand(mask.float(), like[name].shape[1], info.layout)
-            made[name] = torch.zeros(made[keep].shape).masked_scatter(made[keep].bool(), values)
+    made = {name: tensor.float() for name, tensor in stored.items() if name != "keep"}
+    if "keep" not in stored:
+        return made
+    bits = "".join(f"{byte:08b}" for byte in stored["keep"].tolist())
+    for index, (count, segments) in enumerate(zip(info.num_visual, info.segments, strict=True)):
+        name, used = f"blocks.{index}.visual", count * segments
+        mask = torch.tensor([float(bit) for bit in bits[:used]]).view(count, segments or 1)
+        bits = bits[-(-used // 8) * 8 :]
+        if count:
+            keep = made[f"blocks.{index}.keep"] = expand(mask, like[name].shape[1], info.layout)
+            values = made[name]
+            whole = torch.zeros(keep.shape).masked_scatter(keep.bool(), values)
+            made[name] = values if values.dim() == 2 else whole
     return made
 
 

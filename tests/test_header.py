@@ -46,8 +46,8 @@ def tensors(classes: int = 3) -> dict[str, Tensor]:
         found[f"blocks.{block}.key"] = torch.ones(HEADS, 2, WIDTH // HEADS)
         found[f"blocks.{block}.value"] = torch.zeros(HEADS, 2, WIDTH // HEADS)
     # The first prompt has lost one of its two segments.
-    found["blocks.0.keep"] = torch.tensor([[True, False], [True, True], [True, True]])
-    found["blocks.0.visual"] = torch.ones(5 * WIDTH // 2)
+    found["keep"] = torch.tensor([0b10111100, 0b11000000], dtype=torch.uint8)
+    found["blocks.0.visual"], found["blocks.1.visual"] = torch.ones(5 * WIDTH // 2), torch.ones(2 * WIDTH)
     return found
 
 
@@ -61,6 +61,7 @@ def header() -> dict[str, Any]:
         "blocks": BLOCKS,
         "visual_before": [4 * WIDTH, 2 * WIDTH],
         "layout": "contiguous",
+        "segments": [2, 1],
         "classes": ["cat", "dog", "Katze (Fell, grau)"],
         "preprocessing": PREPROCESSING.to_dict(),
         "prompts": to_dict(PROMPTS),
@@ -84,7 +85,7 @@ def test_every_field_is_what_the_header_says() -> None:
     assert info.metrics == {"val_accuracy": 0.5} and info.versions == {"torch": "2.14.1+cu130"}
     assert info.num_visual == (3, 2) and info.num_kv == (2, 2)
     assert info.num_tuned == 27 + 2 * 2 * 2 * WIDTH  # visual; keys and values of two blocks
-    assert info.visual_before == (24, 12) and info.layout == "contiguous"
+    assert info.visual_before == (24, 12) and info.layout == "contiguous" and info.segments == (2, 1)
     assert info.num_head == 3 * WIDTH + 3
     assert info.visual_kept == 27 / 36
 
@@ -199,7 +200,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("versions", None, "versions is NoneType; expected an object"),
     ("prompts", [], "prompts is list; expected an object"),
     ("prompts", {"num_prompts": 3}, "PromptConfig has no field 'num_prompts'"),
-    ("prompts", to_dict(PROMPTS) | {"num_visual": 10**9}, r"visual is .*\[2, 6\]; expected .*\[1000000000, "),
+    ("prompts", to_dict(PROMPTS) | {"num_visual": 10**9}, r"tensor keep has shape \[2\]; expected \["),
     (
         "prompts",
         to_dict(PROMPTS) | {"num_kv": 10**9},
@@ -258,20 +259,16 @@ BAD_TENSORS: list[tuple[str, Tensor | None, str]] = [
         torch.ones(4, WIDTH),
         r"blocks.1.visual is torch.float32 \[4, 6\]; expected .*\[2, 'any",
     ),
-    ("blocks.1.visual", torch.ones(2 * WIDTH), r"blocks.1.visual is torch.float32 \[12\]"),
-    ("blocks.0.visual", torch.ones(3, WIDTH), r"blocks.0.visual is torch.float32 \[3, 6\]; expected"),
-    ("blocks.0.visual", torch.ones(14), "blocks.0.visual has 14 elements for 5 segments"),
-    ("blocks.0.keep", torch.zeros(3, 2) > 0, "blocks.0.visual has 15 elements for 0 segments"),
-    ("blocks.0.keep", torch.ones(4, 2) > 0, r"blocks.0.keep is torch.bool \[4, 2\]; expected"),
-    ("keep", torch.ones(3, 2) > 0, r"blocks.1.visual is torch.float32 \[2, 6\]; expected|keep is "),
+    ("blocks.1.visual", torch.ones(2 * WIDTH)[None, None], r"blocks.1.visual is torch.float32 \[1, 1, 12\]"),
+    ("blocks.0.visual", torch.ones(14), "blocks.0.visual has 14 elements for 5 of 6 segments"),
+    ("keep", torch.tensor([0b10000000, 192], dtype=torch.uint8), "15 elements for 1 of 6 segments"),
+    ("keep", torch.tensor([0, 192], dtype=torch.uint8), "15 elements for 0 of 6 segments"),
+    ("keep", torch.tensor([0b10111101, 192], dtype=torch.uint8), "block 0 has bits beyond its 6 segments"),
+    ("keep", torch.tensor([188], dtype=torch.uint8), r"tensor keep has shape \[1\]; expected \[2\]"),
+    ("keep", torch.ones(2), r"keep is torch.float32 \[2\]; expected torch.uint8"),
+    ("keep", None, r"blocks.0.visual is torch.float32 \[15\]; expected torch.float32 \[3, 'any'\]"),
     ("blocks.0.key", torch.ones(2, 3, 3), r"blocks.0.key is .*; expected torch.float32 \['any', 2, 'any'\]"),
-    ("blocks.1.visual", torch.ones(2, WIDTH).half(), "is torch.float16"),
-    ("blocks.0.keep", torch.ones(3, 2), "blocks.0.keep is torch.float32 .*; expected torch.bool"),
-    (
-        "blocks.0.keep",
-        torch.full((3, 2), 2, dtype=torch.uint8).view(torch.bool),
-        "bytes other than 0 and 1",
-    ),
+    ("blocks.1.visual", torch.ones(2 * WIDTH).half(), "is torch.float16"),
     ("head.weight", torch.full((3, WIDTH), torch.nan), "head.weight has values that are not finite"),
     ("blocks.1.key", torch.full((2, 2, 3), -torch.inf), "blocks.1.key has values that are not finite"),
 ]

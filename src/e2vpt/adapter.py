@@ -55,10 +55,10 @@ def save_adapter(
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
     layers = prompt_layers(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())
-    tensors, layout = pack(layers)
+    tensors, layout, segments = pack(layers)
     head = model.get_classifier()  # type: ignore[operator]
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    tensors = {name: t if t.dtype == torch.bool else t.to(DTYPES[precision]) for name, t in tensors.items()}
+    tensors = {name: t if name == "keep" else t.to(DTYPES[precision]) for name, t in tensors.items()}
     header = {
         "format": FORMAT_VERSION,
         "method": method,
@@ -68,6 +68,7 @@ def save_adapter(
         "blocks": len(layers),
         "visual_before": [layer.visual_before for layer in layers],
         "layout": layout,
+        "segments": segments,
         "classes": list(_checked_classes(model, classes)),
         "preprocessing": preprocessing.to_dict(),
         "prompts": to_dict(_current(config, layers)),
@@ -205,7 +206,7 @@ def _fit_head(model: nn.Module, weight: Tensor) -> None:
 @torch.no_grad()
 def _fill(model: nn.Module, info: AdapterInfo, tensors: Mapping[str, Tensor]) -> None:
     layers, head = prompt_layers(model), model.get_classifier()  # type: ignore[operator]
-    unpack(layers, tensors, info.layout)
+    unpack(layers, tensors, info.segments, info.layout)
     for layer, before in zip(layers, info.visual_before, strict=True):
         layer.visual_before = before
     for name in ("weight", "bias"):

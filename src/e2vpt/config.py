@@ -198,14 +198,14 @@ class PruneConfig:
     num_segments: int = _option(16, "Segments of a token's channels.")
     layout: Layout = _option("strided", "Which channels a segment has: c mod R, or a run of neighbours.")
     masks: Literal["shared", "per-block"] = _option(
-        "shared", "One mask for all blocks, or blocks that keep different numbers."
+        "per-block", "One mask for all blocks (official code), or blocks that keep different numbers."
     )
     signed_scores: bool = _option(False, "Scores without absolute value (official code).")
     rewind: Literal["initial", "fresh", "none"] = _option(
         "initial", "Where the survivors start again: their initial values, new ones, or where they are."
     )
     rewind_head: bool = _option(False, "Rewind the head too; otherwise it goes on from where it is.")
-    finalists: int = _option(2, "Prunings that are trained again; the best on validation is kept.")
+    finalists: int = _option(1, "Prunings that are trained again; the best on validation is kept.")
     tolerance: float = _option(
         0.01, "Validation accuracy that may be given up against the unpruned prompts for a smaller adapter."
     )

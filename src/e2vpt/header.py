@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2vpt.config import PromptConfig, from_dict
 from e2vpt.data.preprocess import Preprocessing
-from e2vpt.packing import mask_of
+from e2vpt.packing import SPARSEST, count_kept, split_masks
 from e2vpt.segments import LAYOUTS, Layout
 
 FORMAT_VERSION = 1
@@ -20,6 +20,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
 _HUB_NAME = re.compile(r"hf-hub:[\w.\-]{1,96}(/[\w.\-]{1,96})?(@[\w.\-/]{1,100})?", re.ASCII)
 _MAX_BLOCKS = 1000
+_MAX_SEGMENTS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +41,8 @@ class AdapterInfo:
         num_visual: visual prompts of every block.
         num_kv: key-value prompts of every block.
         visual_before: visual prompt elements of every block before pruning.
-        layout: which channels the segments of a mask have, "strided" or "contiguous".
+        segments: of every block's masked visual prompts; none where nothing is masked.
+        layout: which channels they have, "strided" or "contiguous".
         num_tuned: tuned parameters without the head; what was pruned away does not count.
         num_head: parameters of the head.
         visual_kept: share of the visual prompt elements that survived pruning, 0 to 1.
@@ -60,6 +62,7 @@ class AdapterInfo:
     num_visual: tuple[int, ...]
     num_kv: tuple[int, ...]
     visual_before: tuple[int, ...]
+    segments: tuple[int, ...]
     layout: Layout
     num_tuned: int
     num_head: int
@@ -81,10 +84,14 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         raise ValueError(f"blocks is {blocks!r}; expected a whole number from 1 to {_MAX_BLOCKS}.")
     if header["precision"] not in list(DTYPES):
         raise ValueError(f"precision is {header['precision']!r}; expected one of {', '.join(DTYPES)}.")
+    counts = prompts.visual_counts(blocks)
     _check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
+    segments = _segments(header["segments"], counts)
+    _check_packed(tensors, counts, segments)
     if header["layout"] not in LAYOUTS:
         raise ValueError(f"layout is {header['layout']!r}; expected one of {', '.join(LAYOUTS)}.")
     before = _counted(header["visual_before"], blocks)
+    kept = _kept(tensors, counts, segments)
     return AdapterInfo(
         method=_word(header["method"]),
         backbone=_backbone(header["backbone"]),
@@ -96,15 +103,15 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         metrics={_word(name): _number(value) for name, value in _object(header, "metrics").items()},
         versions={_word(name): _word(text) for name, text in _object(header, "versions").items()},
         precision=header["precision"],
-        num_visual=prompts.visual_counts(blocks),
+        num_visual=counts,
         num_kv=prompts.kv_counts(blocks),
         visual_before=before,
+        segments=segments,
         layout=header["layout"],
-        num_tuned=sum(
-            t.numel() for name, t in tensors.items() if name.endswith((".visual", ".key", ".value"))
-        ),
+        num_tuned=sum(kept)
+        + sum(t.numel() for name, t in tensors.items() if name.endswith((".key", ".value"))),
         num_head=sum(t.numel() for name, t in tensors.items() if name.startswith("head.")),
-        visual_kept=_visual_kept(tensors, before),
+        visual_kept=_visual_kept(kept, before),
         bytes=size,
     )
 
@@ -167,6 +174,8 @@ def _check_tensors(
             expected[f"blocks.{i}.key"] = (None, m, None)
             if not prompts.share_kv:
                 expected[f"blocks.{i}.value"] = (None, m, None)
+    if "keep" in tensors:
+        expected["keep"] = (None,)
     missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise ValueError(f"the settings promise other tensors: missing {missing[:5]}, unknown {unknown[:5]}.")
@@ -175,41 +184,60 @@ def _check_tensors(
         fits = len(shape) == tensor.dim() and all(
             want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
         )
-        wanted = torch.bool if name.endswith("keep") else dtype
+        wanted = torch.uint8 if name == "keep" else dtype
         if not fits or tensor.dtype != wanted:
             raise ValueError(
                 f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; expected {wanted} "
                 f"{['any' if side is None else side for side in shape]}."
             )
         _check_values(name, tensor)
-    for i in range(blocks):
-        visual, mask = tensors.get(f"blocks.{i}.visual"), mask_of(tensors, i)
-        if visual is not None and mask is not None and not _are_of(visual.numel(), int(mask.sum())):
-            raise ValueError(
-                f"blocks.{i}.visual has {visual.numel()} elements for {int(mask.sum())} segments."
-            )
-
-
-def _are_of(elements: int, segments: int) -> bool:
-    return elements % segments == 0 if segments else elements == 0
 
 
 def _visual_shapes(
     tensors: Mapping[str, Tensor], index: int, count: int
 ) -> dict[str, tuple[int | None, ...]]:
-    """What a block of `count` visual prompts has in the file: every element, or a mask and those kept."""
-    own = f"blocks.{index}.keep"
-    name = own if own in tensors else "keep"
-    if name not in tensors:
-        return {f"blocks.{index}.visual": (count, None)}
-    return {f"blocks.{index}.visual": (None,), name: (count, None)}
+    """A block of `count` visual prompts has all their elements, or beside a mask those kept."""
+    name = f"blocks.{index}.visual"
+    packed = "keep" in tensors and name in tensors and tensors[name].dim() == 1
+    return {name: (None,) if packed else (count, None)}
+
+
+def _check_packed(tensors: Mapping[str, Tensor], counts: Sequence[int], segments: Sequence[int]) -> None:
+    """Hold masks to what they say of the visual prompts: nothing is allocated by their word alone."""
+    if bool(segments) != ("keep" in tensors):
+        raise ValueError(
+            f"segments is {list(segments)!r} {'without' if segments else 'beside'} a tensor keep."
+        )
+    if not segments:
+        return
+    for i, mask in enumerate(split_masks(tensors["keep"], counts, segments)):
+        visual, bits, kept = tensors.get(f"blocks.{i}.visual"), counts[i] * segments[i], count_kept(mask)
+        if bits % 8 and count_kept(mask[-1:] << bits % 8):
+            raise ValueError(f"the mask of block {i} has bits beyond its {bits} segments.")
+        if visual is None or visual.dim() == 2:
+            continue
+        if kept * SPARSEST < bits or visual.numel() % kept:
+            raise ValueError(
+                f"blocks.{i}.visual has {visual.numel()} elements for {kept} of {bits} segments; expected a "
+                f"multiple, and at least one in {SPARSEST} kept."
+            )
+
+
+def _segments(value: object, counts: Sequence[int]) -> tuple[int, ...]:
+    numbers: list[Any] = value if isinstance(value, list) else [None]
+    fits = all(type(n) is int and 0 <= n <= _MAX_SEGMENTS for n in numbers)
+    if not fits or len(numbers) not in (0, len(counts)):
+        raise ValueError(
+            f"segments is {value!r}; expected none, or a number for each of {len(counts)} blocks."
+        )
+    found: tuple[int, ...] = tuple(numbers)
+    if any((num > 0) != (count > 0) for num, count in zip(found, counts, strict=False)):
+        raise ValueError(f"segments is {value!r} for {list(counts)} visual prompts by block.")
+    return found
 
 
 def _check_values(name: str, tensor: Tensor) -> None:
-    if tensor.dtype == torch.bool:  # a byte beyond 0 and 1 would become a factor beyond 0 and 1
-        if bool((tensor.view(torch.uint8) > 1).any()):
-            raise ValueError(f"tensor {name} has bytes other than 0 and 1.")
-    elif not bool(tensor.isfinite().all()):
+    if not bool(tensor.isfinite().all()):
         raise ValueError(f"tensor {name} has values that are not finite numbers in {tensor.dtype}.")
 
 
@@ -219,14 +247,22 @@ def _counted(value: object, blocks: int) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _visual_kept(tensors: Mapping[str, Tensor], before: Sequence[int]) -> float:
-    """Share of what there was: the elements in the file over those before pruning."""
-    for index, most in enumerate(before):
-        stored = tensors.get(f"blocks.{index}.visual")
-        if stored is not None and stored.numel() > most:
-            raise ValueError(
-                f"visual_before[{index}] is {most}, fewer elements than {stored.numel()} stored."
-            )
-    total = sum(before)
-    left = sum(t.numel() for name, t in tensors.items() if name.endswith(".visual"))
-    return left / total if total else 1.0
+def _kept(tensors: Mapping[str, Tensor], counts: Sequence[int], segments: Sequence[int]) -> list[int]:
+    """Visual prompt elements of every block that are not masked."""
+    visual = [tensors.get(f"blocks.{i}.visual") for i in range(len(counts))]
+    stored = [0 if part is None else part.numel() for part in visual]
+    if not segments:
+        return stored
+    masks = split_masks(tensors["keep"], counts, segments)
+    return [
+        number * count_kept(mask) // (count * num) if part is not None and part.dim() == 2 else number
+        for part, number, mask, count, num in zip(visual, stored, masks, counts, segments, strict=True)
+    ]
+
+
+def _visual_kept(kept: Sequence[int], before: Sequence[int]) -> float:
+    """Share of what there was before pruning."""
+    for index, (left, most) in enumerate(zip(kept, before, strict=True)):
+        if left > most:
+            raise ValueError(f"visual_before[{index}] is {most}, fewer than the {left} elements kept.")
+    return sum(kept) / sum(before) if sum(before) else 1.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from e2vpt.backbones import backbone_name, fingerprint
 from e2vpt.errors import BackboneMismatch
 from e2vpt.header import AdapterInfo
-from e2vpt.packing import mask_of
+from e2vpt.packing import count_kept, split_masks
 from e2vpt.sites import Site, find_sites
 
 
@@ -30,8 +30,15 @@ def check_backbone(
     sites = find_sites(model)
     if len(sites) != len(info.num_visual):
         raise BackboneMismatch(f"{made_for} with {len(info.num_visual)} blocks; {found} has {len(sites)}.")
+    for site, num_segments in zip(sites, info.segments, strict=False):
+        if num_segments and site.width % num_segments:
+            raise BackboneMismatch(
+                f"{made_for}: its masks have {num_segments} segments, which do not divide the {site.width} "
+                f"channels of {found}."
+            )
+    masks = split_masks(tensors["keep"], info.num_visual, info.segments) if info.segments else []
     for name, tensor in tensors.items():
-        wanted = _site_shape(name, tensors, sites, model)
+        wanted = _site_shape(name, tensor, info, sites, model, masks)
         if tuple(tensor.shape) != wanted:
             raise BackboneMismatch(
                 f"{made_for}: its {name} has shape {tuple(tensor.shape)}, {found} needs {wanted}."
@@ -67,22 +74,25 @@ def pooling(model: nn.Module) -> str:
 
 
 def _site_shape(
-    name: str, tensors: Mapping[str, Tensor], sites: Sequence[Site], model: nn.Module
+    name: str,
+    tensor: Tensor,
+    info: AdapterInfo,
+    sites: Sequence[Site],
+    model: nn.Module,
+    masks: Sequence[Tensor],
 ) -> tuple[int, ...]:
     """The shape a stored tensor must have on these sites, its count taken as it is."""
-    parts = name.split(".")
-    scope, kind = parts[0], parts[-1]
-    count = tensors[name].shape[0]
+    if name == "keep":
+        return tuple(tensor.shape)
+    scope, *_, kind = name.split(".")
     if scope == "head":
         width = int(getattr(model, "head_hidden_size", model.num_features))  # type: ignore[arg-type]
-        return (count, width) if kind == "weight" else (count,)
-    index = int(parts[1]) if scope == "blocks" else 0
-    site, mask = sites[index], mask_of(tensors, index)
+        return (tensor.shape[0], width) if kind == "weight" else (tensor.shape[0],)
+    index = int(name.split(".")[1])
+    site = sites[index]
     if kind in ("key", "value"):
-        return (site.num_heads, tensors[name].shape[1], site.head_dim)
-    if mask is None:
-        return (count, site.width)
-    num_segments = mask.shape[1]
-    if num_segments == 0 or site.width % num_segments:
-        return (len(mask), site.width)
-    return tuple(mask.shape) if kind == "keep" else (int(mask.sum()) * site.width // num_segments,)
+        return (site.num_heads, tensor.shape[1], site.head_dim)
+    num_segments = info.segments[index] if info.segments else 1
+    if tensor.dim() == 2:
+        return (info.num_visual[index], site.width)
+    return (count_kept(masks[index]) * site.width // num_segments,)
