@@ -209,7 +209,8 @@ def sealed_tensors(content: bytes, random: Random) -> bytes:
         case 8:
             tensors[name] = torch.zeros(random.choice([(0,), (), (0, 10**9), (10**9, 0), (1,) * 20]))
         case 9:
-            tensors[name] = torch.full_like(tensor, random.choice([float("nan"), float("inf"), 3.0]))
+            filling = random.choice([float("nan"), float("inf"), 3.0])
+            tensors[name] = torch.full_like(tensor, filling if tensor.is_floating_point() else 255)
         case 10:
             tensors = {
                 new: tensors[old]
