@@ -35,6 +35,7 @@ from e2vpt.storage import write_atomic
 _RETRIES = 3
 """How often a trial may lose its worker."""
 
+_NEVER = 10**9  # epochs
 _TRIED, _RESULTS = "tried", "results"
 """Folders of one JSON file a trial: what it tries, what it found."""
 
@@ -172,5 +173,9 @@ def _scheduler(search: SearchConfig, epochs: int) -> Any:
     if not search.stop_early:
         return schedulers.FIFOScheduler()
     return schedulers.MedianStoppingRule(
-        time_attr="epochs", grace_period=max(1, epochs // 3), min_samples_required=5
+        time_attr="epochs",
+        grace_period=max(1, epochs // 3),
+        min_samples_required=5,
+        # With too few trials to compare, the rule would otherwise pause the running ones for waiting ones.
+        min_time_slice=_NEVER,
     )
