@@ -87,6 +87,7 @@ def train_by_the_paper(
 ) -> list[Row]:
     """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
 
+    Masks are shared by all blocks and the head is rewound too, as in the paper's code.
     The first seed's final adapter becomes the run's; those of all seeds lie in final/<seed>.
 
     Raises:
@@ -102,7 +103,7 @@ def train_by_the_paper(
     protocol = _Protocol(
         task=task,
         config=config,
-        prune=prune or PruneConfig(),
+        prune=dataclasses.replace(prune or PruneConfig(), masks="shared"),
         grid=grid or Grid(),
         out=out,
         reporting=reporting or Reporting(),
