@@ -255,7 +255,8 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     assert "Training with all prompts" in err and "Training again with 30% of tokens" in err
     assert "* chosen" in out
     found = json.loads(run("info", "pruned", "--json")[1])
-    assert found["num_visual"] == [3] * 6 and found["visual_kept"] in (0.3, 0.15)
+    assert sum(found["num_visual"]) == 3 * 6 and min(found["num_visual"]) >= 1
+    assert found["visual_kept"] in (0.3, 0.15)
     assert json.loads(run("eval", "pruned", "shapes", "--json")[1])["num_images"] == 12
 
     assert run(*words, "--no-prune", "--out", "later", "--resume")[0] == 0
@@ -267,7 +268,7 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     ).read_bytes()
     assert (home / "later/unpruned.safetensors").read_bytes() == unpruned
     code, _, err = run("prune", "later", "--keep", "0.2")
-    assert code == 1 and "later/prune was made with other settings (finalists, keep, keep_segments" in err
+    assert code == 1 and "later/prune was made with other settings (keep, keep_segments, keep_tokens" in err
     code, _, err = run("prune", "shapes")
     assert code == 1 and "shapes holds no run of `e2vpt train`" in err
 
