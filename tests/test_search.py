@@ -17,9 +17,10 @@ from tasks_for_tests import write_images, write_task
 
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, SearchConfig, TrainConfig, read_adapter
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.errors import ConfigError, MissingExtra, RunError
 from e2vpt.recipe import Reporting
 from e2vpt.search import search_here
+from e2vpt.search_cluster import search_on_cluster
 from e2vpt.search_space import Stop, TrialResult, configured, ranked, run_trial
 
 BASE = RunConfig(backbone="demo", train=TrainConfig(epochs=2, batch_size=9))
@@ -131,6 +132,17 @@ def test_a_trial_changes_only_what_it_tries() -> None:
     assert config.prompts == PromptConfig(num_visual=4, num_kv=1, init="patch")
     assert dataclasses.replace(config, train=BASE.train, prompts=BASE.prompts) == BASE
     assert {field.name for field in dataclasses.fields(TrialResult)} >= set(TRIED)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("optuna", "search"), ("ray", "ray")])
+def test_a_missing_engine_is_said_with_the_command_that_installs_it(
+    module: str, extra: str, task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    search = search_here if module == "optuna" else search_on_cluster
+    with pytest.raises(MissingExtra, match=rf"pip install 'e2vpt\[{extra}\]'"):
+        search(task, BASE, tmp_path / "search", search=SEARCH)
+    assert not (tmp_path / "search").exists()
 
 
 def test_it_needs_validation_images(tmp_path: Path) -> None:

@@ -113,13 +113,13 @@ def print_tried(rows: Sequence[Tried]) -> None:
 def print_trials(results: Sequence[TrialResult]) -> None:
     """The trials of a search on stdout, best first."""
     table = Table(title="Trials, on validation images")
-    for column in ("trial", "lr", "decay", "prompts", "init", "keep", "epochs", "accuracy", "loss"):
+    for column in ("trial", "lr", "decay", "prompts", "init", "keep", "accuracy", "loss"):
         table.add_column(column, justify="right", no_wrap=True)
     for r in results:
         counts = f"{r.num_visual} + {r.num_kv}"
         what = (f"{r.lr:.2g}", f"{r.weight_decay:.1g}", counts, r.init, f"{r.keep:.0%}")
         figures = (f"{r.accuracy:.1%}", f"{r.loss:.3f}") if r.state == "complete" else (r.state, "")
-        table.add_row(r.name, *what, str(r.epochs), *figures)
+        table.add_row(r.name, *what, *figures)
     Console(highlight=False).print(table)
 
 
