@@ -65,7 +65,7 @@ def test_what_is_finished_is_not_trained_again(
 ) -> None:
     """Stopped in every stage, it ends with the same rows and adapter as one that was not."""
     whole = train_by_the_paper(task, CONFIG, tmp_path / "whole", grid=GRID)
-    real, fresh = e2vpt.paper.train_into, []
+    real, fresh = e2vpt.recipe.train_into, []
 
     def stopping(prepared: Any, folder: Path, **options: Any) -> Any:
         if not (folder / "checkpoint.safetensors").exists():
@@ -74,7 +74,7 @@ def test_what_is_finished_is_not_trained_again(
                 raise KeyboardInterrupt
         return real(prepared, folder, **options)
 
-    monkeypatch.setattr(e2vpt.paper, "train_into", stopping)
+    monkeypatch.setattr(e2vpt.recipe, "train_into", stopping)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True)

@@ -91,7 +91,7 @@ def test_images_are_decoded_once_for_all_trials(
         return real(self)
 
     monkeypatch.setattr(kind, "open", counted)
-    search = dataclasses.replace(SEARCH, inits="uniform", keep_choices=(1.0,))
+    search = dataclasses.replace(SEARCH, inits="uniform", keep_choices=(1.0, 0.5))
     search_here(task, BASE, tmp_path / "search", search=search)
     assert task.val is not None
     assert len(opened) == len(task.train) + len(task.val)

@@ -24,7 +24,7 @@ from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
 from e2vpt.matching import check_backbone, image_size, pooling
-from e2vpt.model import prompt, prompt_layers
+from e2vpt.model import classifier, prompt, prompt_layers
 from e2vpt.packing import pack, unpack
 from e2vpt.prompts import BlockPrompts
 
@@ -56,7 +56,7 @@ def save_adapter(
     layers = prompt_layers(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())
     tensors, layout, segments = pack(layers)
-    head = model.get_classifier()  # type: ignore[operator]
+    head = classifier(model)
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
     tensors = {name: t if name == "keep" else t.to(DTYPES[precision]) for name, t in tensors.items()}
     header = {
@@ -126,7 +126,7 @@ def _current(config: PromptConfig, layers: Sequence[BlockPrompts]) -> PromptConf
 
 
 def _checked_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...]:
-    head = model.get_classifier()  # type: ignore[operator]
+    head = classifier(model)
     if not isinstance(head, nn.Linear) or head.bias is None:
         raise ConfigError(f"An adapter holds a linear head with a bias; this model's head is {head}.")
     names = tuple(map(str, range(head.out_features))) if classes is None else tuple(classes)
@@ -197,15 +197,15 @@ def _named_backbone(
 
 def _fit_head(model: nn.Module, weight: Tensor) -> None:
     """A fresh linear head, beside the rest of the model, where its own is not of this shape."""
-    head = model.get_classifier()  # type: ignore[operator]
+    head = classifier(model)
     if not isinstance(head, nn.Linear) or head.bias is None or head.weight.shape != weight.shape:
         model.reset_classifier(len(weight))  # type: ignore[operator]
-        model.get_classifier().to(next(model.parameters()))  # type: ignore[operator]
+        classifier(model).to(next(model.parameters()))
 
 
 @torch.no_grad()
 def _fill(model: nn.Module, info: AdapterInfo, tensors: Mapping[str, Tensor]) -> None:
-    layers, head = prompt_layers(model), model.get_classifier()  # type: ignore[operator]
+    layers, head = prompt_layers(model), classifier(model)
     unpack(layers, tensors, info.segments, info.layout)
     for layer, before in zip(layers, info.visual_before, strict=True):
         layer.visual_before = before

@@ -23,13 +23,7 @@ from e2vpt.data.loaders import make_loader
 from e2vpt.errors import ConfigError, DataError, E2VPTError
 from e2vpt.evaluate import evaluate
 from e2vpt.header import AdapterInfo
-from e2vpt.output import (
-    describe,
-    plain,
-    print_csv,
-    print_json,
-    print_text,
-)
+from e2vpt.output import describe, plain, print_csv, print_json, print_text
 from e2vpt.predict import find_images, predict_images
 from e2vpt.progress import console, image_check
 from e2vpt.run_folder import adapter_path, saved_data_config

@@ -221,9 +221,14 @@ def _probe(site: Site, new: nn.Module) -> None:
         )
 
 
+def classifier(model: nn.Module) -> nn.Module:
+    """The head of a timm model."""
+    head: nn.Module = model.get_classifier()  # type: ignore[operator]
+    return head
+
+
 def _freeze(model: nn.Module) -> None:
     """Leave only prompts and head trainable."""
     model.requires_grad_(False)
-    head = model.get_classifier()  # type: ignore[operator]
-    for part in [head, *prompt_layers(model)]:
+    for part in [classifier(model), *prompt_layers(model)]:
         part.requires_grad_(True)

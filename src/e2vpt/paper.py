@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.evaluate import evaluate
 from e2vpt.processes import process_rank
 from e2vpt.prune import Selection, Snapshot, rewind, select, snapshot, visual_kept
-from e2vpt.recipe import Reporting, scores_of
-from e2vpt.run import Prepared, eval_loader, open_run, prepare, train_into
+from e2vpt.recipe import Reporting, scores_of, train_reporting
+from e2vpt.run import Prepared, eval_loader, open_run, prepare
 from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig
-from e2vpt.storage import write_atomic
+from e2vpt.storage import read_json_lines, write_atomic, write_json_lines
 from e2vpt.train import FitResult
 
 Row = dict[str, Any]
@@ -107,7 +106,7 @@ def train_by_the_paper(
         grid=grid or Grid(),
         out=out,
         reporting=reporting or Reporting(),
-        rows=_load_rows(out / TRIALS),
+        rows=read_json_lines(out / TRIALS),
     )
     prepared = prepare(task, _with(config, optimizer="sgd"))
     origin = snapshot(prepared.model)
@@ -182,20 +181,13 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: Row) -> None:
             row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
     protocol.rows.append(row)
     if process_rank()[0] == 0:
-        lines = "".join(json.dumps(done) + "\n" for done in protocol.rows)
-        write_atomic(protocol.out / TRIALS, lines.encode())
+        write_json_lines(protocol.out / TRIALS, protocol.rows)
 
 
 def _fit(protocol: _Protocol, prepared: Prepared, row: Row) -> FitResult:
     config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
-    told = protocol.reporting
-    return train_into(
-        dataclasses.replace(prepared, config=config),
-        protocol.out / row["name"],
-        resume=True,
-        on_step=told.on_step,
-        on_epoch=told.on_epoch,
-    )
+    changed = dataclasses.replace(prepared, config=config)
+    return train_reporting(changed, protocol.out / row["name"], protocol.reporting)
 
 
 def _name(row: Row) -> str:
@@ -227,12 +219,3 @@ def _drop_checkpoints(protocol: _Protocol, stage: str, but: Row | None) -> None:
         for row in protocol.of(stage):
             for name in (CHECKPOINT, LAST) if row is not but else ():
                 (protocol.out / row["name"] / name).unlink(missing_ok=True)
-
-
-def _load_rows(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}). Restore it, or start in another folder.") from error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
-from e2vpt.model import prompt_layers
+from e2vpt.model import classifier, prompt_layers
 from e2vpt.prompts import BlockPrompts
 from e2vpt.scores import Scores as Scores
 from e2vpt.scores import score as score
@@ -119,7 +119,7 @@ def snapshot(model: nn.Module) -> Snapshot:
         {name: _copy(getattr(layer, name)) for name in ("visual", "keep", "key", "value")}
         for layer in prompt_layers(model)
     ]
-    head = model.get_classifier().state_dict()  # type: ignore[operator]
+    head = classifier(model).state_dict()
     return Snapshot(layers=tuple(copies), head={name: tensor.clone() for name, tensor in head.items()})
 
 
@@ -128,7 +128,7 @@ def rewind(model: nn.Module, origin: Snapshot, selection: Selection | None = Non
     device = next(model.parameters()).device
     for layer, values in zip(prompt_layers(model), origin.layers, strict=True):
         layer.resize(**{name: None if t is None else t.to(device) for name, t in values.items()})
-    model.get_classifier().load_state_dict(origin.head)  # type: ignore[operator]
+    classifier(model).load_state_dict(origin.head)
     if selection is not None:
         apply(model, selection)
 

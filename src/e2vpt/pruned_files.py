@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from e2vpt.container import read_container, write_container
 from e2vpt.errors import AdapterFormatError, RunError
 from e2vpt.prune import Selection
 from e2vpt.scores import Scores
-from e2vpt.storage import write_atomic
+from e2vpt.storage import write_csv
 
 _PARTS = ("tokens", "segments", "key_value")
 
@@ -49,12 +47,8 @@ class Tried:
 
 def write_table(path: Path, rows: list[Tried]) -> None:
     """The rows as CSV, replacing the file at once."""
-    text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Tried)]
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rows)
-    write_atomic(path, text.getvalue().encode())
+    columns = [field.name for field in dataclasses.fields(Tried)]
+    write_csv(path, [dataclasses.asdict(row) for row in rows], columns)
 
 
 def save_scores(path: Path, scores: Scores, asked: dict[str, Any]) -> None:

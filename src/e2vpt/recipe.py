@@ -23,6 +23,7 @@ from torch import nn
 from e2vpt.checkpoint import Row
 from e2vpt.config import PruneConfig, to_dict
 from e2vpt.data import Task
+from e2vpt.data.loaders import Loader
 from e2vpt.evaluate import evaluate
 from e2vpt.model import prompt_layers
 from e2vpt.processes import process_rank
@@ -118,7 +119,7 @@ def train_and_prune(
     prepared = prepare(task, config, like)
     origin = snapshot(prepared.model)
     reporting.stage("Training with all prompts")
-    first = _train(prepared, out, reporting, UNPRUNED)
+    first = train_reporting(prepared, out, reporting, UNPRUNED)
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     scores = scores_of(prepared, prune, out / FOLDER / "scores.safetensors")
@@ -174,7 +175,7 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
         return found
     scores = score(
         prepared.model,
-        eval_loader(prepared.task.train, prepared.preprocessing, prepared.config),
+        _training_images(prepared),
         num_segments=prune.num_segments,
         layout=prune.layout,
         shared=prune.masks == "shared",
@@ -185,7 +186,17 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
     return scores
 
 
-def _train(prepared: Prepared, folder: Path, reporting: Reporting, adapter: str = ADAPTER) -> FitResult:
+def _training_images(prepared: Prepared) -> Loader:
+    """All training images in order, without augmentation."""
+    if prepared.config.data.augment == "none":
+        return prepared.train.in_order()
+    return eval_loader(prepared.task.train, prepared.preprocessing, prepared.config)
+
+
+def train_reporting(
+    prepared: Prepared, folder: Path, reporting: Reporting, adapter: str = ADAPTER
+) -> FitResult:
+    """`train_into` a folder, going on with what is there."""
     return train_into(
         prepared,
         folder,
@@ -232,7 +243,7 @@ def _retrained(
     pair = (trial.row.tokens, trial.row.segments)
     folder = out / FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
-    result = _train(prepared, folder, reporting)
+    result = train_reporting(prepared, folder, reporting)
     return _Finalist(
         row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
         selection=trial.selection,
@@ -244,8 +255,8 @@ def _retrained(
 
 def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: int, epochs: int) -> Tried:
     """A row of the table for the model as it is now."""
-    split = prepared.task.val or prepared.task.train
-    metrics = evaluate(prepared.model, eval_loader(split, prepared.preprocessing, prepared.config))
+    images = _training_images(prepared) if prepared.val is None else prepared.val.in_order()
+    metrics = evaluate(prepared.model, images)
     return Tried(
         stage=stage,
         tokens=pair[0],

@@ -9,8 +9,6 @@ adapter.safetensors      the adapter of the best epoch; written when everything 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from typing import Any, Literal
 from e2vpt.checkpoint import Row
 from e2vpt.config import DataConfig, PromptConfig, TrainConfig, from_dict, to_dict
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.storage import write_atomic
+from e2vpt.storage import read_json_lines, write_atomic, write_csv, write_json_lines
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "adapter.safetensors",
@@ -30,6 +28,7 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "config.json",
 )
 METHODS = ("e2vpt", "linear")
+_LOG = "log.jsonl"
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
 
 
@@ -153,16 +152,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_log(out: Path, history: list[Row]) -> None:
-    """Both logs whole, after every epoch: a killed run leaves no half line, a resumed one no gap."""
-    write_atomic(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history).encode())
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomic(out / "log.csv", table.getvalue().encode())
+    """Both logs whole, after every epoch: a resumed run leaves no gap."""
+    write_json_lines(out / _LOG, history)
+    write_csv(out / "log.csv", history, list(history[0]))
 
 
 def read_log(folder: Path) -> list[Row]:
     """The rows of a training so far, none where it has not finished an epoch."""
-    path = folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_json_lines(folder / _LOG)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
@@ -107,14 +107,12 @@ def _optuna() -> Any:
     return optuna
 
 
-def _stopper(search: SearchConfig, epochs: int) -> optuna.pruners.BasePruner:
+def _stopper(search: SearchConfig, epochs: int) -> Any:
     """Stops what is below the median of the finished trials, after a third of an unpruned training."""
     pruners = _optuna().pruners
     if not search.stop_early:
-        return cast("optuna.pruners.BasePruner", pruners.NopPruner())
-    return cast(
-        "optuna.pruners.BasePruner", pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
-    )
+        return pruners.NopPruner()
+    return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
 
 
 def _tell(study: optuna.study.Study, trial: optuna.trial.Trial, result: TrialResult) -> None:

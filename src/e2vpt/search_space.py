@@ -7,9 +7,7 @@ adapter.safetensors  that of the best
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.recipe import FOLDER, Reporting, train_and_prune
 from e2vpt.run import Prepared, train_run
 from e2vpt.run_folder import ADAPTER, RunConfig, open_folder, read_log
-from e2vpt.storage import write_atomic
+from e2vpt.storage import write_atomic, write_csv
 from e2vpt.train import StepReport
 
 TABLE = "trials.csv"
@@ -160,12 +158,8 @@ def ranked(results: Sequence[TrialResult]) -> list[TrialResult]:
 
 def leave_results(out: Path, results: Sequence[TrialResult]) -> None:
     """Write the table, and the best trial's adapter as the search's."""
-    text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(TrialResult)]
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(result) for result in ranked(results))
-    write_atomic(out / TABLE, text.getvalue().encode())
+    columns = [field.name for field in dataclasses.fields(TrialResult)]
+    write_csv(out / TABLE, [dataclasses.asdict(result) for result in ranked(results)], columns)
     best = next(iter(ranked(results)), None)
     if best is not None and best.state == "complete":
         write_atomic(out / ADAPTER, (out / f"trial-{best.name}" / ADAPTER).read_bytes())

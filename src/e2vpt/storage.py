@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import json
 import os
 import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from e2vpt.errors import RunError
 
@@ -34,6 +39,34 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):
             temporary.unlink()
     _sync_folder(path.parent)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Replace a table at once."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+
+
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace a file of one JSON object a line at once: a killed run leaves no half line."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """What `write_json_lines` wrote; nothing where there is no file.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Restore it, or start in another folder.") from error
 
 
 def _sync_folder(folder: Path) -> None:

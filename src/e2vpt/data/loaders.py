@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class Loader:
 
     def __init__(self, dataset: TaskDataset, dealer: _Dealer, workers: int) -> None:
         self._dealer = dealer
+        self._dataset = dataset
+        self._workers = workers
         self._split = dataset.split
         self._batches: DataLoader[Sample] = DataLoader(
             dataset,
@@ -92,6 +95,11 @@ class Loader:
     def __len__(self) -> int:
         """Micro-batches per epoch on this process."""
         return len(self._dealer)
+
+    def in_order(self) -> Loader:
+        """The whole split on this process, in order: the same images, those kept in memory included."""
+        dealer = dataclasses.replace(self._dealer, shuffle=False, rank=0, world=1, accumulation=1, epoch=0)
+        return Loader(self._dataset, dealer, self._workers)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration."""
