@@ -15,7 +15,7 @@ MAX_LINES = 350
 
 # Top-down: a module imports only from those above it. A new module gets its place here.
 ORDER = [
-    *("errors", "segments", "config", "storage", "container"),
+    *("errors", "fields", "segments", "config", "config_search", "storage", "container"),
     *("sites", "prompts", "tables", "attention", "vit", "swin", "model"),
     *("hub", "weight_files", "weights", "backbones"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),

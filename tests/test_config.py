@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig, from_dict, to_dict
+from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config_search import GridConfig, PruneConfig, SearchConfig
 from e2vpt.errors import ConfigError
+from e2vpt.fields import from_dict, to_dict
 
-CLASSES = (PromptConfig, DataConfig, TrainConfig)
+CLASSES = (PromptConfig, DataConfig, TrainConfig, PruneConfig, GridConfig, SearchConfig)
 counts = st.integers(0, 50) | st.lists(st.integers(0, 50), min_size=1, max_size=12).map(tuple)
 fractions = st.floats(0, 1, exclude_max=True)
 positive = st.floats(0, 1e6)
@@ -117,6 +119,19 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
     (TrainConfig, {"optimizer": "x"}, "optimizer is 'x'; expected one of adamw, sgd."),
     (TrainConfig, {"precision": "fp8"}, "precision is 'fp8'; expected one of fp32, bf16, fp16."),
     (TrainConfig, {"class_weights": "x"}, "class_weights is 'x'; expected one of none, balanced."),
+    (PruneConfig, {"keep": 1.1}, "keep is 1.1; expected a share from 0 to 1."),
+    (PruneConfig, {"keep_tokens": (0.5, -0.1)}, "keep_tokens is -0.1; expected a share from 0 to 1."),
+    (PruneConfig, {"keep_segments": [0.5]}, "keep_segments is [0.5]; expected a tuple of shares."),
+    (PruneConfig, {"finalists": 0}, "finalists is 0; expected a whole number of at least 1."),
+    (GridConfig, {"grid_optimizer": "lion"}, "grid_optimizer is 'lion'; expected one of adamw, sgd."),
+    (GridConfig, {"base_lrs": ()}, "base_lrs is empty; expected at least one number."),
+    (GridConfig, {"base_lrs": (0.1, -1.0)}, "base_lrs is -1.0; expected a number in [0.0, inf)."),
+    (GridConfig, {"weight_decays": (0.1, 0.1)}, "weight_decays is (0.1, 0.1); a number is twice in it."),
+    (GridConfig, {"keep_ratios": (1.5,)}, "keep_ratios is 1.5; expected a share from 0 to 1."),
+    (GridConfig, {"final_seeds": (1, -1)}, "final_seeds is -1; expected a whole number of at least 0."),
+    (SearchConfig, {"trials": 0}, "trials is 0; expected a whole number of at least 1."),
+    (SearchConfig, {"lr_range": (0.1, 0.01)}, "lr_range is (0.1, 0.01); expected two positive numbers"),
+    (SearchConfig, {"keep_choices": ()}, "keep_choices is empty; expected at least one share."),
 ]
 
 

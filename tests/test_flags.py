@@ -10,7 +10,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2vpt import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt import DataConfig, GridConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
 from e2vpt.flags import CONFIGS, configs_from, parse_counts, parse_numbers, with_config_flags
 
 FIELDS = [field for cls in CONFIGS.values() for field in dataclasses.fields(cls)]
@@ -32,10 +32,11 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
         data: DataConfig,
         train: TrainConfig,
         prune: PruneConfig,
+        grid: GridConfig,
         search: SearchConfig,
     ) -> None:
         """Help text."""
-        seen.update(name=name, prompts=prompts, data=data, train=train, prune=prune, search=search)
+        seen.update(name=name, prompts=prompts, data=data, train=train, prune=prune, grid=grid, search=search)
 
     parameters = inspect.signature(command).parameters
     assert list(parameters) == ["name", *(field.name for field in FIELDS)]
@@ -44,9 +45,10 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert defaults.pop("num_kv") == "5"
     assert command.__doc__ == "Help text."
     assert (defaults.pop("keep_tokens"), defaults["keep_segments"]) == ("", "")
-    for name in ("keep_segments", "lr_range", "weight_decay_range", "keep_choices"):
+    numbers = ("keep_segments", "base_lrs", "weight_decays", "keep_ratios")
+    for name in (*numbers, "lr_range", "weight_decay_range", "keep_choices"):
         defaults[name] = parse_numbers(defaults[name])
-    for name in ("visual_choices", "kv_choices"):
+    for name in ("final_seeds", "visual_choices", "kv_choices"):
         defaults[name] = parse_counts(defaults[name])
     command(name="x", **defaults, num_visual=(1, 2), num_kv=5, keep_tokens=(0.5,))
     assert seen == {
@@ -55,6 +57,7 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
         "data": DataConfig(),
         "train": TrainConfig(),
         "prune": PruneConfig(keep_tokens=(0.5,)),
+        "grid": GridConfig(),
         "search": SearchConfig(),
     }
     assert set(configs_from(defaults | {"num_visual": 3, "num_kv": 0, "keep_tokens": ()})) == set(CONFIGS)

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from e2vpt.config import PromptConfig, to_dict
+from e2vpt.config import PromptConfig
 from e2vpt.container import read_container, write_container
 from e2vpt.data.preprocess import Preprocessing
+from e2vpt.fields import to_dict
 from e2vpt.header import parse_header
 
 BLOCKS, HEADS, WIDTH = 2, 2, 6

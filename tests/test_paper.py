@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,17 @@ import pytest
 from tasks_for_tests import write_images, write_task
 
 import e2vpt
-from e2vpt import DataConfig, Grid, PromptConfig, RunConfig, TrainConfig, read_adapter, train_by_the_paper
+from e2vpt import (
+    DataConfig,
+    GridConfig,
+    PromptConfig,
+    RunConfig,
+    TrainConfig,
+    read_adapter,
+    train_by_the_paper,
+)
 from e2vpt.errors import ConfigError, RunError
+from e2vpt.fields import to_dict
 from e2vpt.paper import _best
 from e2vpt.recipe import Reporting
 
@@ -20,7 +30,7 @@ CONFIG = RunConfig(
     prompts=PromptConfig(num_visual=4, num_kv=2),
     train=TrainConfig(epochs=1, batch_size=9),
 )
-GRID = Grid(base_lrs=(1.0, 0.5), weight_decays=(0.001,), ratios=(0.5, 1.0), seeds=(42, 44))
+GRID = GridConfig(base_lrs=(1.0, 0.5), weight_decays=(0.001,), keep_ratios=(0.5, 1.0), final_seeds=(42, 44))
 
 
 @pytest.fixture
@@ -33,7 +43,7 @@ def row(**values: Any) -> dict[str, Any]:
 
 
 def test_the_paper_s_own_grid_takes_126_trainings() -> None:
-    assert Grid().num_trainings() == 10 * 4 + 81 + 5
+    assert GridConfig().num_trainings() == 10 * 4 + 81 + 5
 
 
 def test_every_stage_builds_on_the_one_before(task: e2vpt.Task, tmp_path: Path) -> None:
@@ -89,13 +99,26 @@ def test_what_is_finished_is_not_trained_again(
 
 
 def test_a_rate_that_diverges_is_a_row_and_not_the_end(task: e2vpt.Task, tmp_path: Path) -> None:
-    grid = Grid(base_lrs=(1e30, 0.5), weight_decays=(0.0,), ratios=(1.0,), seeds=(42,))
+    grid = GridConfig(base_lrs=(1e30, 0.5), weight_decays=(0.0,), keep_ratios=(1.0,), final_seeds=(42,))
     rows = train_by_the_paper(task, CONFIG, tmp_path / "run", grid=grid)
     assert [r["diverged"] for r in rows] == [False, True, False, False]
     assert rows[1]["accuracy"] == 0 and rows[2]["lr"] == rows[0]["lr"]
-    alone = Grid(base_lrs=(1e30,), weight_decays=(0.0,), ratios=(1.0,), seeds=(42,))
+    alone = GridConfig(base_lrs=(1e30,), weight_decays=(0.0,), keep_ratios=(1.0,), final_seeds=(42,))
     with pytest.raises(RunError, match="Every learning rate of the grid diverged"):
         train_by_the_paper(task, CONFIG, tmp_path / "alone", grid=alone)
+
+
+def test_the_grid_is_settable_and_kept(task: e2vpt.Task, tmp_path: Path) -> None:
+    """AdamW where SGD does not train; another grid in the same folder is refused."""
+    grid = dataclasses.replace(GRID, grid_optimizer="adamw", base_lrs=(0.1,), keep_ratios=(0.5,))
+    rows = train_by_the_paper(task, CONFIG, tmp_path / "run", grid=grid)
+    assert len(rows) == grid.num_trainings() == 4
+    saved = [json.loads(path.read_text()) for path in (tmp_path / "run").rglob("config.json")]
+    assert [c["train"]["optimizer"] for c in saved if "train" in c] == ["adamw"]
+    assert json.loads((tmp_path / "run/grid/config.json").read_text()) == to_dict(grid)
+    other = dataclasses.replace(GRID, grid_optimizer="adamw")
+    with pytest.raises(RunError, match=r"other settings \(base_lrs, keep_ratios; see .*grid/config.json"):
+        train_by_the_paper(task, CONFIG, tmp_path / "run", grid=other, resume=True)
 
 
 def test_ties_go_to_the_smaller_rate_then_to_fewer_prompts() -> None:

@@ -15,7 +15,7 @@ import e2vpt
 NAMES = [
     "AdapterError", "AdapterFormatError", "AdapterInfo", "BackboneError", "BackboneMismatch",
     "BlockPrompts", "ConfigError", "DataConfig", "DataError", "Diverged", "E2VPTClassifier",
-    "E2VPTError", "FitResult", "Grid", "Metrics", "MissingExtra", "Prediction", "Preprocessing",
+    "E2VPTError", "FitResult", "GridConfig", "Metrics", "MissingExtra", "Prediction", "Preprocessing",
     "PromptConfig", "PruneConfig", "Pruned", "Reporting", "Row", "RunConfig", "RunError", "Scores",
     "SearchConfig", "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained",
     "TrialResult", "Tried", "UnreadableImages", "UnsupportedBackbone", "WeightsError", "apply",

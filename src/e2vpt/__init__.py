@@ -8,9 +8,10 @@ from e2vpt.backbones import load_backbone as load_backbone
 from e2vpt.checkpoint import Row as Row
 from e2vpt.config import DataConfig as DataConfig
 from e2vpt.config import PromptConfig as PromptConfig
-from e2vpt.config import PruneConfig as PruneConfig
-from e2vpt.config import SearchConfig as SearchConfig
 from e2vpt.config import TrainConfig as TrainConfig
+from e2vpt.config_search import GridConfig as GridConfig
+from e2vpt.config_search import PruneConfig as PruneConfig
+from e2vpt.config_search import SearchConfig as SearchConfig
 from e2vpt.data import Preprocessing as Preprocessing
 from e2vpt.data import Split as Split
 from e2vpt.data import Task as Task
@@ -39,7 +40,6 @@ from e2vpt.model import disabled as disabled
 from e2vpt.model import init_from_images as init_from_images
 from e2vpt.model import prompt as prompt
 from e2vpt.model import prompt_layers as prompt_layers
-from e2vpt.paper import Grid as Grid
 from e2vpt.paper import train_by_the_paper as train_by_the_paper
 from e2vpt.predict import Prediction as Prediction
 from e2vpt.prompts import BlockPrompts as BlockPrompts

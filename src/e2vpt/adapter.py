@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.backbones import backbone_name, fingerprint, load_backbone
-from e2vpt.config import DataConfig, PromptConfig, to_dict
+from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.container import printable, read_container, write_container
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
+from e2vpt.fields import to_dict
 from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
 from e2vpt.matching import check_backbone, image_size, pooling
 from e2vpt.model import classifier, prompt, prompt_layers

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2vpt.config import TrainConfig, to_dict
+from e2vpt.config import TrainConfig
 from e2vpt.container import read_container, write_container
 from e2vpt.errors import AdapterFormatError, RunError
+from e2vpt.fields import to_dict
 
 Row = dict[str, float]
 State = dict[str, Tensor]

@@ -12,7 +12,8 @@ import typer
 
 from e2vpt.adapter import read_adapter
 from e2vpt.cli_options import PRESET_NAMES, DataArgument, Weights, load, say
-from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config_search import GridConfig, PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
 from e2vpt.flags import with_config_flags
@@ -36,6 +37,7 @@ def train(
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
+    grid: GridConfig,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<data name> when not given.")] = None,
     weights: Weights = None,
     method: Annotated[
@@ -69,7 +71,7 @@ def train(
     say(_summary(task))
     has_visual = method == "e2vpt" and prompts.num_visual != 0
     if protocol == "paper":
-        _train_by_the_paper(task, config, prune, out, resume=resume)
+        _train_by_the_paper(task, config, prune, grid, out, resume=resume)
     else:
         _train(task, config, None if no_prune or not has_visual else prune, out, resume=resume)
 
@@ -160,11 +162,13 @@ def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, 
 
 
 def _train_by_the_paper(
-    task: Task, config: RunConfig, prune: PruneConfig, out: Path, *, resume: bool
+    task: Task, config: RunConfig, prune: PruneConfig, grid: GridConfig, out: Path, *, resume: bool
 ) -> None:
     with _kept_when_interrupted(out), training() as (on_step, _):
         reporting = Reporting(on_stage=say, on_step=on_step)
-        rows = train_by_the_paper(task, config, out, prune=prune, resume=resume, reporting=reporting)
+        rows = train_by_the_paper(
+            task, config, out, prune=prune, grid=grid, resume=resume, reporting=reporting
+        )
     if process_rank()[0] == 0:
         print_final(rows)
         print(f"{'adapter':18} {out / ADAPTER}")

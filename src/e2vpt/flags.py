@@ -9,13 +9,16 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from e2vpt.config import Counts, DataConfig, Numbers, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config_search import GridConfig, PruneConfig, SearchConfig
+from e2vpt.fields import Counts, Numbers
 
 CONFIGS = {
     "prompts": PromptConfig,
     "data": DataConfig,
     "train": TrainConfig,
     "prune": PruneConfig,
+    "grid": GridConfig,
     "search": SearchConfig,
 }
 _PANELS = {
@@ -23,6 +26,7 @@ _PANELS = {
     "data": "Images",
     "train": "Training",
     "prune": "Pruning",
+    "grid": "With --protocol paper",
     "search": "Search",
 }
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from e2vpt.config import PromptConfig, from_dict
+from e2vpt.config import PromptConfig
 from e2vpt.data.preprocess import Preprocessing
+from e2vpt.fields import from_dict
 from e2vpt.packing import SPARSEST, count_kept, split_masks
 from e2vpt.segments import LAYOUTS, Layout
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from e2vpt.config import to_dict
+from e2vpt.fields import to_dict
 from e2vpt.header import AdapterInfo
 from e2vpt.paper import Row
 from e2vpt.predict import Prediction

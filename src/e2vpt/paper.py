@@ -1,10 +1,11 @@
 """The paper's whole protocol (reference.md section 3): what E2VPT's published numbers cost, to be reproduced.
 
-1. grid: SGD over learning rate x weight decay; the best on validation, ties to the smaller rate.
+1. grid: learning rate x weight decay, of SGD; the best on validation, ties to the smaller rate.
 2. pairs: the best one's prompts scored, every pair of keep ratios rewound and trained again.
 3. final: the best pair, trained on training and validation images from each seed's own initial values.
 
 Every training is a row in trials.jsonl and never done twice; the running one resumes from its checkpoint.
+The protocol's own settings are in grid/config.json.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from e2vpt.config import PruneConfig
+from e2vpt.config_search import GridConfig, PruneConfig
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.evaluate import evaluate
+from e2vpt.fields import as_tuple, to_dict
 from e2vpt.processes import process_rank
 from e2vpt.prune import Selection, Snapshot, rewind, select, snapshot, visual_kept
 from e2vpt.recipe import Reporting, scores_of, train_reporting
 from e2vpt.run import Prepared, eval_loader, open_run, prepare
-from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig
+from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
 from e2vpt.storage import read_json_lines, write_atomic, write_json_lines
 from e2vpt.train import FitResult
 
@@ -37,34 +39,13 @@ TRIALS = "trials.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grid:
-    """What the protocol goes through.
-
-    Attributes:
-        base_lrs: learning rates for a batch of 256 images.
-        weight_decays: of SGD.
-        ratios: shares to keep, of tokens and of segments; all pairs.
-        seeds: of the final trainings.
-    """
-
-    base_lrs: Sequence[float] = (50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05)
-    weight_decays: Sequence[float] = (0.01, 0.001, 0.0001, 0.0)
-    ratios: Sequence[float] = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-    seeds: Sequence[int] = (42, 44, 82, 100, 800)
-
-    def num_trainings(self) -> int:
-        """How many trainings the protocol takes."""
-        return len(self.base_lrs) * len(self.weight_decays) + len(self.ratios) ** 2 + len(self.seeds)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Protocol:
     """What every stage needs."""
 
     task: Task
     config: RunConfig
     prune: PruneConfig
-    grid: Grid
+    grid: GridConfig
     out: Path
     reporting: Reporting
     rows: list[Row]
@@ -80,7 +61,7 @@ def train_by_the_paper(
     out: str | Path,
     *,
     prune: PruneConfig | None = None,
-    grid: Grid | None = None,
+    grid: GridConfig | None = None,
     resume: bool = False,
     reporting: Reporting | None = None,
 ) -> list[Row]:
@@ -98,17 +79,21 @@ def train_by_the_paper(
         raise ConfigError(
             "The paper's protocol chooses on validation images; give it some, and train_on=train."
         )
+    grid = grid or GridConfig()
+    config = _with(config, optimizer=grid.grid_optimizer)
     open_run(task, config, out, resume=resume)
+    if process_rank()[0] == 0:
+        open_folder(out / "grid", to_dict(grid), resume=True)
     protocol = _Protocol(
         task=task,
         config=config,
         prune=dataclasses.replace(prune or PruneConfig(), masks="shared"),
-        grid=grid or Grid(),
+        grid=grid,
         out=out,
         reporting=reporting or Reporting(),
         rows=read_json_lines(out / TRIALS),
     )
-    prepared = prepare(task, _with(config, optimizer="sgd"))
+    prepared = prepare(task, config)
     origin = snapshot(prepared.model)
     best = _grid(protocol, prepared, origin)
     selection, pair = _pairs(protocol, prepared, origin, best)
@@ -135,7 +120,7 @@ def _pairs(protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: Row)
     """Keep ratios, with the best of the grid: what stays, and the row that says so."""
     scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors")
     settings = {name: best[name] for name in ("lr", "weight_decay")}
-    for tokens, segments in itertools.product(protocol.grid.ratios, protocol.grid.ratios):
+    for tokens, segments in itertools.product(protocol.grid.keep_ratios, repeat=2):
         rewind(prepared.model, origin, select(scores, tokens=tokens, segments=segments))
         _train(protocol, prepared, {"stage": "pairs", **settings, "tokens": tokens, "segments": segments})
         _drop_checkpoints(protocol, "pairs", but=None)
@@ -148,8 +133,8 @@ def _final(protocol: _Protocol, selection: Selection, pair: Row) -> None:
     config, task = protocol.config, protocol.task
     settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
     data = dataclasses.replace(config.data, train_on="train+val")
-    for seed in protocol.grid.seeds:
-        seeded = dataclasses.replace(_with(config, optimizer="sgd", seed=seed), data=data)
+    for seed in as_tuple(protocol.grid.final_seeds):
+        seeded = dataclasses.replace(_with(config, seed=seed), data=data)
         prepared = prepare(task, seeded)
         rewind(prepared.model, snapshot(prepared.model), selection)
         _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})

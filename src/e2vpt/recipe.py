@@ -21,10 +21,11 @@ from pathlib import Path
 from torch import nn
 
 from e2vpt.checkpoint import Row
-from e2vpt.config import PruneConfig, to_dict
+from e2vpt.config_search import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.evaluate import evaluate
+from e2vpt.fields import to_dict
 from e2vpt.model import prompt_layers
 from e2vpt.processes import process_rank
 from e2vpt.prune import Selection, Snapshot, num_kept, rewind, select, snapshot, visual_kept

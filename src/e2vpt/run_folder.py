@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.checkpoint import Row
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig, from_dict, to_dict
+from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError, RunError
+from e2vpt.fields import from_dict, to_dict
 from e2vpt.storage import read_json_lines, write_atomic, write_csv, write_json_lines
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (

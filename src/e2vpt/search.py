@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e2vpt.config import PruneConfig, SearchConfig
+from e2vpt.config_search import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
 from e2vpt.errors import MissingExtra

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from e2vpt.checkpoint import Row
-from e2vpt.config import PruneConfig, SearchConfig, as_tuple, to_dict
+from e2vpt.config_search import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
+from e2vpt.fields import as_tuple, to_dict
 from e2vpt.recipe import FOLDER, Reporting, train_and_prune
 from e2vpt.run import Prepared, train_run
 from e2vpt.run_folder import ADAPTER, RunConfig, open_folder, read_log
