@@ -16,7 +16,7 @@ MAX_LINES = 350
 # Top-down: a module imports only from those above it. A new module gets its place here.
 ORDER = [
     *("errors", "fields", "segments", "config", "config_search", "storage", "container"),
-    *("sites", "prompts", "tables", "attention", "vit", "swin", "model"),
+    *("sites", "prompts", "tables", "attention", "vit", "swin", "model", "frozen"),
     *("hub", "weight_files", "weights", "backbones"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
@@ -25,7 +25,10 @@ ORDER = [
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
     *("run_folder", "train", "run", "recipe", "paper", "predict"),
     *("search_space", "search", "search_cluster"),
-    *("progress", "output", "flags", "estimator", "demo", "cli_options", "cli_train", "cli"),
+    *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine"),
+    *("bench.speed", "bench.speed_report", "bench.growth", "bench.epoch", "bench"),
+    *("progress", "output", "flags", "estimator", "demo"),
+    *("cli_options", "cli_train", "cli_bench", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.
 FACES = ("__init__", "__main__")

@@ -16,6 +16,7 @@ from rich.markup import escape
 from torch import nn
 
 from e2vpt.adapter import load_adapter, read_adapter
+from e2vpt.cli_bench import app as bench_app
 from e2vpt.cli_options import AdapterArgument, AsJson, Backbone, DataArgument, Weights, load, say
 from e2vpt.cli_train import prune, search, train
 from e2vpt.data import Split, Task
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for command in (train, prune, search):
     app.command()(command)
+app.add_typer(bench_app, name="bench")
 
 
 @app.command("eval")

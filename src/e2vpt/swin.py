@@ -33,15 +33,15 @@ def block_with_prompts(
     """One block over the grid and over live prompt rows: ([B, h, w, D], [B, p, D]) -> the same shapes."""
     attention = block.attn
     assert isinstance(attention, PromptedWindowAttention)
-    windows_BND = _to_windows(block, block.norm1(x_BhwD))
+    windows_BND = to_windows(block, block.norm1(x_BhwD))
     num_windows = len(windows_BND) // len(x_BhwD)
     normed_BpD = block.norm1(prompts_BpD)
     own = attention.prompts.key_value(len(x_BhwD)) if attention.prompts.enabled else None
     table = build_table(own, prompts_BpD, block.norm1, attention.qkv, nn.Identity(), attention.num_heads)
     assert table is not None
     table = Table(*(part.expand(len(x_BhwD), -1, -1, -1) for part in table)).for_windows(num_windows)
-    mask = block.get_attn_mask(x_BhwD.new_empty(1, *_padded(block, x_BhwD), 1))
-    grid = _from_windows(block, attention.attend(windows_BND, table, mask), x_BhwD)
+    mask = window_mask(block, x_BhwD)
+    grid = from_windows(block, attention.attend(windows_BND, table, mask), x_BhwD)
     rows = _prompt_rows(attention, windows_BND, normed_BpD, table, num_windows)
     grid, rows = _drop_together(block.drop_path1, grid, rows)
     x_BhwD, prompts_BpD = x_BhwD + grid, prompts_BpD + rows
@@ -73,19 +73,27 @@ def _prompt_rows(
     return attention.project_out(torch.unflatten(rows, 0, (-1, num_windows)).mean(1))
 
 
+def window_mask(block: SwinTransformerBlock, x_BhwD: Tensor) -> Tensor | None:
+    """What shifted windows may not see [W, N, N], additive; None for windows that are not shifted."""
+    mask: Tensor | None = block.get_attn_mask(x_BhwD.new_empty(1, *_padded(block, x_BhwD), 1))
+    return mask
+
+
 def _padded(block: SwinTransformerBlock, x_BhwD: Tensor) -> tuple[int, int]:
     (height, width), (win_h, win_w) = x_BhwD.shape[1:3], block.window_size
     return -(-height // win_h) * win_h, -(-width // win_w) * win_w
 
 
-def _to_windows(block: SwinTransformerBlock, x_BhwD: Tensor) -> Tensor:
+def to_windows(block: SwinTransformerBlock, x_BhwD: Tensor) -> Tensor:
+    """The windows of a block, shifted and padded as in timm: [B, h, w, D] -> [B·W, N, D]."""
     height, width = _padded(block, x_BhwD)
     x = torch.roll(x_BhwD, (-block.shift_size[0], -block.shift_size[1]), dims=(1, 2))
     x = F.pad(x, (0, 0, 0, width - x.shape[2], 0, height - x.shape[1]))
     return window_partition(x, block.window_size).flatten(1, 2)
 
 
-def _from_windows(block: SwinTransformerBlock, windows_BND: Tensor, like_BhwD: Tensor) -> Tensor:
+def from_windows(block: SwinTransformerBlock, windows_BND: Tensor, like_BhwD: Tensor) -> Tensor:
+    """The grid [B, h, w, D], shaped as `like_BhwD`, that windows [B·W, N, D] came from."""
     windows = torch.unflatten(windows_BND, 1, block.window_size)
     x = window_reverse(windows, block.window_size, *_padded(block, like_BhwD))
     x = x[:, : like_BhwD.shape[1], : like_BhwD.shape[2]]

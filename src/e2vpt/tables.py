@@ -65,8 +65,9 @@ def build_table(
     """The table of visual prompts ([p, D] or [B, p, D], masked already) and key-value prompts, if any."""
     parts: list[tuple[Tensor, Tensor]] = []
     if visual is not None:
-        # Prompts may be held in higher precision than the frozen weights they pass through.
-        parts.append(keys_values(qkv, k_norm, norm(visual.to(qkv.weight.dtype)), num_heads))
+        # Prompts may be held in higher precision than the frozen norm they pass through.
+        held = next(norm.parameters(), qkv.weight).dtype
+        parts.append(keys_values(qkv, k_norm, norm(visual.to(held)), num_heads))
     if key_value is not None:
         parts.append(key_value)
     if not parts:

@@ -1,0 +1,1 @@
+"""Measuring: what the method costs beside its alternatives. Each command leaves a report."""
