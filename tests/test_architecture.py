@@ -23,7 +23,7 @@ ORDER = [
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("packing", "header", "matching", "adapter"),
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
-    *("run_folder", "train", "run", "recipe", "paper", "predict"),
+    *("run_folder", "train", "prefix", "run", "recipe", "paper", "predict"),
     *("search_space", "search", "search_cluster"),
     *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine"),
     *("bench.speed", "bench.speed_report", "bench.growth", "bench.epoch", "bench"),

@@ -21,9 +21,9 @@ from e2vpt.model import classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt")
+ALL = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late")
 CASE = Case(backbone="test_vit", batch_size=2, num_classes=5)
-CONFIG = SpeedConfig(cases=[CASE], num_visual=(2, 8), num_kv=3, rounds=1)
+CONFIG = SpeedConfig(cases=[CASE], methods=ALL, num_visual=(2, 8), num_kv=3, rounds=1)
 FACTS = {"command": "e2vpt bench speed", "device": "some CPU"}
 
 
@@ -33,7 +33,7 @@ def test_contestants_stand_on_the_same_frozen_tensors(precision: Any) -> None:
     made = {(c.method, c.num_visual): c for c in make_contestants(case, ALL, (2, 8), 3)}
     assert list(made) == [
         *((m, 0) for m in ("plain", "linear", "full", "lora")),
-        *((m, p) for p in (2, 8) for m in ("carried", "carried-fused", "e2vpt")),
+        *((m, p) for p in (2, 8) for m in ("carried", "carried-fused", "e2vpt", "late")),
     ]
     plain = next(p for p in made["plain", 0].model.parameters() if not p.requires_grad)
     for key, one in made.items():
@@ -68,17 +68,19 @@ def test_tuned_parameters_without_head() -> None:
         "carried": prompts,
         "carried-fused": prompts,
         "e2vpt": prompts,
+        "late": (blocks - blocks // 2) * (8 + 3) * width,
     }
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_official_form_and_ours_start_with_equal_logits(precision: Any) -> None:
     case = dataclasses.replace(CASE, precision=precision)
-    first, *others = [c for c in make_contestants(case, ALL, (8,), 3) if c.num_visual]
-    expected = first.logits().double()
+    first, *others = make_contestants(case, ALL[3:6], (8,), 3)[1:]
+    expected = first.logits(first.images).double()
     for one in others:
-        assert (one.logits().double() - expected).abs().max() < (2e-6 if precision == "fp32" else 0.05)
-        assert one.logits().abs().max() > 0.1
+        found = one.logits(one.images).double()
+        assert (found - expected).abs().max() < (2e-6 if precision == "fp32" else 0.05)
+        assert found.abs().max() > 0.1
 
 
 def test_every_case_is_kept_and_none_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +126,7 @@ def test_figures_that_do_not_depend_on_the_hour(tmp_path: Path) -> None:
             assert ours["flop_ratio"] < official["flop_ratio"]
             assert ours["saved_mib"] <= official["saved_mib"]
     assert rows["step", "linear", 0]["flop_ratio"] < 1.01
+    assert rows["step", "late", 8]["flop_ratio"] < 0.6 * rows["step", "e2vpt", 8]["flop_ratio"]
     assert 2.9 < rows["step", "full", 0]["flop_ratio"] < 3.1
 
 

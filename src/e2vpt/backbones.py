@@ -119,17 +119,31 @@ def load_backbone(
         WeightsError: the weights are missing, do not fit, or cannot be read safely.
         BackboneError: an unknown name or an image size that cannot be.
     """
-    if num_classes < 0:
-        raise BackboneError(f"num_classes must be 0 or more, got {num_classes}.")
-    model = _build_demo(num_classes, image_size) if name == "demo" else _build(name, num_classes, image_size)
-    find_sites(model)
-    _check_image_size(model, image_size)
+    model = build_backbone(name, num_classes=num_classes, image_size=image_size)
     path = Path(weights).expanduser() if weights is not None else _pretrained_file(name, model)
     load_weights(model, read_weights(path), path)
     if image_size is not None:  # only now: timm reads the pretrained size from here while it resamples
         cfg = {**_cfg(model), "input_size": (3, image_size, image_size)}
         model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model.eval()
+
+
+def build_backbone(
+    name: str, *, num_classes: int, image_size: int | None = None, depth: int | None = None
+) -> nn.Module:
+    """A backbone as `load_backbone` gives it, but with random weights; `depth` is another number of blocks.
+
+    Raises:
+        UnsupportedBackbone, BackboneError: as `load_backbone`.
+    """
+    if num_classes < 0:
+        raise BackboneError(f"num_classes must be 0 or more, got {num_classes}.")
+    asked = {"img_size": image_size, "depth": depth}
+    options = {option: value for option, value in asked.items() if value is not None}
+    model = _build_demo(num_classes, options) if name == "demo" else _build(name, num_classes, options)
+    find_sites(model)
+    _check_image_size(model, image_size)
+    return model
 
 
 def backbone_name(model: nn.Module) -> str:
@@ -163,14 +177,13 @@ def _cfg(model: nn.Module) -> dict[str, Any]:
     return getattr(model, "pretrained_cfg", None) or {}
 
 
-def _build_demo(num_classes: int, image_size: int | None) -> nn.Module:
-    size = {} if image_size is None else {"img_size": image_size}
-    model = VisionTransformer(**{**DEMO_ARCHITECTURE, **size}, num_classes=num_classes)
+def _build_demo(num_classes: int, asked: Mapping[str, int]) -> nn.Module:
+    model = VisionTransformer(**{**DEMO_ARCHITECTURE, **asked}, num_classes=num_classes)
     model.pretrained_cfg = model.default_cfg = dict(_DEMO_CFG)  # type: ignore[assignment]
     return model
 
 
-def _build(name: str, num_classes: int, image_size: int | None) -> nn.Module:
+def _build(name: str, num_classes: int, asked: Mapping[str, int]) -> nn.Module:
     """The timm model, weights still random."""
     preset = PRESETS.get(name)
     timm_name, options = name, {}
@@ -179,16 +192,17 @@ def _build(name: str, num_classes: int, image_size: int | None) -> nn.Module:
     elif name.startswith(_HUB):
         timm_name, options = _hub_model(name.removeprefix(_HUB))
     _check_known(timm_name)
-    options |= {"num_classes": num_classes, "drop_path_rate": 0.0}
-    if image_size is not None:
-        options["img_size"] = image_size
+    options |= {"num_classes": num_classes, "drop_path_rate": 0.0, **asked}
     try:
         model: nn.Module = timm.create_model(timm_name, **options)
     except (
         Exception
     ) as error:  # an option this class does not take, or an image size its arithmetic cannot do
         find_sites(timm.create_model(timm_name))
-        raise BackboneError(f"timm cannot build {name} with image_size={image_size}: {error}") from error
+        words = ", ".join(f"{option}={value}" for option, value in asked.items()).replace(
+            "img_size", "image_size"
+        )
+        raise BackboneError(f"timm cannot build {name} with {words}: {error}") from error
     if preset is not None:
         _cfg(model)["preset"] = name
     return model

@@ -37,6 +37,9 @@ class PromptConfig:
     kv_init: KeyValueInit = option(
         "kaiming", "Initial key-value prompts; `patch` takes projected patch tokens."
     )
+    first_block: int = option(
+        0, "First block with prompts (deep only); what comes before it is computed once for each image (ViT)."
+    )
     dropout: float = option(0.0, "Dropout of visual prompts, drawn for every image, while training.")
     pool_prompts: bool = option(
         False, "Swin: average the last block's prompt rows into the feature (official code)."
@@ -50,22 +53,33 @@ class PromptConfig:
                 check_count(name, count, 0)
             require(value != (), f"{name} is empty; give one count, or one per block.")
         check_number("dropout", self.dropout, 0.0, 1.0)
+        check_count("first_block", self.first_block, 0)
+        require(
+            self.first_block == 0 or (self.visual_depth, self.kv_depth) == ("deep", "deep"),
+            "first_block is for deep prompts; shallow ones are in the first block.",
+        )
 
     def visual_counts(self, num_blocks: int) -> tuple[int, ...]:
         """Visual prompts of each of `num_blocks` blocks."""
-        return _per_block("num_visual", self.num_visual, self.visual_depth, num_blocks)
+        return self._per_block("num_visual", self.num_visual, self.visual_depth, num_blocks)
 
     def kv_counts(self, num_blocks: int) -> tuple[int, ...]:
         """Key-value prompts of each of `num_blocks` blocks."""
-        return _per_block("num_kv", self.num_kv, self.kv_depth, num_blocks)
+        return self._per_block("num_kv", self.num_kv, self.kv_depth, num_blocks)
 
-
-def _per_block(name: str, value: Counts, depth: Depth, num_blocks: int) -> tuple[int, ...]:
-    counts = value if isinstance(value, tuple) else (value,) * num_blocks
-    require(
-        len(counts) == num_blocks, f"{name} has {len(counts)} counts; the backbone has {num_blocks} blocks."
-    )
-    return counts if depth == "deep" else counts[:1] + (0,) * (num_blocks - 1)
+    def _per_block(self, name: str, value: Counts, depth: Depth, num_blocks: int) -> tuple[int, ...]:
+        counts = value if isinstance(value, tuple) else (value,) * num_blocks
+        require(
+            len(counts) == num_blocks,
+            f"{name} has {len(counts)} counts; the backbone has {num_blocks} blocks.",
+        )
+        require(
+            self.first_block < num_blocks,
+            f"first_block is {self.first_block}; the backbone has blocks 0 to {num_blocks - 1}.",
+        )
+        if depth == "shallow":
+            return counts[:1] + (0,) * (num_blocks - 1)
+        return (0,) * self.first_block + counts[self.first_block :]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

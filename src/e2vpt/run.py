@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from e2vpt.adapter import save_adapter
@@ -17,9 +18,10 @@ from e2vpt.config import PromptConfig
 from e2vpt.data import Preprocessing, Split, Task, make_loader, preprocessing_for
 from e2vpt.data.loaders import Loader
 from e2vpt.model import init_from_images, prompt
-from e2vpt.processes import process_rank
+from e2vpt.prefix import num_prefix_bytes, with_prefix
+from e2vpt.processes import open_processes, process_rank
 from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
-from e2vpt.train import FitResult, StepReport, fit
+from e2vpt.train import AUTOCAST, FitResult, StepReport, fit
 
 _INIT_IMAGES = 64
 _KEEP_BYTES = 2**30
@@ -117,7 +119,7 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
     if like is not None and _same_images(like, task, config, preprocessing):
         return dataclasses.replace(like, config=config, model=model, fingerprint=fingerprint(model))
     share = process_rank()
-    return Prepared(
+    prepared = Prepared(
         task=task,
         config=config,
         model=model,
@@ -126,12 +128,30 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
         val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
         fingerprint=fingerprint(model),
     )
+    return _with_prefix(prepared) if config.prompts.first_block else prepared
+
+
+def _with_prefix(prepared: Prepared) -> Prepared:
+    """Batches of what enters the first prompted block, where chance and memory allow it."""
+    model, config = prepared.model, prepared.config
+    splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
+    if config.data.augment != "none" or not isinstance(model, VisionTransformer):
+        return prepared
+    if any(num_prefix_bytes(model, len(split)) > _KEEP_BYTES for split in splits):
+        return prepared
+    device, autocast = open_processes().device, AUTOCAST[config.train.precision]
+    return dataclasses.replace(
+        prepared,
+        train=with_prefix(prepared.train, model, device, autocast),
+        val=None if prepared.val is None else with_prefix(prepared.val, model, device, autocast),
+    )
 
 
 def _same_images(like: Prepared, task: Task, config: RunConfig, preprocessing: Preprocessing) -> bool:
     """Whether a run's batches are those of another, to the last pixel."""
-    names = ("batch_size", "seed", "accumulation")
+    names = ["batch_size", "seed", "accumulation", *(["precision"] if config.prompts.first_block else [])]
     same = all(getattr(like.config.train, name) == getattr(config.train, name) for name in names)
+    same = same and like.config.prompts.first_block == config.prompts.first_block
     return (
         same and like.task == task and like.config.data == config.data and like.preprocessing == preprocessing
     )

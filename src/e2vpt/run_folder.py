@@ -19,7 +19,7 @@ from e2vpt.checkpoint import Row
 from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.fields import from_dict, to_dict
-from e2vpt.storage import read_json_lines, write_atomic, write_csv, write_json_lines
+from e2vpt.storage import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "adapter.safetensors",
@@ -130,10 +130,7 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot create {out}: {error.strerror or error}.") from error
+    make_folder(out)
     write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
 
 

@@ -41,6 +41,18 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder, its parents included, unless it is there.
+
+    Raises:
+        RunError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot create {path}: {error.strerror or error}.") from error
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Replace a table at once."""
     text = io.StringIO()

@@ -25,9 +25,11 @@ from e2vpt.checkpoint import Progress, Row, load_checkpoint, load_trained, save_
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError, Diverged
 from e2vpt.evaluate import Batches, evaluate
+from e2vpt.frozen import frozen_in
 from e2vpt.processes import open_processes
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions of a TrainConfig as the dtype of autocast."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +103,8 @@ def fit(
     for epoch in range(len(progress.history), config.epochs):
         if _is_over(progress, config, epoch):
             break
-        row = run.train_epoch(epoch) | run.validate()
+        with frozen_in(model, run.autocast):
+            row = run.train_epoch(epoch) | run.validate()
         _check_finite(row)
         progress.history.append(row)
         if val_loader is None or _is_better(progress, epoch):
@@ -132,7 +135,7 @@ class _Run:
             raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
         if config.grad_checkpointing:
             _enable_checkpointing(model)
-        self.autocast = _AUTOCAST[config.precision]
+        self.autocast = AUTOCAST[config.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.model = self.accelerator.prepare_model(model.to(device))
         self.parameters = [p for p in model.parameters() if p.requires_grad]

@@ -70,7 +70,7 @@ class EdgeBlock(Block):
 
 
 class LogitsForward:
-    """`forward` of a prompted ViT: [B, 3, h, w] -> [B, C].
+    """`forward` of a prompted ViT: images [B, 3, h, w], or tokens [B, N, D], -> [B, C].
 
     A method of an object that holds its model, so that it follows deepcopy, pickle and export. With
     class-token pooling the last block computes one row; any other pooling, a mask, or a hook that waits for
@@ -83,18 +83,38 @@ class LogitsForward:
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Logits [B, C]; further arguments as in timm."""
-        model = self.model
+        model, are_tokens = self.model, x.dim() == 3
         pools_class_token = model.global_pool == "token" and model.attn_pool is None
-        if args or kwargs or not pools_class_token or self._is_watched():
+        has_short_path = pools_class_token and not self._is_watched()
+        if args or kwargs or not (has_short_path or are_tokens):
             logits: Tensor = type(model).forward(model, x, *args, **kwargs)
             return logits
-        x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
         *body, last = model.blocks
+        if are_tokens:
+            body = body[model.prompt_config.first_block :]
+        else:
+            x = self._embed(x)
         recompute = model.grad_checkpointing and torch.is_grad_enabled()
-        for run in [*body, last.class_token]:
+        for run in [*body, last.class_token if has_short_path else last]:
             x = checkpoint(run, x, use_reentrant=False) if recompute else run(x)
         logits = model.forward_head(model.norm(x))
         return logits
+
+    @torch.no_grad()
+    def first_tokens(self, images: Tensor) -> Tensor:
+        """What enters the first block with prompts, for images [B, 3, h, w]: [B, N, D].
+
+        Without chance (dropout, stochastic depth, patch dropout) it is always the same for an image.
+        """
+        x = self._embed(images)
+        for block in self.model.blocks[: self.model.prompt_config.first_block]:
+            x = block(x)
+        return x
+
+    def _embed(self, images: Tensor) -> Tensor:
+        model = self.model
+        x: Tensor = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+        return x
 
     def _is_watched(self) -> bool:
         """Whether hooks sit on what the short path goes around, or gives one row instead of all."""
@@ -118,4 +138,6 @@ def install_edges(model: VisionTransformer) -> None:
             enters=travelling if index == 0 else None,
             leaves=travelling if index == last else None,
         )
-    model.forward = LogitsForward(model).forward  # type: ignore[method-assign]
+    logits = LogitsForward(model)
+    model.forward = logits.forward  # type: ignore[method-assign]
+    model.first_tokens = logits.first_tokens  # type: ignore[assignment]

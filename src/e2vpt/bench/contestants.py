@@ -6,21 +6,23 @@ import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.backbones import build_backbone
 from e2vpt.bench.carried import carried
 from e2vpt.config import PromptConfig
 from e2vpt.errors import MissingExtra
+from e2vpt.fields import check_choices, check_count
 from e2vpt.frozen import hold_frozen
 from e2vpt.model import classifier, prompt, prompt_layers
+from e2vpt.prefix import first_tokens
 
-Method = Literal["plain", "linear", "full", "lora", "carried", "carried-fused", "e2vpt"]
-PROMPTED: tuple[Method, ...] = ("carried", "carried-fused", "e2vpt")
+Method = Literal["plain", "linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late"]
+PROMPTED: tuple[Method, ...] = ("carried", "carried-fused", "e2vpt", "late")
 _LORA_RANK = 8
 
 
@@ -44,12 +46,15 @@ class Case:
     device: str = "cpu"
     num_classes: int = 100
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_count("batch_size", self.batch_size, 1)
+
     def make_backbone(self) -> nn.Module:
         """The frozen backbone, its head tunable."""
-        options: dict[str, Any] = {} if self.depth is None else {"depth": self.depth}
-        if self.image_size is not None:
-            options["img_size"] = self.image_size
-        model: nn.Module = timm.create_model(self.backbone, num_classes=self.num_classes, **options)
+        model = build_backbone(
+            self.backbone, num_classes=self.num_classes, image_size=self.image_size, depth=self.depth
+        )
         model.to(self.device).requires_grad_(False)
         classifier(model).requires_grad_(True)
         return model
@@ -65,9 +70,13 @@ class Case:
 class Contestant:
     """A model, and the two things that are timed: `infer` and `step`.
 
+    "late" is ours with prompts from the middle block on (ViT): another model, its step given stored tokens.
+
     Attributes:
         num_visual, num_kv: prompts of each block; 0 where it has none.
         num_tuned: parameters that are trained, without the head.
+        data: images, or tokens in their place, and labels; what a step is given.
+        images: what inference is given.
     """
 
     method: Method
@@ -76,24 +85,25 @@ class Contestant:
     num_tuned: int
     model: nn.Module
     case: Case
+    images: Tensor
     data: tuple[Tensor, Tensor]
     optimizer: torch.optim.Optimizer
 
-    def logits(self) -> Tensor:
-        """Logits [B, C] of the case's images."""
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits [B, C] of images or tokens."""
         enabled = self.case.precision == "bf16"
         with torch.autocast(self.case.device, torch.bfloat16, enabled=enabled):
-            result: Tensor = self.model(self.data[0])
+            result: Tensor = self.model(x)
         return result
 
     def loss(self) -> Tensor:
         """Mean cross-entropy, in training mode."""
-        return F.cross_entropy(self.logits().float(), self.data[1])
+        return F.cross_entropy(self.logits(self.data[0]).float(), self.data[1])
 
     def infer(self) -> None:
         """One forward pass without gradients."""
         with torch.no_grad():
-            self.logits()
+            self.logits(self.images)
 
     def step(self) -> None:
         """Forward, backward and an AdamW step."""
@@ -115,7 +125,7 @@ def make_contestants(
     data = case.make_data(backbone)
     full = copy.deepcopy(backbone).requires_grad_(True) if "full" in methods else None
 
-    def contestant(method: Method, model: nn.Module, count: int = 0) -> Contestant:
+    def contestant(method: Method, model: nn.Module, count: int = 0, given: Tensor = data[0]) -> Contestant:
         tuned = [p for p in model.parameters() if p.requires_grad]
         return Contestant(
             method=method,
@@ -124,7 +134,8 @@ def make_contestants(
             num_tuned=sum(p.numel() for p in tuned) - num_head,
             model=model,
             case=case,
-            data=data,
+            images=data[0],
+            data=(given, data[1]),
             optimizer=torch.optim.AdamW(tuned, lr=1e-4),
         )
 
@@ -138,11 +149,17 @@ def make_contestants(
         made.append(contestant("lora", _lora(_sharing(backbone))))
     for count in num_visual:
         ours = prompt(_sharing(backbone), PromptConfig(num_visual=count, num_kv=num_kv))
-        for method in PROMPTED:
+        for method in ("carried", "carried-fused"):
             if method in methods:
-                fused = method == "carried-fused"
-                model = ours if method == "e2vpt" else _carried(_sharing(backbone), ours, fused=fused)
-                made.append(contestant(method, model, count))
+                official = _carried(_sharing(backbone), ours, fused=method == "carried-fused")
+                made.append(contestant(method, official, count))
+        if "e2vpt" in methods:
+            made.append(contestant("e2vpt", ours, count))
+        if "late" in methods:
+            middle = len(prompt_layers(ours)) // 2
+            config = PromptConfig(num_visual=count, num_kv=num_kv, first_block=middle)
+            late = prompt(_sharing(backbone), config)
+            made.append(contestant("late", late, count, first_tokens(late, data[0])))
     if case.precision == "bf16":
         hold_frozen(backbone, torch.bfloat16)  # the copies' tensors too, as they are the same
     return made

@@ -83,7 +83,6 @@ def measure_growth(
     """The rows of every axis, kept in a folder each, so that a killed measurement goes on."""
     found = {}
     for axis, config in configs.items():
-        (out / axis).mkdir(parents=True, exist_ok=True)
         found[axis] = measure_speed(config, out / axis, on_stage=on_stage, on_call=on_call)
     return found
 

@@ -17,7 +17,7 @@ from e2vpt.bench.clock import Timing, take_turns
 from e2vpt.bench.contestants import PROMPTED, Case, Contestant, Method, make_contestants
 from e2vpt.bench.cost import flops, peak_memory, saved_bytes
 from e2vpt.fields import check_count, require
-from e2vpt.storage import read_json_lines, write_json_lines
+from e2vpt.storage import make_folder, read_json_lines, write_json_lines
 
 Mode = Literal["inference", "step"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -77,6 +77,7 @@ def measure_speed(
     Raises:
         MissingExtra: LoRA without PEFT.
     """
+    make_folder(out)
     rows = read_json_lines(out / ROWS)
     cases = [
         (case, [mode for mode in config.modes if not _is_measured(rows, config, case, mode)])
@@ -133,7 +134,7 @@ def _run(contestant: Contestant, mode: Mode) -> Callable[[], None]:
 def _row(contestant: Contestant, mode: Mode, run: Callable[[], None], timing: Timing, plain: int) -> Row:
     case, count = contestant.case, flops(run)
     is_step = run == contestant.step
-    aside = (*contestant.model.parameters(), *contestant.model.buffers(), *contestant.data)
+    aside = (*contestant.model.parameters(), *contestant.model.buffers(), *contestant.data, contestant.images)
     saved = saved_bytes(contestant.loss, aside) if is_step else 0
     return {
         **dataclasses.asdict(case),

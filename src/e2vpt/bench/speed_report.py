@@ -22,6 +22,7 @@ _TITLES = {
     "carried": "prompts in the sequence, written out",
     "carried-fused": "prompts in the sequence, fused attention",
     "e2vpt": "ours",
+    "late": "ours from the middle block on, tokens before it stored",
 }
 _LEGEND = """
 Time is a call's time divided by that of the plain frozen forward pass in the same round: the median over the
@@ -118,7 +119,8 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def _panel(axes: Any, title: str, rows: list[Row]) -> None:
-    for style, method in zip(("-o", "--s", "-^"), ("e2vpt", "carried-fused", "carried"), strict=True):
+    styles = {"e2vpt": "-o", "carried-fused": "--s", "carried": "-^", "late": "-v"}
+    for method, style in styles.items():
         points = [(row["num_visual"], row["ratio"]) for row in rows if row["method"] == method]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=_TITLES[method])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from e2vpt.data.batches import deal, epoch_batches
 from e2vpt.data.preprocess import Preprocessing
-from e2vpt.data.samples import Key, Sample, TaskDataset
+from e2vpt.data.samples import ComputedDataset, Key, Sample, TaskDataset
 from e2vpt.data.task import Split
 from e2vpt.data.transforms import Augment, train_transform
 from e2vpt.errors import DataError, UnreadableImages
@@ -65,7 +65,7 @@ class Loader:
     When not shuffling, empty shares are left out, so processes may differ in length.
     """
 
-    def __init__(self, dataset: TaskDataset, dealer: _Dealer, workers: int) -> None:
+    def __init__(self, dataset: TaskDataset | ComputedDataset, dealer: _Dealer, workers: int) -> None:
         self._dealer = dealer
         self._dataset = dataset
         self._workers = workers
@@ -100,6 +100,11 @@ class Loader:
         """The whole split on this process, in order: the same images, those kept in memory included."""
         dealer = dataclasses.replace(self._dealer, shuffle=False, rank=0, world=1, accumulation=1, epoch=0)
         return Loader(self._dataset, dealer, self._workers)
+
+    def computed(self, compute: Callable[[Tensor], Tensor]) -> Loader:
+        """Batches of the same order that hold `compute(images)` [b, ...], computed here and now."""
+        values = torch.cat([compute(images) for images, _ in self.in_order()])
+        return Loader(ComputedDataset(self._split, values), dataclasses.replace(self._dealer), workers=0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration."""

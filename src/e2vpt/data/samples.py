@@ -16,6 +16,21 @@ Key = tuple[int, int]  # (epoch, index): the epoch travels with the index, so it
 Sample = tuple[Tensor, int]
 
 
+class ComputedDataset(Dataset[Sample]):
+    """What was computed from the images of a split, once: row i of `values` stands for image i."""
+
+    def __init__(self, split: Split, values: Tensor) -> None:
+        self.split = split
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """Row and label of (epoch, index)."""
+        return self.values[key[1]], self.split.labels[key[1]]
+
+
 class TaskDataset(Dataset[Sample]):
     """The transformed images of a split. What a sample looks like depends on (seed, epoch, index) only.
 
