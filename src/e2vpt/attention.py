@@ -56,6 +56,30 @@ def attend(
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
 
 
+def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Table | None) -> Tensor:
+    """Attention of one scaled query over what `qkv` makes of tokens x, and over a table -> [B, H, d].
+
+    No keys and values of tokens are projected (see `PromptedAttention.attend_first`).
+    """
+    parts = (3, q_BHd.shape[1], -1)
+    _, key_HdD, value_HdD = torch.unflatten(qkv.weight, 0, parts).unbind()
+    scores_BHt = torch.einsum("bhd,hde->bhe", q_BHd, key_HdD) @ x_BND.transpose(1, 2)
+    if qkv.bias is not None:
+        _, key_bias_Hd, value_bias_Hd = torch.unflatten(qkv.bias, 0, parts).unbind()
+        scores_BHt = scores_BHt + (q_BHd * key_bias_Hd).sum(-1, keepdim=True)
+    if table is not None:
+        on_table = (q_BHd.unsqueeze(2) @ table.k.transpose(-2, -1)).squeeze(2)
+        scores_BHt = torch.cat([scores_BHt, on_table], dim=-1)
+    weights_BHt = scores_BHt.softmax(dim=-1).to(x_BND.dtype)
+    weights_BHN, rest_BHt = weights_BHt.tensor_split([x_BND.shape[1]], dim=-1)
+    out_BHd = torch.einsum("bhe,hde->bhd", weights_BHN @ x_BND, value_HdD)
+    if qkv.bias is not None:
+        out_BHd = out_BHd + weights_BHN.sum(-1, keepdim=True) * value_bias_Hd
+    if table is not None:
+        out_BHd = out_BHd + (rest_BHt.unsqueeze(2) @ table.v).squeeze(2)
+    return out_BHd
+
+
 def _fused_backward_is_slow(q: Tensor, k: Tensor) -> bool:
     """CPU, bf16, with gradients: measured in performance.md section 5. Not a rule for GPUs."""
     wanted = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
@@ -142,6 +166,20 @@ class PromptedAttention(Attention):
             attn_mask = attn_mask[:num_queries]
         out = attend(q, k, v, table, attn_mask, self.attn_drop.p if self.training else 0.0)
         return self._project_out(out.transpose(1, 2).flatten(2), x_BQD)
+
+    def attend_first(self, x_BND: Tensor) -> Tensor:
+        """Outputs [B, 1, D] of the first token alone, as `attend(x, 1)` gives them.
+
+        One query needs no projected keys and values of image tokens: q·(W_k x + b_k) = (W_k'q)·x + q·b_k, and
+        a weighted sum of W_v x + b_v is W_v and b_v of the weighted sum of x. That is 2·N·D² products fewer.
+        """
+        dropping = self.training and self.attn_drop.p > 0
+        if dropping or not isinstance(self.k_norm, nn.Identity):
+            return self.attend(x_BND, 1)
+        x_B1D = x_BND[:, :1]
+        q_BHd = self.q_norm(queries(self.qkv, x_B1D, self.num_heads)).squeeze(2) * self.scale
+        out_BHd = one_query(q_BHd, x_BND, self.qkv, _table(self, x_BND, len(x_BND)))
+        return self._project_out(out_BHd.flatten(1).unsqueeze(1), x_B1D)
 
     def _project_out(self, out_BQA: Tensor, x_BQD: Tensor) -> Tensor:
         # timm grew `norm` and `gate` over time; older ones do not have them.

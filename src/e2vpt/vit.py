@@ -46,7 +46,7 @@ class EdgeBlock(Block):
         x = self._enter(x)
         attention = self.attn
         assert isinstance(attention, PromptedAttention)
-        token = x[:, :1] + self.drop_path1(self.ls1(attention.attend(self.norm1(x), 1)))
+        token = x[:, :1] + self.drop_path1(self.ls1(attention.attend_first(self.norm1(x))))
         out: Tensor = token + self.drop_path2(self.ls2(self.mlp(self.norm2(token))))
         return out
 
