@@ -68,7 +68,7 @@ def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Table | None)
         _, key_bias_Hd, value_bias_Hd = torch.unflatten(qkv.bias, 0, parts).unbind()
         scores_BHt = scores_BHt + (q_BHd * key_bias_Hd).sum(-1, keepdim=True)
     if table is not None:
-        on_table = (q_BHd.unsqueeze(2) @ table.k.transpose(-2, -1)).squeeze(2)
+        on_table = (q_BHd.unsqueeze(2) @ table.k.to(q_BHd.dtype).transpose(-2, -1)).squeeze(2)
         scores_BHt = torch.cat([scores_BHt, on_table], dim=-1)
     weights_BHt = scores_BHt.softmax(dim=-1).to(x_BND.dtype)
     weights_BHN, rest_BHt = weights_BHt.tensor_split([x_BND.shape[1]], dim=-1)
@@ -76,7 +76,7 @@ def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Table | None)
     if qkv.bias is not None:
         out_BHd = out_BHd + weights_BHN.sum(-1, keepdim=True) * value_bias_Hd
     if table is not None:
-        out_BHd = out_BHd + (rest_BHt.unsqueeze(2) @ table.v).squeeze(2)
+        out_BHd = out_BHd + (rest_BHt.unsqueeze(2) @ table.v.to(x_BND.dtype)).squeeze(2)
     return out_BHd
 
 
