@@ -540,7 +540,7 @@ def test_models_that_cannot_be_saved(path: Path) -> None:
     for options, problem in (
         ({"metrics": {"val": float("nan")}}, "a metric is nan"),
         ({"metrics": {"val accuracy": 0.5}}, "'val accuracy' was found"),
-        ({"method": "my method"}, "'my method' was found"),
+        ({"method": "my method"}, "method is 'my method'; expected one of e2vpt"),
     ):
         with pytest.raises(ConfigError, match=f"cannot be stored as an adapter: {problem}"):
             save(model, path, **options)

@@ -17,7 +17,7 @@ MAX_LINES = 350
 ORDER = [
     *("errors", "fields", "segments", "config", "config_search", "storage", "container"),
     *("sites", "prompts", "tables", "attention", "vit", "swin", "model", "frozen"),
-    *("hub", "weight_files", "weights", "backbones"),
+    *("hub", "weight_files", "weights", "backbones", "bottleneck", "methods"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
@@ -27,8 +27,9 @@ ORDER = [
     *("search_space", "search", "search_cluster"),
     *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine"),
     *("bench.speed", "bench.speed_report", "bench.growth", "bench.epoch", "bench"),
+    *("compare", "compare_report"),
     *("progress", "output", "flags", "estimator", "demo"),
-    *("cli_options", "cli_train", "cli_bench", "cli"),
+    *("cli_options", "cli_train", "cli_bench", "cli_compare", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.
 FACES = ("__init__", "__main__")

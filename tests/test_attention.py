@@ -11,6 +11,7 @@ from oracles import PlainAttention
 from torch import Tensor, nn
 
 from e2vpt.attention import _attend_manually, _fused_backward_is_slow, attend, take_over
+from e2vpt.bench.cost import flops
 from e2vpt.tables import Table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -133,3 +134,35 @@ def test_windows_see_their_own_shift_mask() -> None:
     bias = timms.attn._get_rel_pos_bias() + timms.attn_mask.unsqueeze(1).repeat(2, 1, 1, 1)
     plain = PlainAttention(timms.attn, block.attn.prompts.key, block.attn.prompts.value)
     assert relative(block.attn(windows, mask=block.attn_mask), plain(windows, bias)) < 1e-13
+
+
+@pytest.mark.parametrize("prompts", [(4, 3), (0, 3), (4, 0), (0, 0)])
+@pytest.mark.parametrize("options", [{}, {"qkv_bias": False}, {"qk_norm": True}, {"scale_attn_norm": True}])
+def test_the_first_token_alone_needs_no_projected_keys(
+    options: dict[str, bool], prompts: tuple[int, int]
+) -> None:
+    """(W_k x + b_k)·q = x·(W_k'q) + b_k·q: the same output and gradients without keys and values."""
+    model = prompted(tiny_vit(**options), num_visual=prompts[0], num_kv=prompts[1])
+    attention = model.blocks[-1].attn
+    x = torch.randn(2, 17, 48, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *attention.prompts.parameters()]
+    found, expected = attention.attend_first(x), attention.attend(x, 1)
+    assert relative(found, expected) < 1e-12
+    weights = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (found, expected))
+    assert all(relative(a, b) < 1e-12 for a, b in zip(ours, theirs, strict=True))
+    fewer = flops(lambda: attention.attend(x, 1)) - flops(lambda: attention.attend_first(x))
+    projected = 2 * (2 * 2 * 17 * 48 * 48)
+    on_inputs = 2 * (2 * 2 * 3 * 17 * (48 - 16)) + 2 * (2 * 2 * 48 * 48)
+    assert fewer == (0 if "qk_norm" in options else projected - on_inputs)
+
+
+def test_dropped_weights_take_the_general_path() -> None:
+    model = prompted(tiny_vit(attn_drop_rate=0.5), num_visual=4, num_kv=3).train()
+    attention, x = model.blocks[-1].attn, torch.randn(2, 17, 48, dtype=torch.float64)
+    found = []
+    for compute in (attention.attend_first, lambda x: attention.attend(x, 1)):
+        torch.manual_seed(0)
+        found.append(compute(x))
+    assert torch.equal(*found)
+    assert not torch.equal(attention.attend_first(x), attention.attend_first(x))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 
 import pytest
 import torch
@@ -67,3 +69,20 @@ def test_the_profiler_s_own_lines_are_not_shown(capfd: pytest.CaptureFixture[str
     peak_memory(lambda: torch.ones(3))
     os.write(2, b"still there")
     assert capfd.readouterr().err == "still there"
+
+
+def test_nothing_is_held_afterwards() -> None:
+    """Softmax saves its own output: kept as it is, the graph would never be freed."""
+    x, outputs = torch.randn(8, 8, requires_grad=True), []
+
+    def forward() -> torch.Tensor:
+        y = x.softmax(-1)
+        outputs.append(weakref.ref(y))
+        return y.sum()
+
+    gc.disable()
+    try:
+        assert saved_bytes(forward, [x]) == 4 * 64
+        assert outputs[0]() is None
+    finally:
+        gc.enable()

@@ -144,7 +144,7 @@ def test_a_bad_setting_is_named(cls: type[Any], values: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (PromptConfig, {"num_visuals": 3}, "PromptConfig has no field 'num_visuals'; it has dropout, init"),
+        (PromptConfig, {"num_visuals": 3}, "PromptConfig has no field 'num_visuals'; it has dropout, first"),
         (PromptConfig, {"share_kv": 1}, "PromptConfig.share_kv is 1; expected bool."),
         (PromptConfig, {"dropout": True}, "PromptConfig.dropout is True; expected float."),
         (PromptConfig, {"init": ["zeros"]}, "PromptConfig.init is ('zeros',); expected str."),

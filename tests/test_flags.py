@@ -10,7 +10,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2vpt import DataConfig, GridConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
 from e2vpt.flags import CONFIGS, configs_from, parse_counts, parse_numbers, with_config_flags
 
 FIELDS = [field for cls in CONFIGS.values() for field in dataclasses.fields(cls)]
@@ -29,6 +29,7 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     def command(
         name: str,
         prompts: PromptConfig,
+        options: MethodConfig,
         data: DataConfig,
         train: TrainConfig,
         prune: PruneConfig,
@@ -36,7 +37,16 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
         search: SearchConfig,
     ) -> None:
         """Help text."""
-        seen.update(name=name, prompts=prompts, data=data, train=train, prune=prune, grid=grid, search=search)
+        seen.update(
+            name=name,
+            prompts=prompts,
+            options=options,
+            data=data,
+            train=train,
+            prune=prune,
+            grid=grid,
+            search=search,
+        )
 
     parameters = inspect.signature(command).parameters
     assert list(parameters) == ["name", *(field.name for field in FIELDS)]
@@ -54,6 +64,7 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert seen == {
         "name": "x",
         "prompts": PromptConfig(num_visual=(1, 2)),
+        "options": MethodConfig(),
         "data": DataConfig(),
         "train": TrainConfig(),
         "prune": PruneConfig(keep_tokens=(0.5,)),

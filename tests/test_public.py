@@ -14,11 +14,13 @@ import e2vpt
 
 NAMES = [
     "AdapterError", "AdapterFormatError", "AdapterInfo", "BackboneError", "BackboneMismatch",
-    "BlockPrompts", "ConfigError", "DataConfig", "DataError", "Diverged", "E2VPTClassifier",
-    "E2VPTError", "FitResult", "GridConfig", "Metrics", "MissingExtra", "Prediction", "Preprocessing",
+    "BlockPrompts", "ComparedMethod", "Comparison", "ConfigError", "DataConfig", "DataError", "Diverged",
+    "E2VPTClassifier", "E2VPTError", "FitResult", "GridConfig", "MethodConfig", "Metrics", "MissingExtra",
+    "Prediction", "Preprocessing",
     "PromptConfig", "PruneConfig", "Pruned", "Reporting", "Row", "RunConfig", "RunError", "Scores",
     "SearchConfig", "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained",
-    "TrialResult", "Tried", "UnreadableImages", "UnsupportedBackbone", "WeightsError", "apply",
+    "TrialResult", "Tried", "UnreadableImages", "UnsupportedBackbone", "WeightsError", "adapt", "apply",
+    "compare_methods",
     "disabled", "evaluate", "fingerprint", "fit", "from_datasets", "init_from_images", "load_adapter",
     "load_backbone", "load_task", "make_loader", "preprocessing_for", "prompt", "prompt_layers",
     "read_adapter", "rewind", "save_adapter", "score", "search_here", "search_on_cluster", "select",

@@ -6,7 +6,11 @@ from e2vpt.adapter import save_adapter as save_adapter
 from e2vpt.backbones import fingerprint as fingerprint
 from e2vpt.backbones import load_backbone as load_backbone
 from e2vpt.checkpoint import Row as Row
+from e2vpt.compare import ComparedMethod as ComparedMethod
+from e2vpt.compare import Comparison as Comparison
+from e2vpt.compare import compare_methods as compare_methods
 from e2vpt.config import DataConfig as DataConfig
+from e2vpt.config import MethodConfig as MethodConfig
 from e2vpt.config import PromptConfig as PromptConfig
 from e2vpt.config import TrainConfig as TrainConfig
 from e2vpt.config_search import GridConfig as GridConfig
@@ -36,6 +40,7 @@ from e2vpt.estimator import E2VPTClassifier as E2VPTClassifier
 from e2vpt.evaluate import Metrics as Metrics
 from e2vpt.evaluate import evaluate as evaluate
 from e2vpt.header import AdapterInfo as AdapterInfo
+from e2vpt.methods import adapt as adapt
 from e2vpt.model import disabled as disabled
 from e2vpt.model import init_from_images as init_from_images
 from e2vpt.model import prompt as prompt

@@ -1,8 +1,8 @@
 """The adapter file of a task: prompts, head, and all that is needed to use them on the same backbone.
 
 One safetensors file. Tensors: `blocks.<i>.visual` and its mask (see `packing`), `blocks.<i>.key` [H, m, d],
-`blocks.<i>.value` (only when not shared with the keys), `head.<name>`. The JSON header holds what
-`AdapterInfo` lists.
+`blocks.<i>.value` (only when not shared with the keys), `head.<name>`, and `tuned.<name>` for whatever else
+is tuned. The JSON header holds what `AdapterInfo` lists.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from e2vpt.backbones import backbone_name, fingerprint, load_backbone
+from e2vpt.backbones import backbone_name, load_backbone
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.container import printable, read_container, write_container
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.fields import to_dict
 from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
-from e2vpt.matching import check_backbone, image_size, pooling
-from e2vpt.model import classifier, prompt, prompt_layers
+from e2vpt.matching import check_backbone, check_tuned, image_size, pooling
+from e2vpt.methods import adapt, adapted_as, tuned_parameters
+from e2vpt.model import classifier, find_prompts
 from e2vpt.packing import pack, unpack
 from e2vpt.prompts import BlockPrompts
 
@@ -36,14 +37,15 @@ def save_adapter(
     *,
     classes: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-    method: str = "e2vpt",
+    method: str | None = None,
     metrics: Mapping[str, float] | None = None,
     precision: Literal["fp32", "fp16"] = "fp32",
     backbone_fingerprint: str | None = None,
 ) -> int:
-    """Write a prompted model's adapter atomically; the same model makes the same bytes.
+    """Write the adapter of a model of `prompt` or `adapt` atomically; the same model makes the same bytes.
 
-    `classes` are numbered where not given; `preprocessing` is the backbone's own where not given;
+    `classes` are numbered where not given; `preprocessing` is the backbone's own, `method` that of `adapt`,
+    where not given;
     `backbone_fingerprint` saves hashing the weights again. Returns the file's bytes.
 
     Raises:
@@ -51,28 +53,27 @@ def save_adapter(
             something could not be read back: a number that is not finite, an image size that does not fit.
         RunError: the file cannot be written.
     """
-    config = getattr(model, "prompt_config", None)
-    if not isinstance(config, PromptConfig):
-        raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
-    layers = prompt_layers(model)
+    made, layers = adapted_as(model), find_prompts(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())
     tensors, layout, segments = pack(layers)
     head = classifier(model)
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    tensors |= {f"tuned.{name}": p.detach() for name, p in tuned_parameters(model).items()}
     tensors = {name: t if name == "keep" else t.to(DTYPES[precision]) for name, t in tensors.items()}
     header = {
         "format": FORMAT_VERSION,
-        "method": method,
+        "method": method or made.method,
+        "options": to_dict(made.options),
         "backbone": backbone_name(model),
-        "fingerprint": backbone_fingerprint or fingerprint(model),
+        "fingerprint": backbone_fingerprint or made.fingerprint,
         "pool": pooling(model),
-        "blocks": len(layers),
-        "visual_before": [layer.visual_before for layer in layers],
+        "blocks": made.num_blocks,
+        "visual_before": [layer.visual_before for layer in layers] or [0] * made.num_blocks,
         "layout": layout,
         "segments": segments,
         "classes": list(_checked_classes(model, classes)),
         "preprocessing": preprocessing.to_dict(),
-        "prompts": to_dict(_current(config, layers)),
+        "prompts": to_dict(_current(made.prompts, layers)),
         "metrics": {name: float(value) for name, value in sorted((metrics or {}).items())},
         "versions": _versions(),
         "precision": precision,
@@ -108,9 +109,10 @@ def load_adapter(
     model = backbone if isinstance(backbone, nn.Module) else _named_backbone(path, info, backbone, weights)
     check_backbone(path, info, tensors, model)
     try:
-        prompt(model, info.prompts)
+        adapt(model, info.method, info.prompts, info.options)
     except ConfigError as error:
         raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
+    check_tuned(path, info, tensors, tuned_parameters(model))
     _fit_head(model, tensors["head.weight"])
     _fill(model, info, tensors)
     return model.eval(), info
@@ -118,6 +120,8 @@ def load_adapter(
 
 def _current(config: PromptConfig, layers: Sequence[BlockPrompts]) -> PromptConfig:
     """The settings with the counts the model has now, which pruning may have changed."""
+    if not layers:
+        return config
     counts: dict[str, Any] = {
         "num_visual": tuple(layer.num_visual for layer in layers),
         "num_kv": tuple(layer.num_kv for layer in layers),
@@ -206,9 +210,11 @@ def _fit_head(model: nn.Module, weight: Tensor) -> None:
 
 @torch.no_grad()
 def _fill(model: nn.Module, info: AdapterInfo, tensors: Mapping[str, Tensor]) -> None:
-    layers, head = prompt_layers(model), classifier(model)
+    layers, head = find_prompts(model), classifier(model)
     unpack(layers, tensors, info.segments, info.layout)
-    for layer, before in zip(layers, info.visual_before, strict=True):
+    for layer, before in zip(layers, info.visual_before if layers else (), strict=True):
         layer.visual_before = before
     for name in ("weight", "bias"):
         getattr(head, name).copy_(tensors[f"head.{name}"])
+    for name, parameter in tuned_parameters(model).items():
+        parameter.copy_(tensors[f"tuned.{name}"])

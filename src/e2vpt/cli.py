@@ -17,6 +17,7 @@ from torch import nn
 
 from e2vpt.adapter import load_adapter, read_adapter
 from e2vpt.cli_bench import app as bench_app
+from e2vpt.cli_compare import compare_command
 from e2vpt.cli_options import AdapterArgument, AsJson, Backbone, DataArgument, Weights, load, say
 from e2vpt.cli_train import prune, search, train
 from e2vpt.data import Split, Task
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for command in (train, prune, search):
     app.command()(command)
+app.command("compare")(compare_command)
 app.add_typer(bench_app, name="bench")
 
 

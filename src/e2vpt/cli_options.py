@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -34,3 +36,21 @@ def load(source: str, data: DataConfig) -> Task:
 def say(text: str) -> None:
     """Words for a person, on stderr."""
     console.print(escape(text), soft_wrap=True)
+
+
+@contextmanager
+def kept_when_interrupted(out: Path) -> Iterator[None]:
+    """Inside, Ctrl-C ends the command with a word on how to go on, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"Interrupted. Finished epochs are kept in {out}; "
+            "the same command with --resume goes on from there."
+        )
+        raise typer.Exit(130) from None
+
+
+def absolute(source: str) -> str:
+    """A path that means the same from another folder; anything else as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from e2vpt.adapter import read_adapter
-from e2vpt.cli_options import PRESET_NAMES, DataArgument, Weights, load, say
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.cli_options import (
+    PRESET_NAMES,
+    DataArgument,
+    Weights,
+    absolute,
+    kept_when_interrupted,
+    load,
+    say,
+)
+from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config_search import GridConfig, PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
 from e2vpt.flags import with_config_flags
+from e2vpt.methods import Method
 from e2vpt.output import describe, print_final, print_trials, print_tried
 from e2vpt.paper import train_by_the_paper
 from e2vpt.processes import leave_processes, process_rank
@@ -34,6 +41,7 @@ def train(
     source: DataArgument,
     backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
     prompts: PromptConfig,
+    options: MethodConfig,
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
@@ -41,7 +49,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<data name> when not given.")] = None,
     weights: Weights = None,
     method: Annotated[
-        Literal["e2vpt", "linear"], typer.Option(help="Prompts and head, or head alone.")
+        Method, typer.Option(help="Prompts of several kinds, or what the paper compares them with.")
     ] = "e2vpt",
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     no_prune: Annotated[
@@ -63,10 +71,11 @@ def train(
         weights=None if weights is None else str(weights),
         method=method,
         prompts=prompts,
+        options=options,
         data=data,
         train=train,
         adapter_precision=adapter_precision,
-        source=_absolute(source),
+        source=absolute(source),
     )
     say(_summary(task))
     has_visual = method == "e2vpt" and prompts.num_visual != 0
@@ -114,7 +123,7 @@ def search(
     resume: Annotated[bool, typer.Option(help="Go on with the search in --out.")] = False,
 ) -> None:
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
-    task = load(_absolute(source), data)
+    task = load(absolute(source), data)
     out = out or Path("runs") / f"{task.name}-search"
     say(_summary(task))
     config = RunConfig(
@@ -123,9 +132,9 @@ def search(
         prompts=prompts,
         data=data,
         train=train,
-        source=_absolute(source),
+        source=absolute(source),
     )
-    with _kept_when_interrupted(out):
+    with kept_when_interrupted(out):
         if engine == "ray":
             # Every worker is a process of its own already: it loads its images itself.
             config = dataclasses.replace(config, data=dataclasses.replace(data, workers=0))
@@ -145,7 +154,7 @@ def search(
 
 
 def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, *, resume: bool) -> None:
-    with _kept_when_interrupted(out), training() as (on_step, on_epoch):
+    with kept_when_interrupted(out), training() as (on_step, on_epoch):
         if prune is None:
             done = train_run(task, config, out, resume=resume, on_step=on_step, on_epoch=on_epoch)
             tried: list[Tried] = []
@@ -164,7 +173,7 @@ def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, 
 def _train_by_the_paper(
     task: Task, config: RunConfig, prune: PruneConfig, grid: GridConfig, out: Path, *, resume: bool
 ) -> None:
-    with _kept_when_interrupted(out), training() as (on_step, _):
+    with kept_when_interrupted(out), training() as (on_step, _):
         reporting = Reporting(on_stage=say, on_step=on_step)
         rows = train_by_the_paper(
             task, config, out, prune=prune, grid=grid, resume=resume, reporting=reporting
@@ -174,23 +183,6 @@ def _train_by_the_paper(
         print(f"{'adapter':18} {out / ADAPTER}")
         print(describe(read_adapter(out / ADAPTER)))
     leave_processes()
-
-
-@contextmanager
-def _kept_when_interrupted(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(
-            f"Interrupted. Finished epochs are kept in {out}; "
-            "the same command with --resume goes on from there."
-        )
-        raise typer.Exit(130) from None
-
-
-def _absolute(source: str) -> str:
-    """A path that means the same from another folder; anything else as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _summary(task: Task) -> str:

@@ -9,12 +9,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config_search import GridConfig, PruneConfig, SearchConfig
 from e2vpt.fields import Counts, Numbers
 
 CONFIGS = {
     "prompts": PromptConfig,
+    "options": MethodConfig,
     "data": DataConfig,
     "train": TrainConfig,
     "prune": PruneConfig,
@@ -23,6 +24,7 @@ CONFIGS = {
 }
 _PANELS = {
     "prompts": "Prompts",
+    "options": "Methods",
     "data": "Images",
     "train": "Training",
     "prune": "Pruning",

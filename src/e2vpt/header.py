@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from e2vpt.config import PromptConfig
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.fields import from_dict
+from e2vpt.methods import METHODS
 from e2vpt.packing import SPARSEST, count_kept, split_masks
 from e2vpt.segments import LAYOUTS, Layout
 
@@ -20,6 +21,7 @@ FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
 _HUB_NAME = re.compile(r"hf-hub:[\w.\-]{1,96}(/[\w.\-]{1,96})?(@[\w.\-/]{1,100})?", re.ASCII)
+_TUNED = re.compile(r"tuned(\.\w{1,64}){1,16}", re.ASCII)
 _MAX_BLOCKS = 1000
 _MAX_SEGMENTS = 2**16
 
@@ -29,7 +31,8 @@ class AdapterInfo:
     """What an adapter file says of itself.
 
     Attributes:
-        method: how it was trained, "e2vpt" or "linear".
+        method: how it was trained, one of `methods.METHODS`.
+        options: settings of that method.
         backbone: timm name, preset or "hf-hub:owner/name" of the backbone ("" for one made by hand).
         fingerprint: sha256 of the backbone's weights (see `backbones.fingerprint`).
         pool: the backbone's pooling, "token", "avg" or "map".
@@ -51,6 +54,7 @@ class AdapterInfo:
     """
 
     method: str
+    options: MethodConfig
     backbone: str
     fingerprint: str
     pool: str
@@ -94,7 +98,8 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     before = _counted(header["visual_before"], blocks)
     kept = _kept(tensors, counts, segments)
     return AdapterInfo(
-        method=_word(header["method"]),
+        method=_method(header["method"]),
+        options=from_dict(MethodConfig, _object(header, "options")),
         backbone=_backbone(header["backbone"]),
         fingerprint=_word(header["fingerprint"]),
         pool=_word(header["pool"]),
@@ -109,8 +114,7 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         visual_before=before,
         segments=segments,
         layout=header["layout"],
-        num_tuned=sum(kept)
-        + sum(t.numel() for name, t in tensors.items() if name.endswith((".key", ".value"))),
+        num_tuned=sum(kept) + sum(t.numel() for name, t in tensors.items() if _is_tuned(name)),
         num_head=sum(t.numel() for name, t in tensors.items() if name.startswith("head.")),
         visual_kept=_visual_kept(kept, before),
         bytes=size,
@@ -141,6 +145,17 @@ def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{field} is {type(value).__name__}; expected an object.")
     return value
+
+
+def _method(value: object) -> str:
+    if value not in METHODS:
+        raise ValueError(f"method is {value!r}; expected one of {', '.join(METHODS)}.")
+    return str(value)
+
+
+def _is_tuned(name: str) -> bool:
+    """Key-value prompts, and what is tuned beside prompts and head; masks count the visual prompts."""
+    return name.startswith("tuned.") or (name.startswith("blocks.") and name.endswith((".key", ".value")))
 
 
 def _word(value: object) -> str:
@@ -177,6 +192,8 @@ def _check_tensors(
                 expected[f"blocks.{i}.value"] = (None, m, None)
     if "keep" in tensors:
         expected["keep"] = (None,)
+    # Their shapes are the model's: `matching.check_tuned` holds them to it.
+    expected |= {name: (None,) * t.dim() for name, t in tensors.items() if _TUNED.fullmatch(name)}
     missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise ValueError(f"the settings promise other tensors: missing {missing[:5]}, unknown {unknown[:5]}.")

@@ -38,6 +38,8 @@ def check_backbone(
             )
     masks = split_masks(tensors["keep"], info.num_visual, info.segments) if info.segments else []
     for name, tensor in tensors.items():
+        if name.startswith("tuned."):
+            continue
         wanted = _site_shape(name, tensor, info, sites, model, masks)
         if tuple(tensor.shape) != wanted:
             raise BackboneMismatch(
@@ -56,6 +58,28 @@ def check_backbone(
         raise BackboneMismatch(
             f"{made_for}, and {found} has other weights (fingerprint {weights[:12]}, expected "
             f"{info.fingerprint[:12]}). Load the weights the adapter was trained on, in float32."
+        )
+
+
+def check_tuned(
+    path: str | Path,
+    info: AdapterInfo,
+    tensors: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
+) -> None:
+    """Hold what a file tunes beside prompts and head to what its method tunes of this model.
+
+    Raises:
+        BackboneMismatch: other names or shapes.
+    """
+    stored = {name[6:]: tuple(t.shape) for name, t in tensors.items() if name.startswith("tuned.")}
+    needed = {name: tuple(p.shape) for name, p in parameters.items()}
+    different = sorted(name for name in {*stored, *needed} if stored.get(name) != needed.get(name))
+    if different:
+        name = different[0]
+        raise BackboneMismatch(
+            f"{path} was made by method {info.method}: its {name} has shape {stored.get(name)}, this "
+            f"backbone needs {needed.get(name)} ({len(different)} differ)."
         )
 
 

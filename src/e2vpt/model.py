@@ -67,10 +67,15 @@ def prompt_layers(model: nn.Module) -> list[BlockPrompts]:
     Raises:
         ConfigError: the model has none.
     """
-    layers = [module for module in model.modules() if isinstance(module, BlockPrompts)]
+    layers = find_prompts(model)
     if not layers:
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
     return layers
+
+
+def find_prompts(model: nn.Module) -> list[BlockPrompts]:
+    """The prompts of every block, in forward order; none of a model that has no room for prompts."""
+    return [module for module in model.modules() if isinstance(module, BlockPrompts)]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
+from e2vpt.methods import tuned_parameters
 from e2vpt.model import classifier, prompt_layers
 from e2vpt.prompts import BlockPrompts
 from e2vpt.scores import Scores as Scores
@@ -107,20 +108,25 @@ def num_kept(model: nn.Module) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Snapshot:
-    """Copies of all prompts and of the head, to return to."""
+    """Copies of all prompts, of the head, and of what is tuned beside them, to return to."""
 
     layers: tuple[dict[str, Tensor | None], ...]
     head: dict[str, Tensor]
+    beside: dict[str, Tensor]
 
 
 def snapshot(model: nn.Module) -> Snapshot:
-    """The model's prompts, keep masks and head as they are now; taken before the first step, its origin."""
+    """All that is tuned, and the keep masks, as they are now; taken before the first step, the origin."""
     copies = [
         {name: _copy(getattr(layer, name)) for name in ("visual", "keep", "key", "value")}
         for layer in prompt_layers(model)
     ]
     head = classifier(model).state_dict()
-    return Snapshot(layers=tuple(copies), head={name: tensor.clone() for name, tensor in head.items()})
+    return Snapshot(
+        layers=tuple(copies),
+        head={name: tensor.clone() for name, tensor in head.items()},
+        beside={name: p.detach().clone() for name, p in tuned_parameters(model).items()},
+    )
 
 
 def rewind(model: nn.Module, origin: Snapshot, selection: Selection | None = None) -> None:
@@ -129,6 +135,9 @@ def rewind(model: nn.Module, origin: Snapshot, selection: Selection | None = Non
     for layer, values in zip(prompt_layers(model), origin.layers, strict=True):
         layer.resize(**{name: None if t is None else t.to(device) for name, t in values.items()})
     classifier(model).load_state_dict(origin.head)
+    with torch.no_grad():
+        for name, parameter in tuned_parameters(model).items():
+            parameter.copy_(origin.beside[name])
     if selection is not None:
         apply(model, selection)
 

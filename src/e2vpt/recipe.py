@@ -213,7 +213,9 @@ def _start(prepared: Prepared, prune: PruneConfig, origin: Snapshot, trained: Sn
     if prune.rewind == "none":
         return trained
     start = origin if prune.rewind == "initial" else _fresh(prepared)
-    return start if prune.rewind_head else dataclasses.replace(start, head=trained.head)
+    return (
+        start if prune.rewind_head else dataclasses.replace(start, head=trained.head, beside=trained.beside)
+    )
 
 
 def _fresh(prepared: Prepared) -> Snapshot:

@@ -12,12 +12,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from e2vpt.adapter import save_adapter
-from e2vpt.backbones import fingerprint, load_backbone
+from e2vpt.backbones import load_backbone
 from e2vpt.checkpoint import Row
-from e2vpt.config import PromptConfig
 from e2vpt.data import Preprocessing, Split, Task, make_loader, preprocessing_for
 from e2vpt.data.loaders import Loader
-from e2vpt.model import init_from_images, prompt
+from e2vpt.methods import adapt, adapted_as
+from e2vpt.model import find_prompts, init_from_images
 from e2vpt.prefix import num_prefix_bytes, with_prefix
 from e2vpt.processes import open_processes, process_rank
 from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
@@ -114,10 +114,12 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
     torch.manual_seed(config.train.seed)
     model = build_model(config, num_classes=len(task.classes))
     preprocessing = preprocessing_for(model, config.data)
-    if "patch" in (config.prompts.init, config.prompts.kv_init):
+    if find_prompts(model) and "patch" in (config.prompts.init, config.prompts.kv_init):
         init_from_images(model, _first_images(task.train, preprocessing))
     if like is not None and _same_images(like, task, config, preprocessing):
-        return dataclasses.replace(like, config=config, model=model, fingerprint=fingerprint(model))
+        return dataclasses.replace(
+            like, config=config, model=model, fingerprint=adapted_as(model).fingerprint
+        )
     share = process_rank()
     prepared = Prepared(
         task=task,
@@ -126,9 +128,15 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
         preprocessing=preprocessing,
         train=_train_loader(task.train, preprocessing, config, *share),
         val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
-        fingerprint=fingerprint(model),
+        fingerprint=adapted_as(model).fingerprint,
     )
-    return _with_prefix(prepared) if config.prompts.first_block else prepared
+    return _with_prefix(prepared) if _has_frozen_prefix(model) else prepared
+
+
+def _has_frozen_prefix(model: nn.Module) -> bool:
+    """Whether blocks come before the first prompted one, with nothing tuned in them."""
+    made = adapted_as(model)
+    return made.prompts.first_block > 0 and made.options.beside == "none"
 
 
 def _with_prefix(prepared: Prepared) -> Prepared:
@@ -212,8 +220,7 @@ def build_model(config: RunConfig, *, num_classes: int) -> nn.Module:
     model: nn.Module = load_backbone(
         config.backbone, num_classes=num_classes, weights=config.weights, image_size=config.data.image_size
     )
-    alone = PromptConfig(num_visual=0, num_kv=0)
-    return prompt(model, alone if config.method == "linear" else config.prompts)
+    return adapt(model, config.method, config.prompts, config.options)
 
 
 def eval_loader(

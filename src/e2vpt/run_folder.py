@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.checkpoint import Row
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.fields import from_dict, to_dict
+from e2vpt.methods import METHODS
 from e2vpt.storage import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
@@ -28,7 +29,6 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "checkpoint.safetensors",
     "config.json",
 )
-METHODS = ("e2vpt", "linear")
 _LOG = "log.jsonl"
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
 
@@ -39,7 +39,8 @@ class RunConfig:
 
     Attributes:
         backbone, weights: as in `load_backbone`.
-        method: "e2vpt", or "linear" for a head alone.
+        method: one of `methods.METHODS`.
+        options: settings of other methods than prompts.
         adapter_precision: of the numbers in the adapter file.
         source: where the images came from, as a command was told; for the next command only.
     """
@@ -48,6 +49,7 @@ class RunConfig:
     weights: str | None = None
     method: str = "e2vpt"
     prompts: PromptConfig = field(default_factory=PromptConfig)
+    options: MethodConfig = field(default_factory=MethodConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     adapter_precision: Literal["fp32", "fp16"] = "fp32"
@@ -59,7 +61,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        parts = {"prompts": to_dict(self.prompts), "data": to_dict(self.data), "train": to_dict(self.train)}
+        parts = {name: to_dict(getattr(self, name)) for name in ("prompts", "options", "data", "train")}
         return {name: getattr(self, name) for name in _PLAIN} | parts
 
 
@@ -102,6 +104,7 @@ def saved_run_config(run: str | Path) -> RunConfig:
     try:
         return RunConfig(
             prompts=from_dict(PromptConfig, values["prompts"]),
+            options=from_dict(MethodConfig, values["options"]),
             data=from_dict(DataConfig, values["data"]),
             train=from_dict(TrainConfig, values["train"]),
             **{name: values[name] for name in _PLAIN},

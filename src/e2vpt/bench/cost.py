@@ -60,7 +60,8 @@ def saved_bytes(forward: Callable[[], Tensor], aside: Iterable[Tensor]) -> int:
     def pack(tensor: Tensor) -> Tensor:
         if _memory(tensor) not in own:
             saved[_memory(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
+        # Not the tensor itself: an operation that saves its own output would hold itself for ever.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         # Alive until counted: memory that was given back would be counted once for two tensors.

@@ -1,0 +1,150 @@
+"""The report of `e2vpt compare`: one table as Markdown, LaTeX and CSV, and accuracy against parameters."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2vpt.bench.speed_report import new_figure
+from e2vpt.compare import Row
+from e2vpt.storage import write_atomic, write_csv
+
+_COLUMNS = (
+    *("task", "method", "seed", "lr", "accuracy", "val_accuracy", "num_tuned", "num_head"),
+    *("adapter_bytes", "seconds", "images_per_second", "peak_mib"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A method over its seeds.
+
+    Attributes:
+        method, lr: which.
+        by_task: mean and standard deviation of its test accuracy on each task, in %.
+        mean: of the tasks' means, in %.
+        num_tuned, num_head, adapter_bytes, seconds, images_per_second, peak_mib: means over all its runs.
+    """
+
+    method: str
+    lr: float
+    by_task: Mapping[str, tuple[float, float]]
+    mean: float
+    num_tuned: float
+    num_head: float
+    adapter_bytes: float
+    seconds: float
+    images_per_second: float
+    peak_mib: float
+
+
+def write_comparison(out: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> str:
+    """results.csv, tuning.csv, results.md, results.tex and pareto.png in a folder; returns the Markdown."""
+    final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
+    tuning = [row for row in rows if row["stage"] == "tuning"]
+    write_csv(out / "results.csv", [{name: row[name] for name in _COLUMNS} for row in final], _COLUMNS)
+    write_csv(
+        out / "tuning.csv", tuning, ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
+    )
+    table = lines(rows)
+    text = "\n".join(
+        [
+            "# Comparison",
+            "",
+            *(f"* {name}: {value}" for name, value in machine.items()),
+            "",
+            *markdown(table),
+            "",
+        ]
+    )
+    write_atomic(out / "results.md", text.encode())
+    write_atomic(out / "results.tex", latex(table).encode())
+    write_atomic(out / "pareto.png", pareto(table))
+    return text
+
+
+def lines(rows: Sequence[Row]) -> list[Line]:
+    """The table, a line for each method that has a finished training on every task."""
+    final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
+    tasks = list(dict.fromkeys(row["task"] for row in final))
+    found = []
+    for method in dict.fromkeys(row["method"] for row in final):
+        own = [row for row in final if row["method"] == method]
+        values = {task: [100 * row["accuracy"] for row in own if row["task"] == task] for task in tasks}
+        if not all(values.values()):
+            continue
+        by_task = {
+            task: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0)
+            for task, v in values.items()
+        }
+        means = {name: statistics.mean(row[name] for row in own) for name in _COLUMNS[6:]}
+        mean = statistics.mean(average for average, _ in by_task.values())
+        found.append(Line(method=method, lr=own[0]["lr"], by_task=by_task, mean=mean, **means))
+    return found
+
+
+def markdown(table: Sequence[Line]) -> list[str]:
+    """Test accuracy in %, mean ± standard deviation over seeds, and what it costs."""
+    tasks = list(table[0].by_task) if table else []
+    head = [
+        "method",
+        "rate",
+        "tuned",
+        "head",
+        "file, bytes",
+        *tasks,
+        "mean",
+        "training, s",
+        "images/s",
+        "step, MiB",
+    ]
+    out = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for line in table:
+        cells = [line.method, f"{line.lr:g}", f"{line.num_tuned:,.0f}", f"{line.num_head:,.0f}"]
+        cells += [f"{line.adapter_bytes:,.0f}", *(f"{m:.1f} ± {s:.1f}" for m, s in line.by_task.values())]
+        cells += [f"{line.mean:.2f}", f"{line.seconds:.0f}", f"{line.images_per_second:.0f}"]
+        out.append(f"| {' | '.join([*cells, f'{line.peak_mib:.0f}'])} |")
+    return out
+
+
+def latex(table: Sequence[Line]) -> str:
+    """The same accuracies as a LaTeX tabular."""
+    tasks = list(table[0].by_task) if table else []
+    rows = [
+        " & ".join(
+            [
+                _escaped(line.method),
+                f"{line.num_tuned / 1000:.1f}k",
+                *(f"${m:.1f} \\pm {s:.1f}$" for m, s in line.by_task.values()),
+                f"{line.mean:.2f}",
+            ]
+        )
+        + r" \\"
+        for line in table
+    ]
+    head = " & ".join(["method", "tuned", *map(_escaped, tasks), "mean"]) + r" \\"
+    body = "\n".join([head, r"\hline", *rows])
+    return f"\\begin{{tabular}}{{l{'r' * (len(tasks) + 2)}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def pareto(table: Sequence[Line]) -> bytes:
+    """A PNG: mean accuracy against tuned parameters without the head."""
+    figure = new_figure(7.5, 5)
+    axes = figure.add_subplot()
+    for line in table:
+        # A head alone tunes nothing else, and a logarithm needs one.
+        x = max(line.num_tuned, 1)
+        axes.plot(x, line.mean, "o", color="tab:red" if line.method.startswith("e2vpt") else "tab:blue")
+        axes.annotate(line.method, (x, line.mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="tuned parameters without the head", ylabel="mean test accuracy, %")
+    axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in "_%&#$" else c for c in text)

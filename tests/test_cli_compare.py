@@ -1,0 +1,67 @@
+"""`e2vpt compare` as a newcomer runs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tasks_for_tests import write_task
+
+from e2vpt.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Call `e2vpt compare ...` in a folder with two tasks: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes", "forms"):
+        write_task(tmp_path / name)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["e2vpt", "compare", *words])
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = int(done.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, " ".join(captured.err.split())
+
+    return call
+
+
+WORDS = "shapes forms --backbone demo --methods linear,bias --seeds 1 --epochs 1 --batch-size 9 --out table"
+
+
+def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run(*WORDS.split())
+    assert code == 0, err
+    assert "| method | rate | tuned | head | file, bytes | shapes | forms | mean |" in out
+    assert "Run 1 of 16: tuning/linear/shapes-lr0.002" in err
+    assert {p.name for p in (tmp_path / "table").iterdir() if p.is_file()} == {
+        "config.json",
+        "trials.jsonl",
+        "results.csv",
+        "results.md",
+        "results.tex",
+        "tuning.csv",
+        "pareto.png",
+    }
+    code, _, err = run(*WORDS.split())
+    assert code == 1 and "table holds a run already. Go on with it by --resume" in err
+    code, again, err = run(*WORDS.split(), "--resume")
+    assert code == 0 and "Run" not in err and "| bias |" in again
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("shapes --backbone demo --methods magic", "methods: magic; expected some of linear, full"),
+        ("shapes shapes --backbone demo", "have the same name"),
+        ("shapes --backbone demo --tune-on other", "Rates are chosen on other; the tasks are shapes"),
+    ],
+)
+def test_bad_input(run, words: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = run(*words.split())
+    assert code == 1 and message in err
