@@ -48,7 +48,7 @@ def test_growth(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = "--backbone test_vit --prompts 1,9 --batch-size 2,1 --image-size 160 --blocks 1,2 --rounds 1"
     code, out, err = run("growth", *words.split(), "--out", "report")
     assert code == 0, err
-    assert "ms a prompt" in out and (tmp_path / "report/growth.png").exists()
+    assert "ms per prompt" in out and (tmp_path / "report/growth.png").exists()
 
 
 def test_epoch(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

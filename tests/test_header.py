@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from e2vpt.config import PromptConfig
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.container import read_container, write_container
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.fields import to_dict
@@ -21,6 +21,7 @@ from e2vpt.header import parse_header
 
 BLOCKS, HEADS, WIDTH = 2, 2, 6
 PROMPTS = PromptConfig(num_visual=(3, 2), num_kv=2, share_kv=False)
+OPTIONS = MethodConfig(beside="bias", lora_rank=4)
 PREPROCESSING = Preprocessing(image_size=(32, 48), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 1))
 
 names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12)
@@ -66,6 +67,7 @@ def header() -> dict[str, Any]:
         "classes": ["cat", "dog", "Katze (Fell, grau)"],
         "preprocessing": PREPROCESSING.to_dict(),
         "prompts": to_dict(PROMPTS),
+        "options": to_dict(OPTIONS),
         "metrics": {"val_accuracy": 0.5},
         "versions": {"torch": "2.14.1+cu130"},
         "precision": "fp32",
@@ -177,8 +179,10 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("precision", "int8", "precision is 'int8'; expected one of fp32, fp16"),
     ("precision", ["fp32"], r"precision is \['fp32'\]"),
     ("precision", "fp16", "is torch.float32 .*; expected torch.float16"),
-    ("method", "a b", "'a b' was found where letters, digits"),
-    ("method", None, "None was found where letters"),
+    ("method", "a b", "method is 'a b'; expected one of e2vpt, vpt-deep"),
+    ("method", None, "method is None; expected one of e2vpt"),
+    ("options", None, "options is NoneType; expected an object"),
+    ("options", to_dict(OPTIONS) | {"lora_rank": 257}, "lora_rank is 257; the most is 256"),
     ("backbone", "/etc/passwd", "'/etc/passwd' was found where letters"),
     ("backbone", "../weights", "was found where letters"),
     ("backbone", "vit\nbase", r"'vit\\nbase' was found where letters"),

@@ -140,8 +140,8 @@ def test_adapter_path_says_what_is_missing(tmp_path: Path) -> None:
         adapter_path(tmp_path)
     with pytest.raises(RunError, match="does not exist; expected an adapter file or a run folder"):
         adapter_path(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="expected one of e2vpt, linear"):
-        dataclasses.replace(CONFIG, method="lora")
+    with pytest.raises(ConfigError, match="method is 'magic'; expected one of e2vpt, vpt-deep"):
+        dataclasses.replace(CONFIG, method="magic")
 
 
 def test_killed_at_random_steps_and_resumed_gives_the_same_adapter_bytes(tmp_path: Path) -> None:

@@ -62,25 +62,42 @@ def print_text(predictions: Iterable[Prediction]) -> int:
 
 def plain(info: AdapterInfo) -> dict[str, Any]:
     """What `e2vpt info --json` prints."""
-    nested = {"preprocessing": info.preprocessing.to_dict(), "prompts": to_dict(info.prompts)}
+    nested = {
+        "preprocessing": info.preprocessing.to_dict(),
+        "prompts": to_dict(info.prompts),
+        "options": to_dict(info.options),
+    }
     return {f.name: nested.get(f.name, getattr(info, f.name)) for f in dataclasses.fields(info)}
 
 
 def describe(info: AdapterInfo) -> str:
     """An adapter in words, one fact a line."""
     classes = ", ".join(info.classes[:8]) + (", ..." if len(info.classes) > 8 else "")
+    has_prompts = any((*info.num_visual, *info.num_kv)) or info.method == "linear"
+    where = "in prompts" if has_prompts and info.options.beside == "none" else "tuned"
     rows = {
         "method": info.method,
         "backbone": f"{info.backbone or 'without a name'} (weights {info.fingerprint[:12]})",
         "image size": f"{info.preprocessing.image_size[0]} x {info.preprocessing.image_size[1]}",
         "classes": f"{len(info.classes)}: {classes}",
-        "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
-        "key-value prompts": _counts(info.num_kv),
-        "parameters": f"{info.num_tuned} in prompts, {info.num_head} in the head",
+        **(_prompts(info) if has_prompts else {}),
+        **(
+            {}
+            if info.options.beside == "none"
+            else {"beside": f"every {info.options.beside} of the backbone"}
+        ),
+        "parameters": f"{info.num_tuned} {where}, {info.num_head} in the head",
         "file": f"{info.bytes} bytes, {info.precision}",
     }
     rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in info.metrics.items()}
     return "\n".join(f"{name:18} {value}" for name, value in rows.items())
+
+
+def _prompts(info: AdapterInfo) -> dict[str, str]:
+    return {
+        "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
+        "key-value prompts": _counts(info.num_kv),
+    }
 
 
 def _counts(counts: tuple[int, ...]) -> str:

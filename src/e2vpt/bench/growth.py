@@ -91,8 +91,11 @@ def curve(rows: Sequence[Row], axis: str, method: str, mode: str, quantity: str)
     """One curve: steps of the axis, and ms or MiB at each."""
     name, unit, _ = AXES[axis]
     chosen = [row for row in rows if (row["method"], row["mode"]) == (method, mode)]
-    steps = [(row["image_size"] ** 2 if name == "pixels" else row[name]) / unit for row in chosen]
-    return np.array(steps), np.array([row[quantity] for row in chosen]) * _QUANTITIES[quantity][0]
+    points = sorted(
+        ((row["image_size"] ** 2 if name == "pixels" else row[name]) / unit, row[quantity]) for row in chosen
+    )
+    steps, values = np.array([p[0] for p in points]), np.array([p[1] for p in points])
+    return steps, values * _QUANTITIES[quantity][0]
 
 
 def fits(found: Mapping[str, list[Row]]) -> list[Fit]:
@@ -104,7 +107,7 @@ def fits(found: Mapping[str, list[Row]]) -> list[Fit]:
                 x, y = curve(rows, axis, method, mode, quantity)
                 if len(set(x)) < 2:
                     continue
-                slope, intercept = np.polyfit(x, y, 1)
+                slope, intercept = (_rounded(value, y) for value in np.polyfit(x, y, 1))
                 rest, spread = y - (slope * x + intercept), y - y.mean()
                 r2 = 1 - float(rest @ rest) / float(spread @ spread) if spread.any() else 1.0
                 lines.append(
@@ -113,12 +116,17 @@ def fits(found: Mapping[str, list[Row]]) -> list[Fit]:
                         method=method,
                         mode=mode,
                         quantity=quantity,
-                        slope=float(slope),
-                        intercept=float(intercept),
+                        slope=slope,
+                        intercept=intercept,
                         r2=r2,
                     )
                 )
     return lines
+
+
+def _rounded(value: float, y: Any) -> float:
+    """Zero where nothing but rounding is left of a flat curve."""
+    return 0.0 if abs(value) < 1e-9 * float(np.abs(y).max()) else float(value)
 
 
 def write_growth(out: Path, found: Mapping[str, list[Row]], machine: Mapping[str, str]) -> str:
@@ -131,7 +139,8 @@ def write_growth(out: Path, found: Mapping[str, list[Row]], machine: Mapping[str
         unit, step = _QUANTITIES[fit.quantity][1], AXES[fit.axis][2]
         what = f"{'plain' if fit.method == 'plain' else 'ours'}, {fit.mode}, {unit}"
         text.append(
-            f"| {fit.axis} | {what} | {fit.slope:.3g} {unit} a {step} | {fit.intercept:.3g} | {fit.r2:.3f} |"
+            f"| {fit.axis} | {what} | {fit.slope:.3g} {unit} per {step} "
+            f"| {fit.intercept:.3g} | {fit.r2:.3f} |"
         )
     rows = [{"axis": axis, **row} for axis, group in found.items() for row in group]
     write_csv(out / "growth.csv", rows, list(rows[0]))
@@ -142,15 +151,20 @@ def write_growth(out: Path, found: Mapping[str, list[Row]], machine: Mapping[str
 
 
 def _picture(found: Mapping[str, list[Row]]) -> bytes:
-    """Time above, memory below, an axis a column."""
+    """Time above, memory below, an axis a column, with the slope of every line."""
     figure = new_figure(4.2 * len(found), 6.5)
+    slopes = {(f.axis, f.quantity, f.method, f.mode): f.slope for f in fits(found)}
     for column, (axis, rows) in enumerate(found.items()):
         for line, (quantity, (_, unit)) in enumerate(_QUANTITIES.items()):
             axes = figure.add_subplot(2, len(found), line * len(found) + column + 1)
             for method, mode in _CURVES:
                 x, y = curve(rows, axis, method, mode, quantity)
-                axes.plot(x, y, "-o", label=f"{'plain' if method == 'plain' else 'ours'}, {mode}")
-            axes.set(xlabel=f"{axis} ({AXES[axis][2]}s)", ylabel=unit)
+                slope = slopes.get((axis, quantity, method, mode))
+                label = f"{'plain' if method == 'plain' else 'ours'}, {mode}"
+                if slope is not None:
+                    label += f": {slope:.3g} {unit} per {AXES[axis][2]}"
+                axes.plot(x, y, "-o", label=label)
+            axes.set(xlabel=axis if axis != "size" else "image size (1,000 pixels)", ylabel=unit)
             axes.set_ylim(bottom=0)
             axes.legend(fontsize=7)
     buffer = io.BytesIO()
