@@ -13,8 +13,6 @@ import pytest
 from PIL import Image
 from tasks_for_tests import write_images, write_task
 
-from e2vpt.cli import main
-
 TRAIN = [
     "train",
     "shapes",
@@ -51,23 +49,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, e2vpt_command):  # type: ignore[no-untyped-def]
     """Call a command in that folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(home)
-
-    def call(*words: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["e2vpt", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
-
-    return call
+    return e2vpt_command
 
 
 def test_train_says_what_it_does(home: Path) -> None:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import functools
 from pathlib import Path
 
 import pytest
 from tasks_for_tests import write_task
 
-from e2vpt.cli import main
-
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e2vpt_command):  # type: ignore[no-untyped-def]
     """Call `e2vpt bench ...` in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["e2vpt", "bench", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
-
-    return call
+    return functools.partial(e2vpt_command, "bench")
 
 
 def test_speed_quick(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

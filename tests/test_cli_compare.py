@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+import functools
 from pathlib import Path
 
 import pytest
 from tasks_for_tests import write_task
 
-from e2vpt.cli import main
-
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e2vpt_command):  # type: ignore[no-untyped-def]
     """Call `e2vpt compare ...` in a folder with two tasks: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     for name in ("shapes", "forms"):
         write_task(tmp_path / name)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["e2vpt", "compare", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
-
-    return call
+    return functools.partial(e2vpt_command, "compare")
 
 
 WORDS = "shapes forms --backbone demo --methods linear,bias --seeds 1 --epochs 1 --batch-size 9 --out table"
