@@ -66,14 +66,18 @@ def test_attention_is_the_formula(table: str, bias: str) -> None:
         assert relative(_attend_manually(q, k, v, biases_, 0.0), expected) < 1e-14
 
 
-def test_by_hand_only_for_bf16_gradients_on_the_cpu() -> None:
-    half = torch.zeros(1, dtype=torch.bfloat16)
-    wanted = half.clone().requires_grad_()
-    assert _fused_backward_is_slow(wanted, half) and _fused_backward_is_slow(half, wanted)
-    assert not _fused_backward_is_slow(half, half)
-    assert not _fused_backward_is_slow(wanted.float(), half.float())
+def test_by_hand_only_where_the_fused_backward_is_slow() -> None:
+    """On a CPU with gradients: in bf16, or with a bias over few keys."""
+    half = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16)
+    wanted, bias = half.clone().requires_grad_(), torch.zeros(1, 1, 1, 1)
+    assert _fused_backward_is_slow(wanted, half, None) and _fused_backward_is_slow(half, wanted, None)
+    assert not _fused_backward_is_slow(half, half, bias)
+    assert not _fused_backward_is_slow(wanted.float(), half.float(), None)
+    for keys, is_slow in ((64, True), (128, True), (129, False)):
+        k = torch.zeros(1, 1, keys, 1)
+        assert _fused_backward_is_slow(wanted.float(), k, bias) == is_slow
     with torch.no_grad():
-        assert not _fused_backward_is_slow(wanted, half)
+        assert not _fused_backward_is_slow(wanted, half, bias)
 
 
 @pytest.mark.parametrize("bias", ["none", "bool", "additive"])

@@ -51,7 +51,7 @@ def attend(
             bias = F.pad(bias, (0, table.k.shape[-2]), value=True if bias.dtype == torch.bool else 0.0)
     if bias is not None and bias.dtype != torch.bool:
         bias = bias.to(q_BHQd.dtype)
-    if _fused_backward_is_slow(q_BHQd, k_BHNd):
+    if _fused_backward_is_slow(q_BHQd, k_BHNd, bias):
         return _attend_manually(q_BHQd, k_BHNd, v_BHNd, bias, dropout)
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
 
@@ -80,10 +80,17 @@ def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Table | None)
     return out_BHd
 
 
-def _fused_backward_is_slow(q: Tensor, k: Tensor) -> bool:
-    """CPU, bf16, with gradients: measured in performance.md section 5. Not a rule for GPUs."""
+_FEW_KEYS = 128
+
+
+def _fused_backward_is_slow(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
+    """On a CPU with gradients: in bf16, and over few keys with a bias (Swin's windows).
+
+    Both measured (docs/performance.md, docs/diary.md), and no rule for GPUs.
+    """
     wanted = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
-    return wanted and q.device.type == "cpu" and q.dtype == torch.bfloat16
+    is_slow = q.dtype == torch.bfloat16 or (bias is not None and k.shape[-2] <= _FEW_KEYS)
+    return wanted and q.device.type == "cpu" and is_slow
 
 
 def _attend_manually(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
