@@ -25,7 +25,7 @@ ORDER = [
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
     *("run_folder", "train", "prefix", "run", "recipe", "paper", "predict"),
     *("search_space", "search", "search_cluster"),
-    *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine"),
+    *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine", "bench.figures"),
     *("bench.speed", "bench.speed_report", "bench.growth", "bench.epoch", "bench"),
     *("compare", "compare_report"),
     *("progress", "output", "flags", "estimator", "demo"),

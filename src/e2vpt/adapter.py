@@ -25,7 +25,7 @@ from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.fields import to_dict
 from e2vpt.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
 from e2vpt.matching import check_backbone, check_tuned, image_size, pooling
-from e2vpt.methods import adapt, adapted_as, tuned_parameters
+from e2vpt.methods import adapt, adapted_as, original_fingerprint, tuned_parameters
 from e2vpt.model import classifier, find_prompts
 from e2vpt.packing import pack, unpack
 from e2vpt.prompts import BlockPrompts
@@ -65,7 +65,7 @@ def save_adapter(
         "method": method or made.method,
         "options": to_dict(made.options),
         "backbone": backbone_name(model),
-        "fingerprint": backbone_fingerprint or made.fingerprint,
+        "fingerprint": backbone_fingerprint or original_fingerprint(model),
         "pool": pooling(model),
         "blocks": made.num_blocks,
         "visual_before": [layer.visual_before for layer in layers] or [0] * made.num_blocks,
@@ -109,7 +109,7 @@ def load_adapter(
     model = backbone if isinstance(backbone, nn.Module) else _named_backbone(path, info, backbone, weights)
     check_backbone(path, info, tensors, model)
     try:
-        adapt(model, info.method, info.prompts, info.options)
+        adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
     except ConfigError as error:
         raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
     check_tuned(path, info, tensors, tuned_parameters(model))

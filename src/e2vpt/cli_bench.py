@@ -13,29 +13,22 @@ from e2vpt.bench.contestants import Case, Method
 from e2vpt.bench.epoch import epoch_markdown, epoch_rows, measure_epochs
 from e2vpt.bench.growth import growth_configs, measure_growth, write_growth
 from e2vpt.bench.machine import machine
-from e2vpt.bench.speed import SpeedConfig, measure_speed
+from e2vpt.bench.speed import COMPARED, MODES, SpeedConfig, measure_speed
 from e2vpt.bench.speed_report import markdown, write_report
-from e2vpt.cli_options import PRESET_NAMES, DataArgument, Weights, load, say
+from e2vpt.cli_options import PRESET_NAMES, DataArgument, Weights, load, run_config, say, words
 from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError
 from e2vpt.flags import with_config_flags
 from e2vpt.progress import countdown
 from e2vpt.run import open_run
-from e2vpt.run_folder import RunConfig
 from e2vpt.storage import write_atomic, write_csv
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
 
-_METHODS = "linear,full,lora,carried,carried-fused,e2vpt"
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
 
 def _numbers(name: str, text: str) -> list[int]:
     try:
-        return [int(word) for word in _words(text)]
+        return [int(word) for word in words(text)]
     except ValueError:
         raise ConfigError(f"{name} is {text!r}; expected whole numbers separated by commas.") from None
 
@@ -61,8 +54,10 @@ def speed(
     batch_size: Annotated[str, typer.Option(help="Images at a time, as in 1,8,32.")] = "8",
     prompts: Annotated[str, typer.Option(help="Numbers of visual prompts.")] = "5,10,50,100,200",
     num_kv: Annotated[int, typer.Option(min=0, help="Key-value prompts beside them.")] = 5,
-    methods: Annotated[str, typer.Option(help="What to measure beside the plain forward pass.")] = _METHODS,
-    modes: Annotated[str, typer.Option(help="inference, step (training), or both.")] = "inference,step",
+    methods: Annotated[str, typer.Option(help="What to measure beside the plain forward pass.")] = ",".join(
+        COMPARED
+    ),
+    modes: Annotated[str, typer.Option(help="inference, step (training), or both.")] = ",".join(MODES),
     rounds: Rounds = 5,
     image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels.")] = None,
     device: Device = None,
@@ -76,17 +71,17 @@ def speed(
     device = _prepared(device, threads)
     if quick:
         backbones, precision, batch_size, prompts, rounds = "test_vit", "fp32", "2", "5", 1
-    product = itertools.product(_words(backbones), _words(precision), _numbers("batch_size", batch_size))
+    product = itertools.product(words(backbones), words(precision), _numbers("batch_size", batch_size))
     cases = [
         Case(backbone=name, precision=cast(Any, kind), batch_size=size, image_size=image_size, device=device)
         for name, kind, size in product
     ]
     config = SpeedConfig(
         cases=cases,
-        methods=cast(list[Method], _words(methods)),
+        methods=cast(list[Method], words(methods)),
         num_visual=_numbers("prompts", prompts),
         num_kv=num_kv,
-        modes=cast(Any, _words(modes)),
+        modes=cast(Any, words(modes)),
         rounds=rounds,
     )
     with countdown("Measuring") as update:
@@ -146,13 +141,7 @@ def epoch(
     """Train on real images and say what share of an epoch is not forward, backward or optimizer step."""
     device = _prepared(None, threads)
     task = load(source, data)
-    config = RunConfig(
-        backbone=backbone,
-        weights=None if weights is None else str(weights),
-        prompts=prompts,
-        data=data,
-        train=train,
-    )
+    config = run_config(backbone, weights, prompts=prompts, data=data, train=train)
     open_run(task, config, out, resume=False)
     times = measure_epochs(task, config, out)
     text, rows = epoch_markdown(times, machine(device)), epoch_rows(times)

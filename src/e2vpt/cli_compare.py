@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from e2vpt.bench.machine import machine
-from e2vpt.cli_options import PRESET_NAMES, Weights, absolute, kept_when_interrupted, load, say
+from e2vpt.cli_options import (
+    PRESET_NAMES,
+    Weights,
+    absolute,
+    kept_when_interrupted,
+    load,
+    run_config,
+    say,
+    words,
+)
 from e2vpt.compare import ENTRIES, Comparison, compare_methods
 from e2vpt.compare_report import write_comparison
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
@@ -17,7 +26,6 @@ from e2vpt.errors import ConfigError
 from e2vpt.flags import with_config_flags
 from e2vpt.progress import training
 from e2vpt.recipe import Reporting
-from e2vpt.run_folder import RunConfig
 
 
 @with_config_flags
@@ -43,22 +51,15 @@ def compare_command(
     tasks = {task.name: task for task in (load(absolute(source), data) for source in sources)}
     if len(tasks) < len(sources):
         raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = words(methods)
     unknown = [name for name in names if name not in ENTRIES]
     if unknown or not names:
         raise ConfigError(f"methods: {', '.join(unknown) or 'none'}; expected some of {', '.join(ENTRIES)}.")
     comparison = Comparison(
         tasks=tasks,
-        config=RunConfig(
-            backbone=backbone,
-            weights=None if weights is None else str(weights),
-            prompts=prompts,
-            options=options,
-            data=data,
-            train=train,
-        ),
+        config=run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train),
         entries={name: ENTRIES[name] for name in names},
-        tune_on=list(tasks)[:2] if tune_on is None else [name.strip() for name in tune_on.split(",")],
+        tune_on=list(tasks)[:2] if tune_on is None else words(tune_on),
         prune=prune,
         seeds=seeds,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,7 @@ from e2vpt.backbones import PRESETS
 from e2vpt.config import DataConfig
 from e2vpt.data import Task, load_task
 from e2vpt.progress import console, image_check
+from e2vpt.run_folder import RunConfig
 
 PRESET_NAMES = ", ".join(sorted(PRESETS))
 Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
@@ -54,3 +55,13 @@ def kept_when_interrupted(out: Path) -> Iterator[None]:
 def absolute(source: str) -> str:
     """A path that means the same from another folder; anything else as it is."""
     return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:
+    """The settings of a run as the commands get them; `parts` are further fields."""
+    return RunConfig(backbone=backbone, weights=None if weights is None else str(weights), **parts)
+
+
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

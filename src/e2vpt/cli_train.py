@@ -16,6 +16,7 @@ from e2vpt.cli_options import (
     absolute,
     kept_when_interrupted,
     load,
+    run_config,
     say,
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
@@ -66,9 +67,9 @@ def train(
     """Train an adapter from labelled images: train, prune, rewind, train again, keep the best."""
     task = load(source, data)
     out = out or Path("runs") / task.name
-    config = RunConfig(
-        backbone=backbone,
-        weights=None if weights is None else str(weights),
+    config = run_config(
+        backbone,
+        weights,
         method=method,
         prompts=prompts,
         options=options,
@@ -126,9 +127,9 @@ def search(
     task = load(absolute(source), data)
     out = out or Path("runs") / f"{task.name}-search"
     say(_summary(task))
-    config = RunConfig(
-        backbone=backbone,
-        weights=None if weights is None else str(weights),
+    config = run_config(
+        backbone,
+        weights,
         prompts=prompts,
         data=data,
         train=train,

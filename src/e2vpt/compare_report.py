@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2vpt.bench.speed_report import new_figure
+from e2vpt.bench.figures import as_png, new_figure
+from e2vpt.bench.machine import report_head
 from e2vpt.compare import Row
 from e2vpt.storage import write_atomic, write_csv
 
@@ -50,16 +50,7 @@ def write_comparison(out: Path, rows: Sequence[Row], machine: Mapping[str, str])
         out / "tuning.csv", tuning, ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
     )
     table = lines(rows)
-    text = "\n".join(
-        [
-            "# Comparison",
-            "",
-            *(f"* {name}: {value}" for name, value in machine.items()),
-            "",
-            *markdown(table),
-            "",
-        ]
-    )
+    text = "\n".join([*report_head("Comparison", machine), "", *markdown(table), ""])
     write_atomic(out / "results.md", text.encode())
     write_atomic(out / "results.tex", latex(table).encode())
     write_atomic(out / "pareto.png", pareto(table))
@@ -141,9 +132,7 @@ def pareto(table: Sequence[Line]) -> bytes:
         axes.annotate(line.method, (x, line.mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlabel="tuned parameters without the head", ylabel="mean test accuracy, %")
     axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return as_png(figure)
 
 
 def _escaped(text: str) -> str:

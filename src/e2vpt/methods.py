@@ -46,7 +46,7 @@ class Adapted:
     Attributes:
         method, options, prompts: as asked for; no prompts for a method without them.
         num_blocks: of the backbone.
-        fingerprint: of its weights as they were, as training may change them.
+        fingerprint: of its weights as they were, where the method may change them; "" where they stay.
     """
 
     method: str
@@ -73,8 +73,13 @@ def adapted_as(model: nn.Module) -> Adapted:
         options=MethodConfig(),
         prompts=config,
         num_blocks=len(prompt_layers(model)),
-        fingerprint=fingerprint(model),
+        fingerprint="",
     )
+
+
+def original_fingerprint(model: nn.Module) -> str:
+    """The fingerprint of the backbone a model was made of, whatever was tuned since."""
+    return adapted_as(model).fingerprint or fingerprint(model)
 
 
 def adapt(
@@ -82,11 +87,13 @@ def adapt(
     method: str,
     prompts: PromptConfig | None = None,
     options: MethodConfig | None = None,
+    *,
+    weights: str = "",
 ) -> nn.Module:
     """A plain backbone made ready for a method; changes and returns it. The head is always tuned.
 
     Initial values come from the global random state. `prompts` is for the methods with prompts, which take of
-    it what is theirs.
+    it what is theirs. `weights` is the backbone's fingerprint, where it is known already.
 
     Raises:
         ConfigError: an unknown method, or settings that do not fit the backbone.
@@ -96,7 +103,9 @@ def adapt(
     options, asked = options or MethodConfig(), prompts or PromptConfig()
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
-    own, num_blocks, weights = prompts_of(method, asked), len(find_sites(backbone)), fingerprint(backbone)
+    own, num_blocks = prompts_of(method, asked), len(find_sites(backbone))
+    stays = own is not None and options.beside == "none"
+    before = "" if stays else weights or fingerprint(backbone)
     if own is not None:
         prompt(backbone, own)
     else:
@@ -110,7 +119,7 @@ def adapt(
         options=options,
         prompts=own or PromptConfig(num_visual=0, num_kv=0),
         num_blocks=num_blocks,
-        fingerprint=weights,
+        fingerprint=before,
     )
     return backbone
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -31,30 +31,24 @@ class _Left(ProgressColumn):
         return Text(task.fields.get("left", ""), style="progress.remaining")
 
 
-@contextmanager
-def image_check(what: str) -> Iterator[Callable[[int, int], None]]:
+def image_check(what: str) -> AbstractContextManager[Callable[[int, int], None]]:
     """A bar that counts images: update(done, total)."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return _counting(what)
+
+
+def countdown(what: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar with the time left, for steps that take about as long as each other: update(done, total)."""
+    return _counting(what, TimeRemainingColumn())
 
 
 @contextmanager
-def countdown(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, for steps that take about as long as each other: update(done, total)."""
+def _counting(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
+        *columns,
         console=console,
         transient=True,
     ) as bar:

@@ -16,7 +16,7 @@ from e2vpt.backbones import load_backbone
 from e2vpt.checkpoint import Row
 from e2vpt.data import Preprocessing, Split, Task, make_loader, preprocessing_for
 from e2vpt.data.loaders import Loader
-from e2vpt.methods import adapt, adapted_as
+from e2vpt.methods import adapt, adapted_as, original_fingerprint
 from e2vpt.model import find_prompts, init_from_images
 from e2vpt.prefix import num_prefix_bytes, with_prefix
 from e2vpt.processes import open_processes, process_rank
@@ -117,9 +117,7 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
     if find_prompts(model) and "patch" in (config.prompts.init, config.prompts.kv_init):
         init_from_images(model, _first_images(task.train, preprocessing))
     if like is not None and _same_images(like, task, config, preprocessing):
-        return dataclasses.replace(
-            like, config=config, model=model, fingerprint=adapted_as(model).fingerprint
-        )
+        return dataclasses.replace(like, config=config, model=model, fingerprint=original_fingerprint(model))
     share = process_rank()
     prepared = Prepared(
         task=task,
@@ -128,7 +126,7 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
         preprocessing=preprocessing,
         train=_train_loader(task.train, preprocessing, config, *share),
         val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
-        fingerprint=adapted_as(model).fingerprint,
+        fingerprint=original_fingerprint(model),
     )
     return _with_prefix(prepared) if _has_frozen_prefix(model) else prepared
 
@@ -157,12 +155,17 @@ def _with_prefix(prepared: Prepared) -> Prepared:
 
 def _same_images(like: Prepared, task: Task, config: RunConfig, preprocessing: Preprocessing) -> bool:
     """Whether a run's batches are those of another, to the last pixel."""
-    names = ["batch_size", "seed", "accumulation", *(["precision"] if config.prompts.first_block else [])]
+    names = ("batch_size", "seed", "accumulation")
     same = all(getattr(like.config.train, name) == getattr(config.train, name) for name in names)
-    same = same and like.config.prompts.first_block == config.prompts.first_block
-    return (
-        same and like.task == task and like.config.data == config.data and like.preprocessing == preprocessing
-    )
+    same = same and like.task == task and like.config.data == config.data
+    return same and like.preprocessing == preprocessing and _prefix_of(like.config) == _prefix_of(config)
+
+
+def _prefix_of(config: RunConfig) -> object:
+    """What tokens kept in place of images depend on; None where batches are images."""
+    first = config.prompts.first_block
+    made_by = (config.backbone, config.weights, config.method, config.options, config.train.precision)
+    return (first, *made_by) if first else None
 
 
 def train_into(

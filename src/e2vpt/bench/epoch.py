@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from e2vpt.bench.machine import report_head
 from e2vpt.data import Task
 from e2vpt.run import prepare, train_into
 from e2vpt.run_folder import RunConfig
@@ -81,7 +82,7 @@ def measure_epochs(task: Task, config: RunConfig, out: Path) -> list[EpochTime]:
 
 def epoch_markdown(times: list[EpochTime], machine: dict[str, str]) -> str:
     """The report."""
-    text = ["# Where an epoch's time goes", "", *(f"* {name}: {value}" for name, value in machine.items())]
+    text = report_head("Where an epoch's time goes", machine)
     text += ["", "| epoch | training, s | forward, backward, step, s | outside | after it, s |"]
     text += ["|---|---|---|---|---|"]
     text += [

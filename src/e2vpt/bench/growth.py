@@ -6,7 +6,6 @@ Each axis is a small `bench speed` of the plain forward pass and ours, with a st
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from e2vpt.bench.contestants import Case
+from e2vpt.bench.figures import as_png, new_figure
+from e2vpt.bench.machine import report_head
 from e2vpt.bench.speed import Row, SpeedConfig, measure_speed
-from e2vpt.bench.speed_report import new_figure
 from e2vpt.storage import write_atomic, write_csv
 
 AXES = {
@@ -132,7 +132,7 @@ def _rounded(value: float, y: Any) -> float:
 def write_growth(out: Path, found: Mapping[str, list[Row]], machine: Mapping[str, str]) -> str:
     """growth.md, growth.csv and growth.png in a folder; returns the Markdown."""
     lines = fits(found)
-    text = ["# How cost grows", "", *(f"* {name}: {value}" for name, value in machine.items()), ""]
+    text = [*report_head("How cost grows", machine), ""]
     text += ["A straight line by least squares; R² says how straight the curve is.", ""]
     text += ["| axis | what | slope | at zero | R² |", "|---|---|---|---|---|"]
     for fit in lines:
@@ -167,6 +167,4 @@ def _picture(found: Mapping[str, list[Row]]) -> bytes:
             axes.set(xlabel=axis if axis != "size" else "image size (1,000 pixels)", ylabel=unit)
             axes.set_ylim(bottom=0)
             axes.legend(fontsize=7)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return as_png(figure)

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,11 @@ def machine(device: str = "cpu") -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "versions": ", ".join([f"Python {platform.python_version()}", *map(_version, _PACKAGES)]),
     }
+
+
+def report_head(title: str, machine: Mapping[str, str]) -> list[str]:
+    """The first lines of a report: its title, and what it was measured on."""
+    return [f"# {title}", "", *(f"* {name}: {value}" for name, value in machine.items())]
 
 
 def _without_folder(argument: str) -> str:

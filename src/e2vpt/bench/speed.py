@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +21,9 @@ from e2vpt.storage import make_folder, read_json_lines, write_json_lines
 
 Mode = Literal["inference", "step"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+COMPARED: tuple[Method, ...] = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt")
+"""What is measured beside the plain forward pass, unless asked otherwise."""
+
 Row = dict[str, Any]
 """One contestant in one mode: the fields of its Case, mode, method, num_visual, num_kv, num_tuned; seconds,
 ratio, ratio_low, ratio_high (time over that of the plain forward pass), images_per_second; gflop (an image),
@@ -43,7 +46,7 @@ class SpeedConfig:
     """
 
     cases: Sequence[Case]
-    methods: Sequence[Method] = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt")
+    methods: Sequence[Method] = COMPARED
     num_visual: Sequence[int] = (5, 10, 50, 100, 200)
     num_kv: int = 5
     modes: Sequence[Mode] = MODES
@@ -88,7 +91,7 @@ def measure_speed(
     for case, modes in cases:
         contestants = _contestants(case, config) if modes else []
         for mode in modes:
-            on_stage(describe_case(case, mode))
+            on_stage(f"{case_in_words(dataclasses.asdict(case))}: {mode}")
             measured = _measure(contestants, mode, config.rounds, lambda: on_call(next(done), total))
             rows = [row for row in rows if not _is_of(row, config, case, mode)] + measured
             write_json_lines(out / ROWS, rows)
@@ -106,10 +109,12 @@ def contestant_names(config: SpeedConfig) -> list[tuple[Method, int]]:
     return [*plain, *((m, p) for p in config.num_visual for m in config.methods if m in PROMPTED)]
 
 
-def describe_case(case: Case, mode: str) -> str:
-    """A case in words."""
-    size = "" if case.image_size is None else f", {case.image_size} px"
-    return f"{case.backbone}{size}, {case.precision}, batch {case.batch_size}, {case.device}: {mode}"
+def case_in_words(case: Mapping[str, Any]) -> str:
+    """The fields of a case, or of a row, as a title."""
+    size = "" if case["image_size"] is None else f", {case['image_size']} px"
+    depth = "" if case["depth"] is None else f", {case['depth']} blocks"
+    name = f"{case['backbone']}{size}{depth}"
+    return f"{name}, {case['precision']}, batch {case['batch_size']}, {case['device']}"
 
 
 def _contestants(case: Case, config: SpeedConfig) -> list[Contestant]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from e2vpt.bench.contestants import PROMPTED
-from e2vpt.bench.speed import Row
-from e2vpt.errors import MissingExtra
+from e2vpt.bench.figures import as_png, new_figure
+from e2vpt.bench.machine import report_head
+from e2vpt.bench.speed import Row, case_in_words
 from e2vpt.storage import write_atomic, write_csv
 
 _CASE = ("backbone", "image_size", "depth", "precision", "batch_size", "device", "num_classes", "mode")
@@ -47,7 +47,7 @@ def write_report(out: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> 
 
 def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
     """The report's text: how it was measured, then a table for each case and mode."""
-    lines = ["# Speed and memory", "", *(f"* {name}: {value}" for name, value in machine.items()), _LEGEND]
+    lines = [*report_head("Speed and memory", machine), _LEGEND]
     for case, group in _cases(rows):
         lines += [f"## {case}", "", *_table(group), ""]
     return "\n".join(lines)
@@ -60,10 +60,7 @@ def _cases(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _title(row: Row) -> str:
-    size = "" if row["image_size"] is None else f", {row['image_size']} px"
-    depth = "" if row["depth"] is None else f", {row['depth']} blocks"
-    name, mode = f"{row['backbone']}{size}{depth}", "training step" if row["mode"] == "step" else "inference"
-    return f"{name}, {row['precision']}, batch {row['batch_size']}, {row['device']}: {mode}"
+    return f"{case_in_words(row)}: {'training step' if row['mode'] == 'step' else 'inference'}"
 
 
 def _table(rows: list[Row]) -> list[str]:
@@ -97,25 +94,7 @@ def picture(rows: Sequence[Row]) -> bytes:
     figure = new_figure(6.5 * columns, 4 * height)
     for index, (title, group) in enumerate(cases):
         _panel(figure.add_subplot(height, columns, index + 1), title, group)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of so many inches, which needs no display.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("Pictures are drawn by matplotlib: pip install 'e2vpt[bench]'") from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return as_png(figure)
 
 
 def _panel(axes: Any, title: str, rows: list[Row]) -> None:
