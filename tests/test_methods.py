@@ -22,7 +22,7 @@ from e2vpt.adapter import load_adapter, read_adapter, save_adapter
 from e2vpt.backbones import fingerprint
 from e2vpt.config import MethodConfig
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
-from e2vpt.methods import METHODS, adapt, adapted_as, prompts_of, tuned_parameters
+from e2vpt.methods import METHODS, adapt, adapted_as, original_fingerprint, prompts_of, tuned_parameters
 from e2vpt.model import classifier, find_prompts
 from e2vpt.prune import num_kept, rewind, select, snapshot
 from e2vpt.run import train_run
@@ -294,3 +294,19 @@ def test_prompts_and_biases_together_are_pruned(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(images), pruned.trained.model(images))
+
+
+@pytest.mark.parametrize("method", ["e2vpt", "bias", "lora"])
+def test_a_backbone_is_hashed_once_where_it_is_loaded(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = made("vit", method, dtype=torch.float32), tmp_path / "task.safetensors"
+    hashed: list[nn.Module] = []
+    for module in (e2vpt.methods, e2vpt.matching):
+        monkeypatch.setattr(module, "fingerprint", lambda m: hashed.append(m) or fingerprint(m))
+    known = original_fingerprint(model)
+    hashed.clear()
+    save_adapter(model, path, preprocessing=PREPROCESSING, backbone_fingerprint=known)
+    assert hashed == []
+    load_adapter(path, tiny_vit(torch.float32))
+    assert len(hashed) == 1

@@ -14,6 +14,7 @@ from tasks_for_tests import write_task
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
 from e2vpt.bench.cost import flops
+from e2vpt.config import MethodConfig
 from e2vpt.data.samples import ComputedDataset
 from e2vpt.errors import ConfigError
 from e2vpt.prefix import first_tokens, num_prefix_bytes, with_prefix
@@ -158,3 +159,16 @@ def test_device_of_the_tokens(task: e2vpt.Task) -> None:
     )
     tokens, _ = next(iter(again))
     assert tokens.dtype == torch.float32 and tokens.device.type == "cpu"
+
+
+def test_stored_tokens_are_shared_only_where_they_would_be_the_same(task: e2vpt.Task) -> None:
+    prepared = prepare(task, CONFIG)
+    other_rate = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=0.1))
+    assert prepare(task, other_rate, prepared).train is prepared.train
+    for changes in (
+        {"options": MethodConfig(beside="bias")},  # tunes what comes before the first prompted block
+        {"method": "vpt-shallow"},  # prompts in the first block
+        {"prompts": dataclasses.replace(CONFIG.prompts, first_block=1)},
+        {"train": dataclasses.replace(CONFIG.train, precision="bf16")},
+    ):
+        assert prepare(task, dataclasses.replace(CONFIG, **changes), prepared).train is not prepared.train
