@@ -10,7 +10,7 @@ from backbones_for_tests import prompted, relative, tiny_swin, tiny_vit
 from oracles import PlainAttention
 from torch import Tensor, nn
 
-from e2vpt.attention import _attend_manually, _fused_backward_is_slow, attend, take_over
+from e2vpt.attention import _attend_manually, _fused_backward_is_slow, attend, take_over, written_out
 from e2vpt.bench.cost import flops
 from e2vpt.tables import Table
 
@@ -170,3 +170,16 @@ def test_dropped_weights_take_the_general_path() -> None:
         found.append(compute(x))
     assert torch.equal(*found)
     assert not torch.equal(attention.attend_first(x), attention.attend_first(x))
+
+
+@pytest.mark.parametrize("make", [tiny_vit, tiny_swin])
+def test_timm_attention_is_written_out_in_bf16_training_and_fused_again_after_it(make: type) -> None:
+    model = make(torch.float32)
+    switches = [m for m in model.modules() if hasattr(m, "fused_attn")]
+    for module in switches:
+        module.fused_attn = True
+    with written_out(model, None):
+        assert all(m.fused_attn for m in switches)
+    with written_out(model, torch.bfloat16):
+        assert switches and not any(m.fused_attn for m in switches)
+    assert all(m.fused_attn for m in switches)

@@ -71,7 +71,7 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
     )
     one_block = 4 * d * d + 4 * d + 2 * d * hidden + d + hidden + 4 * d
     expected = {
-        "e2vpt": (0, blocks * (p + m) * d),
+        "e2vpt": (biases, blocks * (p + m) * d),
         "vpt-deep": (0, blocks * p * d),
         "vpt-shallow": (0, p * d),
         "kv": (0, blocks * m * d),
@@ -90,8 +90,16 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
     side = count(made("vit", "sidetune"))
     assert side == (7 * 7 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 128 + 128) + (128 * d + d) + 1
     separate = dataclasses.replace(PROMPTS, share_kv=False)
-    together = adapt(tiny_vit(), "e2vpt", separate, MethodConfig(beside="bias"))
-    assert (count(together), prompt_count(together)) == (biases, blocks * (p + 2 * m) * d)
+    for beside, others in (("auto", biases), ("bias", biases), ("none", 0), ("norm", norms)):
+        together = adapt(tiny_vit(), "e2vpt", separate, MethodConfig(beside=beside))
+        assert (count(together), prompt_count(together)) == (others, blocks * (p + 2 * m) * d)
+
+
+def test_only_e2vpt_from_the_first_block_on_tunes_biases_by_itself() -> None:
+    late = dataclasses.replace(PROMPTS, first_block=1)
+    assert adapt(tiny_vit(), "e2vpt", late).adapted.options.beside == "none"
+    for method in set(METHODS) - {"e2vpt"}:
+        assert adapt(tiny_vit(), method, PROMPTS).adapted.options.beside == "none"
 
 
 @both_backbones
@@ -143,7 +151,8 @@ def test_saved_and_loaded_to_the_bit(kind: str, method: str, tmp_path: Path) -> 
     loaded, info = load_adapter(path, BACKBONES[kind](torch.float32))
     images = images_for(model)
     assert torch.equal(loaded(images), model(images))
-    assert (info.method, info.options) == (method, OPTIONS)
+    beside = "bias" if method == "e2vpt" else "none"
+    assert (info.method, info.options) == (method, dataclasses.replace(OPTIONS, beside=beside))
     assert info.num_tuned == count(model) + (num_kept(model) if find_prompts(model) else 0)
     assert info.num_head == sum(p.numel() for p in classifier(model).parameters())
     # Saved again, it is the same file: also where the backbone's own weights have changed.
@@ -218,7 +227,7 @@ def test_an_adapter_of_another_method_s_tensors(tmp_path: Path) -> None:
         ("partial", {"partial_blocks": 4}, "partial_blocks is 4; the backbone has 3 blocks"),
         ("partial", {"partial_blocks": 0}, "partial_blocks is 0; expected a whole number of at least 1"),
         ("lora", {"lora_rank": 999}, "lora_rank is 999; the most is 256"),
-        ("bias", {"beside": "all"}, "beside is 'all'; expected one of none, bias, norm"),
+        ("bias", {"beside": "all"}, "beside is 'all'; expected one of auto, none, bias, norm"),
     ],
 )
 def test_bad_settings(method: str, options: dict[str, Any], message: str) -> None:

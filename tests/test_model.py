@@ -376,7 +376,8 @@ def test_patch_init_draws_tokens_of_the_images(kind: str, share: bool) -> None:
     assert [m.training for m in model.modules()] == modes
     assert all(layer.enabled for layer in e2vpt.prompt_layers(model))
     for layer, block, tokens in zip(e2vpt.prompt_layers(model), *inputs(backbone, images), strict=True):
-        assert_rows_of(layer.visual, tokens)
+        # Deep prompts all have one size, which the block's norm undoes.
+        assert_rows_of(layer.visual, 0.1 * tokens / tokens.square().mean(-1, keepdim=True).sqrt())
         attention = block.attn
         q_k_v = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, attention.num_heads, -1))
         keys, values = q_k_v[:, 1], q_k_v[:, 2]
@@ -417,7 +418,7 @@ def test_patch_init_needs_enough_tokens_and_a_prompted_model() -> None:
 
 
 def test_patch_init_is_seeded_and_leaves_other_prompts() -> None:
-    model = prompted(tiny_vit(), num_visual=3, num_kv=2, init="patch")
+    model = prompted(tiny_vit(), num_visual=3, num_kv=2, init="patch", kv_init="kaiming")
     key = e2vpt.prompt_layers(model)[0].key.clone()
     drawn = []
     for seed in (1, 1, 2):

@@ -94,12 +94,24 @@ def test_initialising_nothing_draws_nothing() -> None:
 
 
 def test_rows_from_tokens_are_different_tokens() -> None:
-    prompts, tokens = block_prompts(), torch.arange(50.0)[:, None].expand(50, 64)
+    prompts, tokens = block_prompts(travels=True), torch.arange(50.0)[:, None].expand(50, 64)
     init_visual_from_tokens(prompts, tokens)
     first = prompts.visual[:, 0].tolist()
     assert len(set(first)) == 40 and set(first) <= set(range(50))
     with pytest.raises(ConfigError, match="at least 40 patch tokens and saw 39; give it more images"):
         init_visual_from_tokens(prompts, tokens[:39])
+
+
+def test_deep_rows_from_tokens_have_one_size_which_the_norm_undoes() -> None:
+    prompts, tokens = block_prompts().double(), torch.randn(40, 64, dtype=torch.float64) * 30
+    tokens[0] = 0
+    init_visual_from_tokens(prompts, tokens)
+    sizes = prompts.visual.square().mean(-1).sqrt()
+    empty = sizes == 0
+    assert int(empty.sum()) == 1 and torch.allclose(sizes[~empty], torch.tensor(0.1, dtype=torch.float64))
+    rows, all_normed = (torch.nn.functional.layer_norm(t, (64,), eps=0.0) for t in (prompts.visual, tokens))
+    nearest = torch.cdist(rows[~empty], all_normed[1:]).min(1)
+    assert float(nearest.values.max()) < 1e-6 and len(nearest.indices.unique()) == 39
 
 
 @pytest.mark.parametrize("share", [True, False])

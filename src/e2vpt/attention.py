@@ -10,6 +10,8 @@ A = H·d, W windows of an image.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from timm.layers import to_2tuple
@@ -91,6 +93,23 @@ def _fused_backward_is_slow(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
     wanted = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     is_slow = q.dtype == torch.bfloat16 or (bias is not None and k.shape[-2] <= _FEW_KEYS)
     return wanted and q.device.type == "cpu" and is_slow
+
+
+_TIMM = (Attention, WindowAttention)
+
+
+@contextmanager
+def written_out(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Inside, timm's own attention follows that rule too, for training in `dtype` (None: as it is)."""
+    is_slow = dtype == torch.bfloat16 and next(model.parameters()).device.type == "cpu"
+    fused = [m for m in model.modules() if isinstance(m, _TIMM) and m.fused_attn] if is_slow else []
+    for attention in fused:
+        attention.fused_attn = False
+    try:
+        yield
+    finally:
+        for attention in fused:
+            attention.fused_attn = True
 
 
 def _attend_manually(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:

@@ -61,26 +61,37 @@ class ComparedMethod:
 
 
 _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
-_SMALL_LRS = (1e-3, 2e-3, 5e-3)
+_LRS = (5e-3, 1e-2, 2e-2)
+_PUBLISHED: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
+_PLAIN: Mapping[str, Any] = {"beside": "none"}
 ENTRIES: Mapping[str, ComparedMethod] = {
-    "linear": ComparedMethod(method="linear", lrs=(2e-3, 5e-3, 2e-2)),
-    "full": ComparedMethod(method="full", lrs=(5e-5, 1e-4, 3e-4)),
-    "partial-1": ComparedMethod(method="partial", lrs=(1e-4, 3e-4, 1e-3)),
-    "mlp-3": ComparedMethod(method="mlp", lrs=(5e-4, 1e-3, 3e-3)),
-    "sidetune": ComparedMethod(method="sidetune", lrs=_SMALL_LRS),
-    "bias": ComparedMethod(method="bias", lrs=_SMALL_LRS),
-    "layernorm": ComparedMethod(method="layernorm", lrs=_SMALL_LRS),
-    "adapter": ComparedMethod(method="adapter", lrs=_SMALL_LRS),
-    "lora": ComparedMethod(method="lora", lrs=_SMALL_LRS),
-    "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS),
-    "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS),
-    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prunes=True),
-    "kv": ComparedMethod(method="kv", lrs=_PROMPT_LRS),
-    "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS),
-    "e2vpt": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prunes=True),
-    "e2vpt+bias": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts={"share_kv": False}, options={"beside": "bias"}
+    "linear": ComparedMethod(method="linear", lrs=(5e-3, 1e-2, 3e-2)),
+    "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
+    "partial-1": ComparedMethod(method="partial", lrs=(3e-4, 1e-3, 3e-3)),
+    "mlp-3": ComparedMethod(method="mlp", lrs=(1e-3, 3e-3, 1e-2)),
+    "sidetune": ComparedMethod(method="sidetune", lrs=(2e-3, 5e-3, 1e-2)),
+    "bias": ComparedMethod(method="bias", lrs=_LRS),
+    "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
+    "adapter": ComparedMethod(method="adapter", lrs=(1e-3, 3e-3, 1e-2)),
+    "lora": ComparedMethod(method="lora", lrs=(1e-3, 3e-3, 1e-2)),
+    # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
+    "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
+    "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
+    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=_PUBLISHED, prunes=True),
+    "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=_PUBLISHED),
+    "e2vpt-paper-no-prune": ComparedMethod(
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=_PUBLISHED, options=_PLAIN
     ),
+    "e2vpt-paper": ComparedMethod(
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=_PUBLISHED, options=_PLAIN, prunes=True
+    ),
+    # Ours, and ours without one of its parts.
+    "e2vpt": ComparedMethod(method="e2vpt", lrs=_LRS, prunes=True),
+    "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_LRS),
+    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
+    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_LRS, prompts=_PUBLISHED),
+    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
+    "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_visual": 0}),
 }
 
 

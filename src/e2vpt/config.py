@@ -32,10 +32,10 @@ class PromptConfig:
     )
     kv_depth: Depth = option("deep", "Key-value prompts in every block, or in the first only.")
     init: VisualInit = option(
-        "uniform", "Initial visual prompts; `patch` takes patch tokens of training images."
+        "patch", "Initial visual prompts; `patch` takes patch tokens of training images, all at one size."
     )
     kv_init: KeyValueInit = option(
-        "kaiming", "Initial key-value prompts; `patch` takes projected patch tokens."
+        "patch", "Initial key-value prompts; `patch` takes projected patch tokens of training images."
     )
     first_block: int = option(
         0, "First block with prompts (deep only); what comes before it is computed once for each image (ViT)."
@@ -86,8 +86,10 @@ class PromptConfig:
 class MethodConfig:
     """What other methods than prompts are made of, and what is tuned beside a method's own."""
 
-    beside: Literal["none", "bias", "norm"] = option(
-        "none", "Tune every bias, or every LayerNorm, of the backbone beside what the method tunes."
+    beside: Literal["auto", "none", "bias", "norm"] = option(
+        "auto",
+        "Tune every bias, or every LayerNorm, of the backbone beside what the method tunes; `auto` is biases "
+        "for e2vpt with prompts from the first block on, and nothing for all others.",
     )
     partial_blocks: int = option(1, "Method partial: the last blocks, which are tuned.")
     mlp_layers: int = option(3, "Method mlp: layers of the head.")
@@ -148,7 +150,7 @@ class TrainConfig:
     batch_size: int = option(
         64, "Images per optimizer step, over all processes and accumulation steps together."
     )
-    lr: float = option(5e-3, "Peak learning rate.")
+    lr: float = option(1e-2, "Peak learning rate.")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or SGD with momentum as in the paper.")
     weight_decay: float = option(1e-4, "Weight decay.")
     momentum: float = option(0.9, "Momentum of SGD.")

@@ -99,7 +99,7 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     kept = _kept(tensors, counts, segments)
     return AdapterInfo(
         method=_method(header["method"]),
-        options=from_dict(MethodConfig, _object(header, "options")),
+        options=_options(header),
         backbone=_backbone(header["backbone"]),
         fingerprint=_word(header["fingerprint"]),
         pool=_word(header["pool"]),
@@ -145,6 +145,13 @@ def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{field} is {type(value).__name__}; expected an object.")
     return value
+
+
+def _options(header: Mapping[str, Any]) -> MethodConfig:
+    options = from_dict(MethodConfig, _object(header, "options"))
+    if options.beside == "auto":
+        raise ValueError("options.beside is 'auto'; expected what was tuned: none, bias or norm.")
+    return options
 
 
 def _method(value: object) -> str:

@@ -44,7 +44,7 @@ class Adapted:
     """What `adapt` made of a backbone; the model's attribute `adapted`.
 
     Attributes:
-        method, options, prompts: as asked for; no prompts for a method without them.
+        method, options, prompts: as asked for, `auto` made plain; no prompts for a method without them.
         num_blocks: of the backbone.
         fingerprint: of its weights as they were, where the method may change them; "" where they stay.
     """
@@ -70,7 +70,7 @@ def adapted_as(model: nn.Module) -> Adapted:
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
     return Adapted(
         method="e2vpt",
-        options=MethodConfig(),
+        options=MethodConfig(beside="none"),
         prompts=config,
         num_blocks=len(prompt_layers(model)),
         fingerprint="",
@@ -100,7 +100,8 @@ def adapt(
         UnsupportedBackbone: not a ViT or Swin that this version knows.
         MissingExtra: LoRA without PEFT.
     """
-    options, asked = options or MethodConfig(), prompts or PromptConfig()
+    asked = prompts or PromptConfig()
+    options = _resolved(options or MethodConfig(), method, asked)
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
     own, num_blocks = prompts_of(method, asked), len(find_sites(backbone))
@@ -122,6 +123,16 @@ def adapt(
         fingerprint=before,
     )
     return backbone
+
+
+def _resolved(options: MethodConfig, method: str, prompts: PromptConfig) -> MethodConfig:
+    """`auto` made plain: prompts and biases add up (docs/results.md), but the method's peers stay themselves,
+    and what comes before the first prompted block stays as it is."""
+    if options.beside != "auto":
+        return options
+    return dataclasses.replace(
+        options, beside="bias" if method == "e2vpt" and not prompts.first_block else "none"
+    )
 
 
 def prompts_of(method: str, asked: PromptConfig) -> PromptConfig | None:

@@ -67,7 +67,8 @@ def train_by_the_paper(
 ) -> list[Row]:
     """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
 
-    Masks are shared by all blocks and the head is rewound too, as in the paper's code.
+    Prompts start as published, nothing is tuned beside them unless asked for, masks are shared by all blocks
+    and the head is rewound too, as in the paper's code.
     The first seed's final adapter becomes the run's; those of all seeds lie in final/<seed>.
 
     Raises:
@@ -80,7 +81,7 @@ def train_by_the_paper(
             "The paper's protocol chooses on validation images; give it some, and train_on=train."
         )
     grid = grid or GridConfig()
-    config = _with(config, optimizer=grid.grid_optimizer)
+    config = _as_published(_with(config, optimizer=grid.grid_optimizer))
     open_run(task, config, out, resume=resume)
     if process_rank()[0] == 0:
         open_folder(out / "grid", to_dict(grid), resume=True)
@@ -192,6 +193,15 @@ def _best(rows: Sequence[Row]) -> Row:
         return (row["diverged"], -row["accuracy"], row["lr"], row["kept"], loss)
 
     return min(rows, key=rank)
+
+
+def _as_published(config: RunConfig) -> RunConfig:
+    beside = "none" if config.options.beside == "auto" else config.options.beside
+    return dataclasses.replace(
+        config,
+        prompts=dataclasses.replace(config.prompts, init="uniform", kv_init="kaiming"),
+        options=dataclasses.replace(config.options, beside=beside),
+    )
 
 
 def _with(config: RunConfig, **train: Any) -> RunConfig:

@@ -17,6 +17,10 @@ from torch.nn import functional as F
 from e2vpt.config import KeyValueInit, VisualInit
 from e2vpt.errors import ConfigError
 
+_TOKEN_RMS = 0.1
+"""Root mean square of a visual prompt that starts from a patch token."""
+_NO_TOKEN = 1e-12
+
 
 class BlockPrompts(nn.Module):
     """The mixed prompts of one block.
@@ -192,9 +196,17 @@ def init_key_value(prompts: BlockPrompts, how: KeyValueInit) -> None:
 
 @torch.no_grad()
 def init_visual_from_tokens(prompts: BlockPrompts, tokens_TD: Tensor) -> None:
-    """Set the visual prompts to p of the T patch tokens [T, D] at this block's input, drawn at random."""
-    if prompts.visual is not None:
-        prompts.visual.copy_(tokens_TD[_draw(len(tokens_TD), prompts.num_visual)])
+    """Set the visual prompts to p of the T patch tokens [T, D] at this block's input, drawn at random.
+
+    A deep prompt only meets the block's LayerNorm, which undoes its scale, while Adam's steps do not follow
+    it: its size says how fast its direction turns. So all get the same (docs/diary.md).
+    """
+    if prompts.visual is None:
+        return
+    drawn = tokens_TD[_draw(len(tokens_TD), prompts.num_visual)]
+    if not prompts.travels:
+        drawn = drawn * (_TOKEN_RMS / drawn.square().mean(-1, keepdim=True).sqrt().clamp_min(_NO_TOKEN))
+    prompts.visual.copy_(drawn)
 
 
 @torch.no_grad()
@@ -217,6 +229,7 @@ def init_key_value_from_tokens(prompts: BlockPrompts, keys_HTd: Tensor, values_H
 def _draw(available: int, wanted: int) -> Tensor:
     if available < wanted:
         raise ConfigError(
-            f"init='patch' needs at least {wanted} patch tokens and saw {available}; give it more images."
+            f"init='patch' needs at least {wanted} patch tokens and saw {available}; give it more images, "
+            "or use init='uniform' and kv_init='kaiming'."
         )
     return torch.randperm(available)[:wanted]

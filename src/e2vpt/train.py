@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.attention import written_out
 from e2vpt.checkpoint import Progress, Row, load_checkpoint, load_trained, save_checkpoint, trained_state
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError, Diverged
@@ -103,7 +104,7 @@ def fit(
     for epoch in range(len(progress.history), config.epochs):
         if _is_over(progress, config, epoch):
             break
-        with frozen_in(model, run.autocast):
+        with frozen_in(model, run.autocast), written_out(model, run.autocast):
             row = run.train_epoch(epoch) | run.validate()
         _check_finite(row)
         progress.history.append(row)
