@@ -163,7 +163,7 @@ def test_info_json_and_text(run, home: Path) -> None:  # type: ignore[no-untyped
     assert found["bytes"] == (home / "run/adapter.safetensors").stat().st_size
     assert found["classes"] == ["bars", "disc", "ring"]
     _, out, _ = run("info", "run/adapter.safetensors")
-    assert f"{found['num_tuned']} in prompts, {found['num_head']} in the head" in out
+    assert f"{found['num_tuned']} tuned, {found['num_head']} in the head" in out
 
 
 def test_errors_are_one_message_and_exit_code_1(run, home: Path) -> None:  # type: ignore[no-untyped-def]

@@ -61,7 +61,7 @@ class ComparedMethod:
 
 
 _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
-_LRS = (5e-3, 1e-2, 2e-2)
+_LRS = (1e-2, 2e-2, 4e-2)
 _PUBLISHED: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
 ENTRIES: Mapping[str, ComparedMethod] = {

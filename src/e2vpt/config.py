@@ -150,7 +150,7 @@ class TrainConfig:
     batch_size: int = option(
         64, "Images per optimizer step, over all processes and accumulation steps together."
     )
-    lr: float = option(1e-2, "Peak learning rate.")
+    lr: float = option(2e-2, "Peak learning rate.")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or SGD with momentum as in the paper.")
     weight_decay: float = option(1e-4, "Weight decay.")
     momentum: float = option(0.9, "Momentum of SGD.")
@@ -161,7 +161,7 @@ class TrainConfig:
     accumulation: int = option(1, "Parts a batch is computed in, to save memory; the result is the same.")
     grad_checkpointing: bool = option(False, "Recompute blocks in the backward pass, to save memory.")
     class_weights: Literal["none", "balanced"] = option("none", "Weigh classes by inverse frequency.")
-    label_smoothing: float = option(0.0, "Label smoothing.")
+    label_smoothing: float = option(0.1, "Label smoothing.")
     patience: int = option(0, "Stop after this many epochs without a better validation accuracy (0: never).")
     seed: int = option(0, "Seed of prompts, head, order and augmentation.")
 

@@ -67,8 +67,8 @@ def train_by_the_paper(
 ) -> list[Row]:
     """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
 
-    Prompts start as published, nothing is tuned beside them unless asked for, masks are shared by all blocks
-    and the head is rewound too, as in the paper's code.
+    Prompts start as published, nothing is tuned beside them unless asked for, labels are not smoothed, masks
+    are shared by all blocks and the head is rewound too, as in the paper's code.
     The first seed's final adapter becomes the run's; those of all seeds lie in final/<seed>.
 
     Raises:
@@ -81,7 +81,7 @@ def train_by_the_paper(
             "The paper's protocol chooses on validation images; give it some, and train_on=train."
         )
     grid = grid or GridConfig()
-    config = _as_published(_with(config, optimizer=grid.grid_optimizer))
+    config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
     open_run(task, config, out, resume=resume)
     if process_rank()[0] == 0:
         open_folder(out / "grid", to_dict(grid), resume=True)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from e2vpt.config import KeyValueInit, VisualInit
 from e2vpt.errors import ConfigError
 
-_TOKEN_RMS = 0.1
+_TOKEN_RMS = 0.2
 """Root mean square of a visual prompt that starts from a patch token."""
 _NO_TOKEN = 1e-12
 

@@ -26,7 +26,7 @@ class Tried:
         stage: "unpruned", "trial" (pruned, evaluated, not trained again) or "retrained".
         tokens, segments: shares that were asked for.
         kept: share of the visual prompt elements that stayed.
-        num_tuned: parameters of the prompts that stayed.
+        num_tuned: parameters of the prompts that stayed, and what is tuned beside them.
         bytes: size of the adapter file.
         epochs: epochs trained for this row alone.
         accuracy, loss: on the validation images (on the training images where there are none).

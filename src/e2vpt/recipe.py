@@ -26,6 +26,7 @@ from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.evaluate import evaluate
 from e2vpt.fields import to_dict
+from e2vpt.methods import tuned_parameters
 from e2vpt.model import prompt_layers
 from e2vpt.processes import process_rank
 from e2vpt.prune import Selection, Snapshot, num_kept, rewind, select, snapshot, visual_kept
@@ -259,13 +260,13 @@ def _retrained(
 def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: int, epochs: int) -> Tried:
     """A row of the table for the model as it is now."""
     images = _training_images(prepared) if prepared.val is None else prepared.val.in_order()
-    metrics = evaluate(prepared.model, images)
+    metrics, beside = evaluate(prepared.model, images), tuned_parameters(prepared.model)
     return Tried(
         stage=stage,
         tokens=pair[0],
         segments=pair[1],
         kept=visual_kept(prepared.model),
-        num_tuned=num_kept(prepared.model),
+        num_tuned=num_kept(prepared.model) + sum(p.numel() for p in beside.values()),
         bytes=size,
         epochs=epochs,
         accuracy=metrics.accuracy,
