@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from timm.layers import to_2tuple
@@ -102,7 +103,10 @@ _TIMM = (Attention, WindowAttention)
 def written_out(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Inside, timm's own attention follows that rule too, for training in `dtype` (None: as it is)."""
     is_slow = dtype == torch.bfloat16 and next(model.parameters()).device.type == "cpu"
-    fused = [m for m in model.modules() if isinstance(m, _TIMM) and m.fused_attn] if is_slow else []
+    # timm marks the switch as final, for TorchScript.
+    fused: list[Any] = []
+    if is_slow:
+        fused = [m for m in model.modules() if isinstance(m, _TIMM) and m.fused_attn]
     for attention in fused:
         attention.fused_attn = False
     try:

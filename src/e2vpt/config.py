@@ -150,7 +150,7 @@ class TrainConfig:
     batch_size: int = option(
         64, "Images per optimizer step, over all processes and accumulation steps together."
     )
-    lr: float = option(2e-2, "Peak learning rate.")
+    lr: float | None = option(None, "Peak learning rate; the method's own when not given.")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or SGD with momentum as in the paper.")
     weight_decay: float = option(1e-4, "Weight decay.")
     momentum: float = option(0.9, "Momentum of SGD.")
@@ -171,7 +171,8 @@ class TrainConfig:
             check_count(name, getattr(self, name), 1)
         for name in ("patience", "seed"):
             check_count(name, getattr(self, name), 0)
-        check_number("lr", self.lr, 0.0, math.inf)
+        if self.lr is not None:
+            check_number("lr", self.lr, 0.0, math.inf)
         check_number("weight_decay", self.weight_decay, 0.0, math.inf)
         for name in ("momentum", "warmup", "label_smoothing"):
             check_number(name, getattr(self, name), 0.0, 1.0)
@@ -179,3 +180,8 @@ class TrainConfig:
             self.accumulation <= self.batch_size,
             f"accumulation is {self.accumulation}, more parts than the {self.batch_size} images of a batch.",
         )
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate, where no method has been asked for its own: safe for prompts from chance."""
+        return 5e-3 if self.lr is None else self.lr

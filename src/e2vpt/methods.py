@@ -7,7 +7,7 @@ always, everything else that is tuned under its own name (`tuned_parameters`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -37,6 +37,16 @@ Method = Literal[
     "lora",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
+_OWN_LR: Mapping[str, float] = {
+    "linear": 1e-2,
+    "full": 3e-4,
+    "partial": 1e-3,
+    "mlp": 3e-3,
+    "bias": 2e-2,
+    "layernorm": 2e-2,
+    "adapter": 3e-3,
+    "lora": 3e-3,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +133,17 @@ def adapt(
         fingerprint=before,
     )
     return backbone
+
+
+def own_lr(method: str, prompts: PromptConfig) -> float:
+    """A method's learning rate for AdamW and batches of 64 (docs/results.md).
+
+    Deep prompts that start from patch tokens bear a higher one than those that start from chance.
+    """
+    starts = {"e2vpt": prompts.init, "vpt-deep": prompts.init, "kv": prompts.kv_init}
+    if starts.get(method) == "patch":
+        return 2e-2
+    return _OWN_LR.get(method, 5e-3)
 
 
 def _resolved(options: MethodConfig, method: str, prompts: PromptConfig) -> MethodConfig:

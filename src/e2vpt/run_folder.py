@@ -9,6 +9,7 @@ adapter.safetensors      the adapter of the best epoch; written when everything 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from e2vpt.checkpoint import Row
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.fields import from_dict, to_dict
-from e2vpt.methods import METHODS
+from e2vpt.methods import METHODS, own_lr
 from e2vpt.storage import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
@@ -41,6 +42,7 @@ class RunConfig:
         backbone, weights: as in `load_backbone`.
         method: one of `methods.METHODS`.
         options: settings of other methods than prompts.
+        train: a learning rate of None becomes the method's own.
         adapter_precision: of the numbers in the adapter file.
         source: where the images came from, as a command was told; for the next command only.
     """
@@ -58,6 +60,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"method is {self.method!r}; expected one of {', '.join(METHODS)}.")
+        if self.train.lr is None:
+            train = dataclasses.replace(self.train, lr=own_lr(self.method, self.prompts))
+            object.__setattr__(self, "train", train)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

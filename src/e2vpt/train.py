@@ -240,17 +240,17 @@ class _Run:
 def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+            parameters, lr=config.peak_lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=config.weight_decay)
 
 
 def _learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
     """Linear warm-up, then a half cosine to zero (reference.md section 3)."""
     warm = round(config.warmup * num_steps)
     if step < warm:
-        return config.lr * (step + 1) / warm
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
+        return config.peak_lr * (step + 1) / warm
+    return config.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
 
 
 def _class_weights(
