@@ -25,7 +25,8 @@ class Line:
     Attributes:
         method, lr: which.
         by_task: mean and standard deviation of its test accuracy on each task, in %.
-        mean: of the tasks' means, in %.
+        mean: of the tasks' means, in % (the paper's T).
+        by_group: mean of the tasks' means in each group of tasks, in %.
         num_tuned, num_head, adapter_bytes, seconds, images_per_second, peak_mib: means over all its runs.
     """
 
@@ -33,6 +34,7 @@ class Line:
     lr: float
     by_task: Mapping[str, tuple[float, float]]
     mean: float
+    by_group: Mapping[str, float]
     num_tuned: float
     num_head: float
     adapter_bytes: float
@@ -41,7 +43,13 @@ class Line:
     peak_mib: float
 
 
-def write_comparison(out: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> str:
+Groups = Mapping[str, Sequence[str]]
+"""Groups of tasks by name, as VTAB's natural, specialized and structured ones."""
+
+
+def write_comparison(
+    out: Path, rows: Sequence[Row], machine: Mapping[str, str], groups: Groups | None = None
+) -> str:
     """results.csv, tuning.csv, results.md, results.tex and pareto.png in a folder; returns the Markdown."""
     final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
     tuning = [row for row in rows if row["stage"] == "tuning"]
@@ -49,7 +57,7 @@ def write_comparison(out: Path, rows: Sequence[Row], machine: Mapping[str, str])
     write_csv(
         out / "tuning.csv", tuning, ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
     )
-    table = lines(rows)
+    table = lines(rows, groups or {})
     text = "\n".join([*report_head("Comparison", machine), "", *markdown(table), ""])
     write_atomic(out / "results.md", text.encode())
     write_atomic(out / "results.tex", latex(table).encode())
@@ -57,7 +65,7 @@ def write_comparison(out: Path, rows: Sequence[Row], machine: Mapping[str, str])
     return text
 
 
-def lines(rows: Sequence[Row]) -> list[Line]:
+def lines(rows: Sequence[Row], groups: Groups | None = None) -> list[Line]:
     """The table, a line for each method that has a finished training on every task."""
     final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
     tasks = list(dict.fromkeys(row["task"] for row in final))
@@ -73,7 +81,14 @@ def lines(rows: Sequence[Row]) -> list[Line]:
         }
         means = {name: statistics.mean(row[name] for row in own) for name in _COLUMNS[6:]}
         mean = statistics.mean(average for average, _ in by_task.values())
-        found.append(Line(method=method, lr=own[0]["lr"], by_task=by_task, mean=mean, **means))
+        by_group = {
+            name: statistics.mean(by_task[task][0] for task in members)
+            for name, members in (groups or {}).items()
+            if set(members) <= set(tasks)
+        }
+        found.append(
+            Line(method=method, lr=own[0]["lr"], by_task=by_task, mean=mean, by_group=by_group, **means)
+        )
     return found
 
 
@@ -87,7 +102,7 @@ def markdown(table: Sequence[Line]) -> list[str]:
         "head",
         "file, bytes",
         *tasks,
-        "mean",
+        *_mean_names(table),
         "training, s",
         "images/s",
         "step, MiB",
@@ -96,7 +111,8 @@ def markdown(table: Sequence[Line]) -> list[str]:
     for line in table:
         cells = [line.method, f"{line.lr:g}", f"{line.num_tuned:,.0f}", f"{line.num_head:,.0f}"]
         cells += [f"{line.adapter_bytes:,.0f}", *(f"{m:.1f} ± {s:.1f}" for m, s in line.by_task.values())]
-        cells += [f"{line.mean:.2f}", f"{line.seconds:.0f}", f"{line.images_per_second:.0f}"]
+        cells += [f"{value:.2f}" for value in _means(line)]
+        cells += [f"{line.seconds:.0f}", f"{line.images_per_second:.0f}"]
         out.append(f"| {' | '.join([*cells, f'{line.peak_mib:.0f}'])} |")
     return out
 
@@ -110,15 +126,27 @@ def latex(table: Sequence[Line]) -> str:
                 _escaped(line.method),
                 f"{line.num_tuned / 1000:.1f}k",
                 *(f"${m:.1f} \\pm {s:.1f}$" for m, s in line.by_task.values()),
-                f"{line.mean:.2f}",
+                *(f"{value:.2f}" for value in _means(line)),
             ]
         )
         + r" \\"
         for line in table
     ]
-    head = " & ".join(["method", "tuned", *map(_escaped, tasks), "mean"]) + r" \\"
+    head = " & ".join(["method", "tuned", *map(_escaped, [*tasks, *_mean_names(table)])]) + r" \\"
     body = "\n".join([head, r"\hline", *rows])
-    return f"\\begin{{tabular}}{{l{'r' * (len(tasks) + 2)}}}\n{body}\n\\end{{tabular}}\n"
+    return f"\\begin{{tabular}}{{l{'r' * (head.count('&'))}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def _mean_names(table: Sequence[Line]) -> list[str]:
+    """Of `_means`: one mean, or where tasks have groups theirs, T over tasks and G over groups."""
+    groups = table[0].by_group if table else {}
+    return [*groups, "T", "G"] if groups else ["mean"]
+
+
+def _means(line: Line) -> list[float]:
+    if not line.by_group:
+        return [line.mean]
+    return [*line.by_group.values(), line.mean, statistics.mean(line.by_group.values())]
 
 
 def pareto(table: Sequence[Line]) -> bytes:

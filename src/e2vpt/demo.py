@@ -17,7 +17,7 @@ from rich.table import Table
 
 from e2vpt.adapter import read_adapter
 from e2vpt.backbones import load_backbone
-from e2vpt.config import PromptConfig, TrainConfig
+from e2vpt.config import TrainConfig
 from e2vpt.data import Task, load_task
 from e2vpt.errors import MissingExtra
 from e2vpt.evaluate import evaluate
@@ -29,11 +29,7 @@ from e2vpt.storage import write_atomic
 _SHARES = {"train": 1000, "val": 200, "test": 597}
 _CONFIGS = {
     "linear": RunConfig(backbone="demo", method="linear", train=TrainConfig(epochs=15, lr=0.02)),
-    "e2vpt": RunConfig(
-        backbone="demo",
-        prompts=PromptConfig(num_visual=10, num_kv=5),
-        train=TrainConfig(epochs=15, batch_size=50, lr=0.01),
-    ),
+    "e2vpt": RunConfig(backbone="demo", train=TrainConfig(epochs=15, batch_size=50)),
 }
 
 
@@ -112,7 +108,7 @@ def _outcome(method: str, task: Task, out: Path) -> Outcome:
 
 def _print_table(outcomes: list[Outcome]) -> None:
     table = Table(title="Handwritten digits, test images")
-    for column in ("method", "prompt parameters", "head parameters", "adapter bytes", "test accuracy"):
+    for column in ("method", "tuned parameters", "head parameters", "adapter bytes", "test accuracy"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for o in outcomes:
         counts = (f"{number:,}" for number in (o.num_tuned, o.num_head, o.num_bytes))
