@@ -17,7 +17,7 @@ MAX_LINES = 350
 ORDER = [
     *("errors", "fields", "segments", "config", "config_search", "storage", "container"),
     *("sites", "prompts", "tables", "attention", "vit", "swin", "model", "frozen"),
-    *("hub", "weight_files", "weights", "backbones", "bottleneck", "methods"),
+    *("hub", "weight_files", "weights", "backbones", "bottleneck", "peft_methods", "methods"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),

@@ -83,6 +83,10 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
         "layernorm": (norms, 0),
         "adapter": (blocks * (2 * 5 * d + 5 + d), 0),
         "lora": (blocks * 2 * (d + 3 * d), 0),
+        "dora": (blocks * (2 * (d + 3 * d) + 3 * d), 0),
+        "loha": (blocks * 2 * 2 * (d + 3 * d), 0),
+        "oft": (blocks * d * 15 // 2, 0),
+        "ia3": (blocks * (3 * d + hidden), 0),
     }
     for method, (beside, prompts) in expected.items():
         model = made("vit", method)
@@ -121,7 +125,10 @@ def test_it_starts_where_the_backbone_is(kind: str, method: str) -> None:
         strict=False,
     )
     found, expected = model(images_for(plain)), plain(images_for(plain))
-    starts_there = method in ("linear", "full", "partial", "bias", "layernorm", "adapter", "lora")
+    starts_there = method in (
+        *("linear", "full", "partial", "bias", "layernorm", "adapter", "lora", "dora", "loha", "lokr"),
+        *("oft", "ia3"),
+    )
     assert (relative(found, expected) < 1e-12) == starts_there
 
 

@@ -28,6 +28,7 @@ from e2vpt.data.loaders import Loader
 from e2vpt.errors import ConfigError, Diverged
 from e2vpt.evaluate import evaluate
 from e2vpt.fields import to_dict
+from e2vpt.peft_methods import PEFT_METHODS
 from e2vpt.recipe import Reporting, train_and_prune
 from e2vpt.run import Trained, eval_loader, train_run
 from e2vpt.run_folder import RunConfig, open_folder
@@ -73,7 +74,7 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "bias": ComparedMethod(method="bias", lrs=_LRS),
     "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
     "adapter": ComparedMethod(method="adapter", lrs=(1e-3, 3e-3, 1e-2)),
-    "lora": ComparedMethod(method="lora", lrs=(1e-3, 3e-3, 1e-2)),
+    **{method: ComparedMethod(method=method, lrs=(1e-3, 3e-3, 1e-2)) for method in PEFT_METHODS},
     # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
     "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
     "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=_PUBLISHED),

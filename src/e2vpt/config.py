@@ -97,8 +97,8 @@ class MethodConfig:
     adapter_places: Literal["pfeiffer", "houlsby"] = option(
         "pfeiffer", "Method adapter: behind the MLP, or behind attention and MLP."
     )
-    lora_rank: int = option(8, "Method lora: rank of the update of qkv.")
-    lora_alpha: int = option(8, "Method lora: the update is multiplied by alpha / rank.")
+    lora_rank: int = option(8, "Methods lora, dora, loha, lokr: rank of the update of qkv.")
+    lora_alpha: int = option(8, "Methods lora, dora, loha, lokr: the update is multiplied by alpha / rank.")
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from e2vpt.backbones import fingerprint
 from e2vpt.bottleneck import Bottleneck, Followed, SideNetwork
 from e2vpt.config import MethodConfig, PromptConfig
-from e2vpt.errors import ConfigError, MissingExtra
+from e2vpt.errors import ConfigError
 from e2vpt.model import classifier, find_prompts, prompt, prompt_layers
+from e2vpt.peft_methods import PEFT_METHODS, inject
 from e2vpt.sites import find_sites
 
 Method = Literal[
@@ -35,6 +36,11 @@ Method = Literal[
     "adapter",
     "sidetune",
     "lora",
+    "dora",
+    "loha",
+    "lokr",
+    "oft",
+    "ia3",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 _OWN_LR: Mapping[str, float] = {
@@ -45,7 +51,7 @@ _OWN_LR: Mapping[str, float] = {
     "bias": 2e-2,
     "layernorm": 2e-2,
     "adapter": 3e-3,
-    "lora": 3e-3,
+    **dict.fromkeys(PEFT_METHODS, 3e-3),
 }
 
 
@@ -108,7 +114,7 @@ def adapt(
     Raises:
         ConfigError: an unknown method, or settings that do not fit the backbone.
         UnsupportedBackbone: not a ViT or Swin that this version knows.
-        MissingExtra: LoRA without PEFT.
+        MissingExtra: a method of PEFT without PEFT.
     """
     asked = prompts or PromptConfig()
     options = _resolved(options or MethodConfig(), method, asked)
@@ -121,7 +127,10 @@ def adapt(
         prompt(backbone, own)
     else:
         backbone.requires_grad_(False)
-        _TUNE[method](backbone, options)
+        if method in PEFT_METHODS:
+            inject(backbone, method, options)
+        else:
+            _TUNE[method](backbone, options)
     if options.beside != "none":
         (_tune_biases if options.beside == "bias" else _tune_norms)(backbone, options)
     classifier(backbone).requires_grad_(True)
@@ -232,16 +241,6 @@ def _add_side_network(model: Any, _: MethodConfig) -> None:
     model.forward = SideForward(model).forward
 
 
-def _add_lora(model: nn.Module, options: MethodConfig) -> None:
-    """Rank r beside every fused qkv projection (arXiv 2106.09685), by PEFT."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise MissingExtra("LoRA is PEFT's: pip install 'e2vpt[bench]'") from None
-    config = LoraConfig(r=options.lora_rank, lora_alpha=options.lora_alpha, target_modules=["qkv"])
-    inject_adapter_in_model(config, model)
-
-
 class SideForward:
     """`forward` of a backbone with a side network: [B, 3, h, w] -> [B, C].
 
@@ -268,5 +267,4 @@ _TUNE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
     "layernorm": _tune_norms,
     "adapter": _add_adapters,
     "sidetune": _add_side_network,
-    "lora": _add_lora,
 }
