@@ -25,7 +25,7 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
     code, out, err = run(*WORDS.split())
     assert code == 0, err
     assert "| method | rate | tuned | head | file, bytes | shapes | forms | mean |" in out
-    assert "Run 1 of 16: tuning/linear/shapes-lr0.005" in err
+    assert "Run 1 of 16: tuning/linear/shapes-lr0.002" in err
     assert {p.name for p in (tmp_path / "table").iterdir() if p.is_file()} == {
         "config.json",
         "trials.jsonl",

@@ -13,9 +13,9 @@ from e2vpt import PromptConfig, RunConfig, TrainConfig
 @pytest.mark.parametrize(
     ("method", "init", "expected"),
     [
-        ("e2vpt", "patch", 2e-2),
+        ("e2vpt", "patch", 1e-2),
         ("e2vpt", "uniform", 5e-3),
-        ("kv", "uniform", 2e-2),
+        ("kv", "uniform", 1e-2),
         ("vpt-deep", "uniform", 5e-3),
         ("full", "patch", 3e-4),
     ],

@@ -66,15 +66,15 @@ _LRS = (1e-2, 2e-2, 4e-2)
 _PUBLISHED: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
 ENTRIES: Mapping[str, ComparedMethod] = {
-    "linear": ComparedMethod(method="linear", lrs=(5e-3, 1e-2, 3e-2)),
+    "linear": ComparedMethod(method="linear", lrs=(2e-3, 5e-3, 1e-2)),
     "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
     "partial-1": ComparedMethod(method="partial", lrs=(3e-4, 1e-3, 3e-3)),
     "mlp-3": ComparedMethod(method="mlp", lrs=(1e-3, 3e-3, 1e-2)),
     "sidetune": ComparedMethod(method="sidetune", lrs=(2e-3, 5e-3, 1e-2)),
     "bias": ComparedMethod(method="bias", lrs=_LRS),
     "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
-    "adapter": ComparedMethod(method="adapter", lrs=(1e-3, 3e-3, 1e-2)),
-    **{method: ComparedMethod(method=method, lrs=(1e-3, 3e-3, 1e-2)) for method in PEFT_METHODS},
+    "adapter": ComparedMethod(method="adapter", lrs=(3e-3, 1e-2, 3e-2)),
+    **{method: ComparedMethod(method=method, lrs=(3e-3, 1e-2, 3e-2)) for method in PEFT_METHODS},
     # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
     "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
     "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
@@ -248,4 +248,5 @@ def _name(asked: Row) -> str:
 def _settings(comparison: Comparison) -> dict[str, Any]:
     """What must be the same to go on; entries, tasks and seeds may be added later."""
     shared = comparison.config.to_dict() | {"method": None, "source": None}
+    shared["train"] |= {"lr": None, "seed": None}
     return shared | {"prune": to_dict(comparison.prune), "tune_on": list(comparison.tune_on)}

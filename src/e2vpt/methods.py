@@ -44,14 +44,14 @@ Method = Literal[
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 _OWN_LR: Mapping[str, float] = {
-    "linear": 1e-2,
+    "linear": 5e-3,
     "full": 3e-4,
     "partial": 1e-3,
     "mlp": 3e-3,
     "bias": 2e-2,
     "layernorm": 2e-2,
-    "adapter": 3e-3,
-    **dict.fromkeys(PEFT_METHODS, 3e-3),
+    "adapter": 1e-2,
+    **dict.fromkeys(PEFT_METHODS, 1e-2),
 }
 
 
@@ -151,7 +151,7 @@ def own_lr(method: str, prompts: PromptConfig) -> float:
     """
     starts = {"e2vpt": prompts.init, "vpt-deep": prompts.init, "kv": prompts.kv_init}
     if starts.get(method) == "patch":
-        return 2e-2
+        return 1e-2
     return _OWN_LR.get(method, 5e-3)
 
 
