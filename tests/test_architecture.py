@@ -20,6 +20,7 @@ ORDER = [
     *("hub", "weight_files", "weights", "backbones", "bottleneck", "peft_methods", "methods"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
+    *("data.tfrecord", "data.tfds", "data.image_lists", "data.vtab_tasks", "data.vtab"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("packing", "header", "matching", "adapter"),
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),

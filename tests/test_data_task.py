@@ -57,3 +57,10 @@ def test_bad_tasks(values: dict[str, Any], message: str) -> None:
 def test_one_label_per_image() -> None:
     with pytest.raises(DataError, match="3 images but 1 labels"):
         Split(images=_split(0, 0, 0).images, labels=(1,))
+
+
+def test_an_incomplete_task_may_lack_training_images_of_a_class() -> None:
+    task = Task(name="t", classes=("a", "b", "c"), train=_split(0, 0), test=_split(1, 2), complete=False)
+    assert task.classes == ("a", "b", "c") and not task.train_and_val().complete
+    with pytest.raises(DataError, match="labels \\[3\\]"):
+        Task(name="t", classes=("a", "b", "c"), train=_split(0, 3), complete=False)

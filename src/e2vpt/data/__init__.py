@@ -10,6 +10,11 @@ folders.py      class folders
 tables.py       CSV files
 hub.py          Hugging Face data sets
 objects.py      torchvision-style data set objects
+tfrecord.py     TFRecord files and the examples in them, without TensorFlow
+tfds.py         data sets that TensorFlow Datasets prepared
+image_lists.py  train800.txt and its like beside images
+vtab_tasks.py   the 19 tasks of VTAB-1k: slices and labels
+vtab.py         reading them
 preprocess.py   image to tensor, augmentation
 batches.py      which images meet in which batch
 loaders.py      splits to batches of tensors

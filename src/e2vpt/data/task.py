@@ -39,7 +39,8 @@ class Split:
 class Task:
     """One image-classification task, checked when made.
 
-    Labels index `classes`. `val` and `test` are None where the data has none.
+    Labels index `classes`. `val` and `test` are None where the data has none. Without `complete` a class may
+    have no training images, as in the official draws of 800 for VTAB-1k.
 
     Raises:
         DataError: fewer than two classes, a class that is unnamed, listed twice or without training images,
@@ -51,6 +52,7 @@ class Task:
     train: Split
     val: Split | None = None
     test: Split | None = None
+    complete: bool = True
 
     def __post_init__(self) -> None:
         check_classes(self.name, self.classes)
@@ -58,7 +60,7 @@ class Task:
             _check_split(f"{self.name}: {which}", split, len(self.classes))
         present = set(self.train.labels)
         empty = [repr(name) for label, name in enumerate(self.classes) if label not in present]
-        if empty:
+        if empty and self.complete:
             raise DataError(
                 f"{self.name}: no training image of class {', '.join(empty)}. "
                 "Add some, or remove the class everywhere."
