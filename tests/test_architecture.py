@@ -21,6 +21,8 @@ ORDER = [
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),
     *("data.tfrecord", "data.tfds", "data.image_lists", "data.vtab_tasks", "data.vtab"),
+    *("data.matlab_format", "data.matlab", "data.fgvc_lists", "data.fgvc_folders", "data.fgvc_birds"),
+    *("data.fgvc_flowers", "data.fgvc_dogs", "data.fgvc_cars", "data.fgvc_splits", "data.fgvc"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("packing", "header", "matching", "adapter"),
     *("evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),

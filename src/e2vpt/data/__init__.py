@@ -15,6 +15,8 @@ tfds.py         data sets that TensorFlow Datasets prepared
 image_lists.py  train800.txt and its like beside images
 vtab_tasks.py   the 19 tasks of VTAB-1k: slices and labels
 vtab.py         reading them
+matlab*.py      whole numbers and texts of .mat files
+fgvc*.py        the five fine-grained data sets from their archives' layouts
 preprocess.py   image to tensor, augmentation
 batches.py      which images meet in which batch
 loaders.py      splits to batches of tensors
