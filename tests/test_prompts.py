@@ -106,10 +106,12 @@ def test_deep_rows_from_tokens_have_one_size_which_the_norm_undoes() -> None:
     prompts, tokens = block_prompts().double(), torch.randn(40, 64, dtype=torch.float64) * 30
     tokens[0] = 0
     init_visual_from_tokens(prompts, tokens)
-    sizes = prompts.visual.square().mean(-1).sqrt()
+    sizes = prompts.visual.detach().square().mean(-1).sqrt()
     empty = sizes == 0
     assert int(empty.sum()) == 1 and torch.allclose(sizes[~empty], torch.tensor(0.2, dtype=torch.float64))
-    rows, all_normed = (torch.nn.functional.layer_norm(t, (64,), eps=0.0) for t in (prompts.visual, tokens))
+    rows, all_normed = (
+        torch.nn.functional.layer_norm(t, (64,), eps=0.0) for t in (prompts.visual.detach(), tokens)
+    )
     nearest = torch.cdist(rows[~empty], all_normed[1:]).min(1)
     assert float(nearest.values.max()) < 1e-6 and len(nearest.indices.unique()) == 39
 
