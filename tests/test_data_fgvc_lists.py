@@ -14,7 +14,6 @@ from e2vpt.data.fgvc_lists import (
     find_file,
     read_file,
     read_pairs,
-    refuse,
 )
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import list_folder, list_tar
@@ -99,12 +98,3 @@ def test_an_image_that_is_listed_twice() -> None:
     images = [ListedImage(path=path, class_id=1, split="train") for path in ("a.jpg", "b.jpg", "a.jpg")]
     with pytest.raises(DataError, match=r"birds: images that the lists name twice:\n  a\.jpg\nDownload"):
         ImageLists(where="birds", images=tuple(images), class_names={1: "Goose"})
-
-
-def test_refusals_are_cut_but_counted_and_always_printable() -> None:
-    refuse("nothing", [], "never")
-    with pytest.raises(DataError, match=r"gone:\n  00\n(.*\n)*  19\n  and 5 more\nFind them, then run"):
-        refuse("gone", [f"{i:02}" for i in range(25)], "Find them")
-    with pytest.raises(DataError, match=r"\\udcff") as caught:
-        refuse("gone", ["\udcff.jpg"], "Find it")
-    str(caught.value).encode()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2vpt.data.listing import list_folder, list_tar
+from e2vpt.data.listing import list_folder, list_tar, refuse
 from e2vpt.errors import DataError
 
 _FILES = {"a/1.png": b"one", "a/deep/2.png": b"22", "b/3.png": b"", "notes.txt": b"n"}
@@ -121,3 +121,12 @@ def test_an_unreadable_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)
     with pytest.raises(DataError, match="locked"):
         list_folder(tmp_path)
+
+
+def test_refusals_are_cut_but_counted_and_always_printable() -> None:
+    refuse("nothing", [], "never")
+    with pytest.raises(DataError, match=r"gone:\n  00\n(.*\n)*  19\n  and 5 more\nFind them, then run"):
+        refuse("gone", [f"{i:02}" for i in range(25)], "Find them")
+    with pytest.raises(DataError, match=r"\\udcff") as caught:
+        refuse("gone", ["\udcff.jpg"], "Find it")
+    str(caught.value).encode()

@@ -92,9 +92,7 @@ def test_images_are_decoded_once_for_all_trials(
 
     monkeypatch.setattr(kind, "open", counted)
     search = dataclasses.replace(SEARCH, inits="uniform", keep_choices=(1.0, 0.5))
-    from_chance = dataclasses.replace(BASE.prompts, kv_init="kaiming")
-    base = dataclasses.replace(BASE, prompts=from_chance)
-    search_here(task, base, tmp_path / "search", search=search)
+    search_here(task, BASE, tmp_path / "search", search=search)
     assert task.val is not None
     assert len(opened) == len(task.train) + len(task.val)
 

@@ -28,6 +28,7 @@ from e2vpt.data.loaders import Loader
 from e2vpt.errors import ConfigError, Diverged
 from e2vpt.evaluate import evaluate
 from e2vpt.fields import to_dict
+from e2vpt.paper import PUBLISHED_START as PUBLISHED
 from e2vpt.peft_methods import PEFT_METHODS
 from e2vpt.recipe import Reporting, train_and_prune
 from e2vpt.run import Trained, eval_loader, train_run
@@ -63,7 +64,6 @@ class ComparedMethod:
 
 _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
 _LRS = (1e-2, 2e-2, 4e-2)
-_PUBLISHED: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
 ENTRIES: Mapping[str, ComparedMethod] = {
     "linear": ComparedMethod(method="linear", lrs=(2e-3, 5e-3, 1e-2)),
@@ -76,21 +76,21 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "adapter": ComparedMethod(method="adapter", lrs=(3e-3, 1e-2, 3e-2)),
     **{method: ComparedMethod(method=method, lrs=(3e-3, 1e-2, 3e-2)) for method in PEFT_METHODS},
     # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
-    "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
-    "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=_PUBLISHED),
-    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=_PUBLISHED, prunes=True),
-    "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=_PUBLISHED),
+    "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=PUBLISHED),
+    "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
+    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True),
+    "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=PUBLISHED),
     "e2vpt-paper-no-prune": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=_PUBLISHED, options=_PLAIN
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN
     ),
     "e2vpt-paper": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=_PUBLISHED, options=_PLAIN, prunes=True
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN, prunes=True
     ),
     # Ours, and ours without one of its parts.
     "e2vpt": ComparedMethod(method="e2vpt", lrs=_LRS, prunes=True),
     "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_LRS),
     "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
-    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_LRS, prompts=_PUBLISHED),
+    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_LRS, prompts=PUBLISHED),
     "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
     "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_visual": 0}),
 }

@@ -36,6 +36,8 @@ Row = dict[str, Any]
 loss on validation images, test_accuracy (final), diverged."""
 
 TRIALS = "trials.jsonl"
+PUBLISHED_START: dict[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
+"""How prompts start in the official code, as fields of a PromptConfig (reference.md section 2)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +201,7 @@ def _as_published(config: RunConfig) -> RunConfig:
     beside = "none" if config.options.beside == "auto" else config.options.beside
     return dataclasses.replace(
         config,
-        prompts=dataclasses.replace(config.prompts, init="uniform", kv_init="kaiming"),
+        prompts=dataclasses.replace(config.prompts, **PUBLISHED_START),
         options=dataclasses.replace(config.options, beside=beside),
     )
 

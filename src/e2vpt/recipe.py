@@ -23,7 +23,6 @@ from torch import nn
 from e2vpt.checkpoint import Row
 from e2vpt.config_search import PruneConfig
 from e2vpt.data import Task
-from e2vpt.data.loaders import Loader
 from e2vpt.evaluate import evaluate
 from e2vpt.fields import to_dict
 from e2vpt.methods import tuned_parameters
@@ -34,11 +33,11 @@ from e2vpt.pruned_files import Tried, load_scores, picture, save_scores, write_t
 from e2vpt.run import (
     Prepared,
     Trained,
-    eval_loader,
     open_run,
     prepare,
     save_run_adapter,
     train_into,
+    training_images,
 )
 from e2vpt.run_folder import ADAPTER, UNPRUNED, RunConfig, open_folder
 from e2vpt.scores import Scores, score
@@ -177,7 +176,7 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
         return found
     scores = score(
         prepared.model,
-        _training_images(prepared),
+        training_images(prepared).in_order(),
         num_segments=prune.num_segments,
         layout=prune.layout,
         shared=prune.masks == "shared",
@@ -186,13 +185,6 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
     if process_rank()[0] == 0:
         save_scores(path, scores, asked)
     return scores
-
-
-def _training_images(prepared: Prepared) -> Loader:
-    """All training images in order, without augmentation."""
-    if prepared.config.data.augment == "none":
-        return prepared.train.in_order()
-    return eval_loader(prepared.task.train, prepared.preprocessing, prepared.config)
 
 
 def train_reporting(
@@ -259,7 +251,7 @@ def _retrained(
 
 def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: int, epochs: int) -> Tried:
     """A row of the table for the model as it is now."""
-    images = _training_images(prepared) if prepared.val is None else prepared.val.in_order()
+    images = (training_images(prepared) if prepared.val is None else prepared.val).in_order()
     metrics, beside = evaluate(prepared.model, images), tuned_parameters(prepared.model)
     return Tried(
         stage=stage,

@@ -114,10 +114,12 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
     torch.manual_seed(config.train.seed)
     model = build_model(config, num_classes=len(task.classes))
     preprocessing = preprocessing_for(model, config.data)
-    if find_prompts(model) and "patch" in (config.prompts.init, config.prompts.kv_init):
-        init_from_images(model, _first_images(task.train, preprocessing))
     if like is not None and _same_images(like, task, config, preprocessing):
-        return dataclasses.replace(like, config=config, model=model, fingerprint=original_fingerprint(model))
+        shared = dataclasses.replace(
+            like, config=config, model=model, fingerprint=original_fingerprint(model)
+        )
+        _start_from_images(shared)
+        return shared
     share = process_rank()
     prepared = Prepared(
         task=task,
@@ -128,7 +130,26 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
         val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
         fingerprint=original_fingerprint(model),
     )
+    _start_from_images(prepared)
     return _with_prefix(prepared) if _has_frozen_prefix(model) else prepared
+
+
+def training_images(prepared: Prepared) -> Loader:
+    """The training images without augmentation; those held in memory, where they are."""
+    if prepared.config.data.augment == "none":
+        return prepared.train
+    return eval_loader(prepared.task.train, prepared.preprocessing, prepared.config)
+
+
+def _start_from_images(prepared: Prepared) -> None:
+    """Set the prompts whose initial values come from training images."""
+    prompts = prepared.config.prompts
+    if not find_prompts(prepared.model) or "patch" not in (prompts.init, prompts.kv_init):
+        return
+    images = training_images(prepared)
+    if images.holds_computed:
+        images = eval_loader(prepared.task.train, prepared.preprocessing, prepared.config)
+    init_from_images(prepared.model, images.first_images(_INIT_IMAGES))
 
 
 def _has_frozen_prefix(model: nn.Module) -> bool:
@@ -258,12 +279,6 @@ def _train_loader(
         accumulation=config.train.accumulation,
         keep_bytes=_KEEP_BYTES,
     )
-
-
-def _first_images(split: Split, preprocessing: Preprocessing) -> torch.Tensor:
-    """One batch of training images, the same on every process."""
-    loader = make_loader(split, preprocessing, batch_size=_INIT_IMAGES, shuffle=True)
-    return next(iter(loader))[0]
 
 
 def _metrics(history: list[Row], epoch: int) -> dict[str, float]:

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from e2vpt.backbones import build_backbone
 from e2vpt.bench.carried import carried
-from e2vpt.config import PromptConfig
-from e2vpt.errors import MissingExtra
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.fields import check_choices, check_count
 from e2vpt.frozen import hold_frozen
 from e2vpt.model import classifier, prompt, prompt_layers
+from e2vpt.peft_methods import inject
 from e2vpt.prefix import first_tokens
 
 Method = Literal["plain", "linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late"]
@@ -178,10 +178,6 @@ def _carried(backbone: nn.Module, ours: nn.Module, *, fused: bool) -> nn.Module:
 
 def _lora(backbone: nn.Module) -> nn.Module:
     """LoRA of rank 8 on every fused qkv projection, by PEFT."""
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise MissingExtra("LoRA is PEFT's: pip install 'e2vpt[bench]'") from None
-    tuned: nn.Module = get_peft_model(backbone, LoraConfig(r=_LORA_RANK, target_modules=["qkv"]))
+    inject(backbone, "lora", MethodConfig(lora_rank=_LORA_RANK))
     classifier(backbone).requires_grad_(True)
-    return tuned
+    return backbone

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Set
 
-from e2vpt.data.fgvc_lists import ImageLists, ListedImage, distinct_names, find_file, read_pairs, refuse
-from e2vpt.data.listing import Listing
+from e2vpt.data.fgvc_lists import ImageLists, ListedImage, distinct_names, find_file, read_pairs
+from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.splits import SplitName
 
 _LABELS, _SPLITS = "image_class_labels.txt", "train_test_split.txt"

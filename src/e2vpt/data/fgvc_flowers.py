@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from e2vpt.data.fgvc_lists import ImageLists, ListedImage, find_file, read_file, refuse
-from e2vpt.data.listing import Listing
+from e2vpt.data.fgvc_lists import ImageLists, ListedImage, find_file, read_file
+from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.matlab import MatFile, mat_numbers, read_mat
 from e2vpt.data.splits import SplitName
 from e2vpt.errors import DataError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from e2vpt.data.fgvc_lists import ImageLists, refuse
+from e2vpt.data.fgvc_lists import ImageLists
 from e2vpt.data.images import ImageFile, image_suffixes
-from e2vpt.data.listing import Listing, list_folder, list_tar
+from e2vpt.data.listing import Listing, list_folder, list_tar, refuse
 from e2vpt.errors import DataError
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing
+from e2vpt.data.listing import SHOWN, Listing, refuse
 from e2vpt.data.splits import SplitName
 from e2vpt.errors import DataError
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_SHOWN = 20
 _ARCHIVES = frozenset({".tgz", ".gz", ".tar", ".zip", ".bz2", ".xz"})
 
 
@@ -60,10 +59,10 @@ def find_file(listing: Listing, *paths: str) -> ImageFile:
             return file
     found = [*(f"{top}/" for top in listing.tops()), *_top_files(listing)]
     packed = [name for name in _top_files(listing) if PurePosixPath(name).suffix.lower() in _ARCHIVES]
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise DataError(
-        f"{listing.where} has no {' or '.join(paths)}; found {', '.join(found[:_SHOWN]) or 'nothing'}{more}. "
-        + (f"Unpack {', '.join(packed[:_SHOWN])} there." if packed else "Unpack the official archive there.")
+        f"{listing.where} has no {' or '.join(paths)}; found {', '.join(found[:SHOWN]) or 'nothing'}{more}. "
+        + (f"Unpack {', '.join(packed[:SHOWN])} there." if packed else "Unpack the official archive there.")
     )
 
 
@@ -116,20 +115,6 @@ def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
         class_id: name if counted[name] == 1 else f"{name} ({class_id})"
         for class_id, name in sorted(names.items())
     }
-
-
-def refuse(what: str, names: Iterable[str], remedy: str) -> None:
-    """Raise DataError naming the first of `names` and counting them, if there are any."""
-    listed = sorted(names)
-    if listed:
-        more = f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-        shown = "\n".join(f"  {_printable(name)}" for name in listed[:_SHOWN])
-        raise DataError(f"{what}:\n{shown}{more}\n{remedy}, then run the same command again.")
-
-
-def _printable(text: str) -> str:
-    """Names in lists need not be valid Unicode, messages must be."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _top_files(listing: Listing) -> list[str]:

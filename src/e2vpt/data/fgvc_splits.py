@@ -9,9 +9,9 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
-from e2vpt.data.fgvc_lists import ImageLists, find_file, read_file, refuse
+from e2vpt.data.fgvc_lists import ImageLists, find_file, read_file
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing
+from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.randomness import shuffled
 from e2vpt.data.splits import SplitName
 from e2vpt.errors import DataError

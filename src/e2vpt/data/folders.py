@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, image_suffixes
-from e2vpt.data.listing import Listing, Parts, list_folder, list_tar
+from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
 from e2vpt.data.splits import SplitName, build_task, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
-
-_SHOWN = 20
 
 
 def load_folder(path: Path, config: DataConfig) -> Task:
@@ -83,7 +80,9 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
     _refuse_loose_images(listing)
     if named:
         beside = [name for name in others if any(map(_is_image, listing.under(name).files))]
-        _refuse(listing.where, "folders with images beside train/", beside, "Move them into a split, or away")
+        refuse(
+            f"{listing.where}: folders with images beside train/", beside, "Move them into a split, or away"
+        )
     return named
 
 
@@ -91,18 +90,18 @@ def _read_classes(listing: Listing) -> dict[str, list[ImageFile]]:
     """The images of each class folder, by class in sorted order."""
     _refuse_loose_images(listing)
     strays = [file.name for parts, file in listing.files.items() if len(parts) > 1 and not _is_image(parts)]
-    _refuse(listing.where, "files in class folders that are not images", strays, "Move them away")
+    refuse(f"{listing.where}: files in class folders that are not images", strays, "Move them away")
     name_of = {folder: _class_name(listing.where, folder) for folder in listing.tops()}
     classes: dict[str, list[ImageFile]] = {name: [] for name in sorted(name_of.values())}
     if len(classes) < len(name_of):
         twice = [name for name, count in Counter(name_of.values()).items() if count > 1]
-        _refuse(
-            listing.where, "class folders that only differ in how an accent is stored", twice, "Merge them"
+        refuse(
+            f"{listing.where}: class folders that only differ in how an accent is stored", twice, "Merge them"
         )
     for parts in sorted(parts for parts in listing.files if len(parts) > 1):
         classes[name_of[parts[0]]].append(listing.files[parts])
     empty = [repr(name) for name, images in classes.items() if not images]
-    _refuse(listing.where, "class folders without an image", empty, "Add images, or remove the folder")
+    refuse(f"{listing.where}: class folders without an image", empty, "Add images, or remove the folder")
     return classes
 
 
@@ -125,14 +124,8 @@ def _is_image(parts: Parts) -> bool:
 
 def _refuse_loose_images(listing: Listing) -> None:
     loose = (file.name for parts, file in listing.files.items() if len(parts) == 1 and _is_image(parts))
-    _refuse(
-        listing.where, "images outside of any class folder", loose, "Move each into the folder of its class"
+    refuse(
+        f"{listing.where}: images outside of any class folder",
+        loose,
+        "Move each into the folder of its class",
     )
-
-
-def _refuse(where: str, what: str, names: Iterable[str], remedy: str) -> None:
-    listed = sorted(names)
-    if listed:
-        more = f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-        shown = "\n".join(f"  {name}" for name in listed[:_SHOWN])
-        raise DataError(f"{where}: {what}:\n{shown}{more}\n{remedy}, then run the same command again.")

@@ -7,17 +7,17 @@ they are lossless, the lists do not say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2vpt.data.images import ImageFile
+from e2vpt.data.listing import in_lines
 from e2vpt.data.task import Split
 from e2vpt.errors import DataError
 
 TRAIN, VAL, BOTH, TEST = "train800.txt", "val200.txt", "train800val200.txt", "test.txt"
 _COUNTS = {TRAIN: 800, VAL: 200, BOTH: 1000}
-_SHOWN = 20
 _FOLDERS = {
     "cifar100": "cifar",
     "clevr_distance": "clevr_dist",
@@ -81,7 +81,7 @@ def _read_list(path: Path, num_classes: int) -> Split:
         relative = relative.strip()
         problem = _problem(path.parent, relative, label, num_classes)
         if problem:
-            problems.append(f"  line {line}: {problem}")
+            problems.append(f"line {line}: {problem}")
         else:
             where = path.parent / relative
             images.append(ImageFile(name=str(where), path=where))
@@ -115,13 +115,10 @@ def _refuse_shared(folder: Path, splits: Mapping[str, Split]) -> None:
     for name, split in splits.items():
         for image in split.images:
             lists.setdefault(image.name, set()).add(name)
-    shared = [f"  {image}: {', '.join(sorted(names))}" for image, names in lists.items() if len(names) > 1]
+    shared = [f"{image}: {', '.join(sorted(names))}" for image, names in lists.items() if len(names) > 1]
     _refuse(folder, "images in more than one list", shared)
 
 
-def _refuse(where: Path, what: str, found: Iterable[str]) -> None:
-    listed = list(found)
-    if listed:
-        more = f"\n  and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-        shown = "\n".join(listed[:_SHOWN])
-        raise DataError(f"{where}: {what}:\n{shown}{more}\nDownload the image lists and images again.")
+def _refuse(where: Path, what: str, found: Sequence[str]) -> None:
+    if found:
+        raise DataError(f"{where}: {what}:\n{in_lines(found)}\nDownload the image lists and images again.")

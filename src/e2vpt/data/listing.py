@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +14,8 @@ from e2vpt.errors import DataError
 Parts = tuple[str, ...]
 _SYSTEM_NAMES = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "thumbs.db", "desktop.ini"})
 _TAR_BLOCK = 512
+SHOWN = 20
+"""How many names a message gives before it only counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +132,20 @@ def _member_parts(archive: Path, name: str) -> Parts:
             f"{archive}: the path {name} leaves the archive. Make the archive again without '..'."
         )
     return parts
+
+
+def refuse(what: str, names: Iterable[str], remedy: str) -> None:
+    """Raise DataError naming the first of `names` in sorted order and counting them, if there are any."""
+    found = sorted(names)
+    if found:
+        raise DataError(f"{what}:\n{in_lines(found)}\n{remedy}, then run the same command again.")
+
+
+def in_lines(names: Sequence[str]) -> str:
+    """The first names, one a line, and how many more there are; names need not be valid Unicode."""
+    lines = ["  " + name.encode("utf-8", "backslashreplace").decode() for name in names[:SHOWN]]
+    more = [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return "\n".join([*lines, *more])
 
 
 def _ignored(parts: Parts) -> bool:

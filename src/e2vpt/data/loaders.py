@@ -101,6 +101,14 @@ class Loader:
         dealer = dataclasses.replace(self._dealer, shuffle=False, rank=0, world=1, accumulation=1, epoch=0)
         return Loader(self._dataset, dealer, self._workers)
 
+    def first_images(self, count: int) -> Tensor:
+        """Up to `count` images [b, 3, H, W] of the whole split, the same for every run and process."""
+        dealer = dataclasses.replace(
+            self._dealer, batch_size=count, seed=0, shuffle=True, rank=0, world=1, accumulation=1, epoch=0
+        )
+        images, _ = next(iter(Loader(self._dataset, dealer, workers=0)))
+        return images
+
     def computed(self, compute: Callable[[Tensor], Tensor]) -> Loader:
         """Batches of the same order that hold `compute(images)` [b, ...], computed here and now."""
         values = torch.cat([compute(images) for images, _ in self.in_order()])
@@ -109,6 +117,11 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration."""
         self._dealer.epoch = epoch
+
+    @property
+    def holds_computed(self) -> bool:
+        """Whether batches are what `computed` made of the images."""
+        return isinstance(self._dataset, ComputedDataset)
 
     @property
     def num_images(self) -> int:
