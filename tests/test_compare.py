@@ -138,6 +138,35 @@ def test_what_is_finished_is_not_run_again(
         compare_methods(other, tmp_path / "broken", resume=True)
 
 
+def test_what_prunes_begins_with_the_training_of_its_twin(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruning = ENTRIES_HERE["ours"]
+    twins = {"whole": dataclasses.replace(pruning, prunes=False), "ours": pruning}
+    alone = compare_methods(dataclasses.replace(comparison, entries={"ours": pruning}), tmp_path / "alone")
+    real, epochs = e2vpt.train.fit, []
+
+    def counting(*args: Any, **options: Any) -> Any:
+        tell = options.pop("on_epoch")
+        return real(*args, **options, on_epoch=lambda history: (epochs.append(1), tell(history)))
+
+    monkeypatch.setattr(e2vpt.run, "fit", counting)
+    rows = compare_methods(dataclasses.replace(comparison, entries=twins), tmp_path / "both")
+    ours = [row for row in rows if row["method"] == "ours"]
+    clock = {"seconds", "images_per_second", "peak_mib"}
+    assert [{k: v for k, v in r.items() if k not in clock} for r in ours] == [
+        {k: v for k, v in r.items() if k not in clock} for r in alone
+    ]
+    # One epoch each: the twin's trainings and as many again, not twice as many.
+    assert len(epochs) == 2 * len(ours)
+    whole = {(r["task"], r["seed"]): r for r in rows if (r["stage"], r["method"]) == ("final", "whole")}
+    finals = [r for r in ours if r["stage"] == "final"]
+    assert finals and all(r["seconds"] > whole[r["task"], r["seed"]]["seconds"] for r in finals)
+    for name in ("alone", "both"):
+        first = next(iter((tmp_path / name / "final/ours").iterdir()))
+        assert (first / "unpruned.safetensors").exists() and (first / "log.csv").exists()
+
+
 def test_a_rate_that_diverges_is_a_row(comparison: Comparison, tmp_path: Path) -> None:
     entries = {"linear": ComparedMethod(method="linear", lrs=(1e30, 0.01))}
     rows = compare_methods(dataclasses.replace(comparison, entries=entries, seeds=1), tmp_path / "out")

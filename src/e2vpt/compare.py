@@ -4,7 +4,8 @@
    all tasks, by mean accuracy, ties to the smaller.
 2. final: every task, method and seed with that rate; test images are read once for each.
 
-A finished training is a row in trials.jsonl and never done again; the running one resumes.
+A finished training is a row in trials.jsonl and never done again; the running one resumes. What prunes begins
+with the training of its twin that does not, where both are compared.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from e2vpt.paper import PUBLISHED_START as PUBLISHED
 from e2vpt.peft_methods import PEFT_METHODS
 from e2vpt.recipe import Reporting, train_and_prune
 from e2vpt.run import Trained, eval_loader, train_run
-from e2vpt.run_folder import RunConfig, open_folder
-from e2vpt.storage import read_json_lines, write_json_lines
+from e2vpt.run_folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig, open_folder
+from e2vpt.storage import make_folder, read_json_lines, write_atomic, write_json_lines
 from e2vpt.train import AUTOCAST
 
 Row = dict[str, Any]
@@ -63,10 +64,11 @@ class ComparedMethod:
 
 
 _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
+_OUR_LRS = (5e-3, 1e-2, 2e-2)
 _LRS = (1e-2, 2e-2, 4e-2)
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
 ENTRIES: Mapping[str, ComparedMethod] = {
-    "linear": ComparedMethod(method="linear", lrs=(2e-3, 5e-3, 1e-2)),
+    "linear": ComparedMethod(method="linear", lrs=(1e-3, 2e-3, 5e-3)),
     "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
     "partial-1": ComparedMethod(method="partial", lrs=(3e-4, 1e-3, 3e-3)),
     "mlp-3": ComparedMethod(method="mlp", lrs=(1e-3, 3e-3, 1e-2)),
@@ -87,12 +89,12 @@ ENTRIES: Mapping[str, ComparedMethod] = {
         method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN, prunes=True
     ),
     # Ours, and ours without one of its parts.
-    "e2vpt": ComparedMethod(method="e2vpt", lrs=_LRS, prunes=True),
-    "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_LRS),
-    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
-    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_LRS, prompts=PUBLISHED),
-    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
-    "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_visual": 0}),
+    "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
+    "e2vpt": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prunes=True),
+    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, options=_PLAIN),
+    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts=PUBLISHED),
+    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_kv": 0}),
+    "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_visual": 0}),
 }
 
 
@@ -169,12 +171,15 @@ def _run(comparison: Comparison, out: Path, rows: list[Row], asked: Row, reporti
     """One training, unless its row is there already."""
     if any(all(row[key] == value for key, value in asked.items()) for row in rows):
         return
-    reporting.stage(f"Run {len(rows) + 1} of {comparison.num_trainings()}: {_name(asked)}")
+    own = sum(row["method"] in comparison.entries for row in rows)
+    reporting.stage(f"Run {own + 1} of {comparison.num_trainings()}: {_name(asked)}")
     entry, task = comparison.entries[asked["method"]], comparison.tasks[asked["task"]]
     config, folder = run_config(comparison, entry, asked), out / _name(asked)
+    before = 0.0
     began = time.perf_counter()
     try:
         if entry.prunes:
+            before = _take_over_first(comparison, out, rows, asked)
             pruned = train_and_prune(
                 task, config, comparison.prune, folder, resume=True, reporting=_quiet(reporting)
             )
@@ -184,7 +189,7 @@ def _run(comparison: Comparison, out: Path, rows: list[Row], asked: Row, reporti
     except Diverged:
         rows.append({**asked, "val_accuracy": 0.0, "diverged": True})
     else:
-        seconds = time.perf_counter() - began
+        seconds = before + time.perf_counter() - began
         best = trained.result.history[trained.result.best_epoch]
         row = {**asked, "val_accuracy": best["val_accuracy"], "diverged": False}
         if asked["stage"] == "final":
@@ -204,6 +209,30 @@ def _run(comparison: Comparison, out: Path, rows: list[Row], asked: Row, reporti
             }
         rows.append(row)
     write_json_lines(out / TRIALS, rows)
+
+
+def _take_over_first(comparison: Comparison, out: Path, rows: Sequence[Row], asked: Row) -> float:
+    """Begin a run that prunes with the finished training of the entry that does not; returns its seconds.
+
+    Same settings and seed: it is the first of the two trainings, to the bit.
+    """
+    entry, folder = comparison.entries[asked["method"]], out / _name(asked)
+    twins = [
+        name
+        for name, other in comparison.entries.items()
+        if not other.prunes and dataclasses.replace(other, prunes=True, lrs=entry.lrs) == entry
+    ]
+    for row in rows:
+        if row["method"] in twins and all(row[key] == asked[key] for key in asked if key != "method"):
+            first = out / _name(row)
+            if folder.exists() or not (first / CHECKPOINT).exists():
+                continue
+            make_folder(folder)
+            # The config comes first: a folder with one is a run that can be gone on with.
+            for name in (CONFIG, *sorted({path.name for path in first.iterdir()} - {CONFIG, ADAPTER})):
+                write_atomic(folder / name, (first / name).read_bytes())
+            return float(row.get("seconds", 0.0))
+    return 0.0
 
 
 def _step_memory(trained: Trained, loader: Loader, config: RunConfig) -> int:
