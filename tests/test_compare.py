@@ -14,8 +14,9 @@ from tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
-from e2vpt.compare import ENTRIES, ComparedMethod, Comparison, chosen_lr, compare_methods
+from e2vpt.compare import Comparison, chosen_lr, compare_methods
 from e2vpt.compare_report import latex, lines, write_comparison
+from e2vpt.compared import ENTRIES, ComparedMethod
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.methods import METHODS
 
@@ -66,9 +67,10 @@ def test_every_method_has_three_rates() -> None:
 
 def test_tuning_then_finals_and_a_report(comparison: Comparison, tmp_path: Path) -> None:
     rows = compare_methods(comparison, tmp_path / "out")
-    assert len(rows) == comparison.num_trainings() == 3 + 2 * 2 * 2
-    assert [r["stage"] for r in rows] == ["tuning"] * 3 + ["final"] * 8
-    assert all("accuracy" not in r for r in rows[:3])
+    # One rate leaves nothing to choose.
+    assert len(rows) == comparison.num_trainings() == 2 + 2 * 2 * 2
+    assert [(r["stage"], r["method"]) for r in rows[:3]] == [("tuning", "linear")] * 2 + [("final", "linear")]
+    assert all("accuracy" not in r for r in rows[:2])
     best = chosen_lr(rows, "linear")
     final = [r for r in rows if r["stage"] == "final"]
     assert {r["lr"] for r in final if r["method"] == "linear"} == {best}
@@ -82,7 +84,7 @@ def test_tuning_then_finals_and_a_report(comparison: Comparison, tmp_path: Path)
         int(saved[0]["adapter_bytes"])
         == (tmp_path / "out/final/linear/one-seed0/adapter.safetensors").stat().st_size
     )
-    assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 3
     text = (tmp_path / "out/results.md").read_text()
     assert text.count("\n| ours |") == 1 and "* command: e2vpt compare" in text
     with Image.open(tmp_path / "out/pareto.png") as image:
@@ -108,7 +110,7 @@ def test_what_is_finished_is_not_run_again(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = compare_methods(comparison, tmp_path / "whole")
-    real, done, stops = e2vpt.compare.train_run, [], {2, 6}
+    real, done, stops = e2vpt.trial.train_run, [], {2, 6}
 
     def stopping(*args: Any, **options: Any) -> Any:
         done.append(args[2])
@@ -116,7 +118,7 @@ def test_what_is_finished_is_not_run_again(
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(e2vpt.compare, "train_run", stopping)
+    monkeypatch.setattr(e2vpt.trial, "train_run", stopping)
     for resume in (False, True):
         with pytest.raises(KeyboardInterrupt):
             compare_methods(comparison, tmp_path / "broken", resume=resume)
@@ -136,6 +138,29 @@ def test_what_is_finished_is_not_run_again(
     )
     with pytest.raises(RunError, match=r"other settings \(train"):
         compare_methods(other, tmp_path / "broken", resume=True)
+
+
+def test_finals_on_all_images_prune_as_validation_images_chose(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VTAB-1k: settings are chosen on 800 and 200 images, the last training has all 1000."""
+    asked: list[tuple[int, PruneConfig]] = []
+    real = e2vpt.trial.train_and_prune
+
+    def watching(task: e2vpt.Task, config: RunConfig, prune: PruneConfig, *rest: Any, **options: Any) -> Any:
+        asked.append((config.data.train_on == "train+val", prune))
+        return real(task, config, prune, *rest, **options)
+
+    monkeypatch.setattr(e2vpt.trial, "train_and_prune", watching)
+    entries = {"ours": ENTRIES_HERE["ours"]}
+    whole = dataclasses.replace(comparison, entries=entries, seeds=1, final_on="train+val")
+    tuned, *finals = compare_methods(whole, tmp_path / "out")
+    assert whole.num_trainings() == 3 and tuned["stage"] == "tuning" and tuned["val_accuracy"] is not None
+    assert [r["stage"] for r in finals] == ["final"] * 2 and {r["val_accuracy"] for r in finals} == {None}
+    assert [on_all for on_all, _ in asked] == [False, True, True]
+    for _, prune in asked[1:]:
+        assert prune.keep_tokens == (tuned["tokens"],) and prune.keep_segments == (tuned["segments"],)
+    assert {(r["tokens"], r["segments"]) for r in finals} == {(tuned["tokens"], tuned["segments"])}
 
 
 def test_what_prunes_begins_with_the_training_of_its_twin(

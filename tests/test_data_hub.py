@@ -70,6 +70,39 @@ def test_a_local_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert task.train.images[0].open().size == (4, 4)
 
 
+def test_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second colon chooses from a data set that holds several, in a folder as it would lie on the Hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    card = ["---", "configs:"]
+    for name, count in {"small": 6, "large": 12}.items():
+        card += [f"- config_name: {name}", f"  data_files: {name}/*.parquet"]
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        _rows([0, 1] * (count // 2)).to_parquet(str(tmp_path / "pets" / name / "train.parquet"))
+    (tmp_path / "pets" / "README.md").write_text("\n".join([*card, "---", ""]))
+    task = load_hub(f"hf:{tmp_path}/pets:large", DataConfig(val_fraction=0.0))
+    assert (task.name, len(task.train)) == ("pets-large", 12)
+    assert task.train.images[0].name == f"hf:{tmp_path}/pets:large train[0]"
+    with pytest.raises(DataError, match=r"hf:\S+/pets:huge cannot be loaded: .*'small'"):
+        load_hub(f"hf:{tmp_path}/pets:huge", DataConfig())
+
+
+def test_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They part name and configuration, but not within the name of a folder that is there."""
+    assert load_hub(_saved(tmp_path / "a:b", train=_rows([0, 1] * 6)), DataConfig()).name == "pets"
+    with pytest.raises(DataError, match=r"save_to_disk, which knows no configurations\. Leave :small out"):
+        load_hub(f"hf:{tmp_path}/a:b/pets:small", DataConfig())
+    asked = []
+
+    def load(name: str, configuration: str | None) -> Any:
+        asked.append((name, configuration))
+        return _rows([0, 1] * 10)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    names = [load_hub(f"hf:someone/pets{colon}", DataConfig()).name for colon in ("", ":", ":small")]
+    assert asked == [("someone/pets", None), ("someone/pets", None), ("someone/pets", "small")]
+    assert names == ["pets", "pets", "pets-small"]
+
+
 @pytest.mark.parametrize(
     ("labels", "kind", "classes"),
     [([10, 9] * 5, "int64", ("9", "10")), (["b", "a"] * 5, "string", ("a", "b"))],

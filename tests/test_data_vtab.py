@@ -2,112 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tfds_for_tests as written
+from vtab_for_tests import DATA, Features, png, write_vtab
 
 from e2vpt.data.tfds import BinaryImage
 from e2vpt.data.vtab import VtabData, load_vtab, read_vtab
 from e2vpt.data.vtab_tasks import VTAB
 from e2vpt.errors import DataError
 
-_Features = dict[str, written.Value]
-_Instance = tuple[str, dict[str, int], Callable[[int], _Features], dict[str, int]]
-_png = functools.cache(written.png)
-
-_HELD_OUT = {"train": 2000, "test": 7}
-_OWN = {"train": 820, "validation": 210, "test": 7}
-_CARVED = {"train": 2005}
-
-
-def _scene(i: int) -> _Features:
-    """CLEVR: 3 to 10 objects, the closest at the middle of a bin."""
-    depth = (4.0, 8.25, 8.75, 9.25, 9.75, 50.0)[i % 6]
-    coordinates = [float(v) for n in range(3 + i % 8) for v in (1.0, 2.0, depth + n)]
-    return {"objects/size": [n % 2 for n in range(3 + i % 8)], "objects/pixel_coords": coordinates}
-
-
-def _street(i: int) -> _Features:
-    """KITTI: a vehicle at 5, 15 or 25 m behind a close pedestrian, or none."""
-    types = [3, i % 3] if i % 4 < 3 else [3]
-    places = [0.0, 0.0, 1.0, 0.0, 0.0, (5.0, 15.0, 25.0, 0.0)[i % 4]][: 3 * len(types)]
-    return {"objects/type": types, "objects/location": places}
-
-
-def _toy(i: int) -> _Features:
-    return {"image2": _png(9), "label_azimuth": [i % 18], "label_elevation": [i % 9]}
-
-
-def _sprite(i: int) -> _Features:
-    return {"label_x_position": [i % 32], "label_orientation": [i % 40]}
-
-
-def _label(classes: int) -> Callable[[int], _Features]:
-    return lambda i: {"label": [i % classes]}
-
-
-_DATA: dict[str, _Instance] = {
-    "cifar100": ("cifar100/3.0.2", _HELD_OUT, _label(100), {"label": 100}),
-    "caltech101": ("caltech101/3.0.1", _HELD_OUT, _label(102), {"label": 102}),
-    "dtd": ("dtd/3.0.1", _OWN, _label(47), {"label": 47}),
-    "oxford_flowers102": ("oxford_flowers102/2.1.1", _OWN, _label(102), {"label": 102}),
-    "oxford_iiit_pet": ("oxford_iiit_pet/3.2.0", _HELD_OUT, _label(37), {"label": 37}),
-    "svhn": ("svhn_cropped/3.0.0", _HELD_OUT, _label(10), {"label": 10}),
-    "sun397": ("sun397/tfds/4.0.0", _OWN, _label(397), {"label": 397}),
-    "patch_camelyon": ("patch_camelyon/2.0.0", _OWN, _label(2), {"label": 2}),
-    "eurosat": ("eurosat/rgb/2.0.0", _CARVED, _label(10), {"label": 10}),
-    "resisc45": ("resisc45/3.0.0", _CARVED, _label(45), {"label": 45}),
-    "diabetic_retinopathy": (
-        "diabetic_retinopathy_detection/btgraham-300/3.0.0",
-        _OWN,
-        _label(5),
-        {"label": 5},
-    ),
-    "clevr_count": ("clevr/3.1.0", {"train": 2000, "validation": 9, "test": 3}, _scene, {}),
-    "dmlab": ("dmlab/2.0.1", _OWN, _label(6), {"label": 6}),
-    "kitti_distance": ("kitti/3.2.0", _OWN, _street, {}),
-    "dsprites_location": (
-        "dsprites/2.0.0",
-        _CARVED,
-        _sprite,
-        {"label_x_position": 32, "label_orientation": 40},
-    ),
-    "smallnorb_azimuth": (
-        "smallnorb/2.0.0",
-        {"train": 805, "test": 410},
-        _toy,
-        {"label_azimuth": 18, "label_elevation": 9},
-    ),
-}
-_SAME = {
-    "clevr_distance": "clevr_count",
-    "dsprites_orientation": "dsprites_location",
-    "smallnorb_elevation": "smallnorb_azimuth",
-}
-
-
-def _write(root: Path, name: str, **changed: Callable[[int], _Features]) -> Path:
-    """The data of a task below `root`; image and label of an example depend on its number in its split."""
-    place, counts, features, classes = _DATA[_SAME.get(name, name)]
-    features = changed.get("features", features)
-    mode = "L" if "dsprites" in place else "RGB"
-    splits = {}
-    for split, count in counts.items():
-        payloads = [written.example({"image": _png(i, mode)} | features(i)) for i in range(count)]
-        third = count // 3
-        splits[split] = [payloads[:third], payloads[third : 2 * third], payloads[2 * third :]]
-    return written.write_prepared(root / place, place.split("/")[0], splits, classes)
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TFDS data directory with all that the 19 tasks need."""
     root = tmp_path_factory.mktemp("tfds")
-    for name in _DATA:
-        _write(root, name)
+    for name in DATA:
+        write_vtab(root, name)
     return root
 
 
@@ -149,7 +62,7 @@ _CUTS: dict[str, tuple[range, range, range]] = {
 def test_every_task_is_read_whole(directory: Path, name: str, cuts: str, label: Callable[[int], int]) -> None:
     data = read_vtab(directory, name)
     assert data.source == "tfds"
-    assert str(data.where).startswith(str(directory / VTAB[name].dataset))
+    assert data.where.startswith(str(directory / VTAB[name].dataset))
     task = load_vtab(directory, name)
     assert (task.name, len(task.classes)) == (name, VTAB[name].num_classes)
     for split, numbers in zip(("train", "val", "test"), _CUTS[cuts], strict=True):
@@ -157,7 +70,7 @@ def test_every_task_is_read_whole(directory: Path, name: str, cuts: str, label: 
         assert found.labels == tuple(map(label, numbers))
         files = [image.file if isinstance(image, BinaryImage) else image for image in found.images]
         mode = "L" if name.startswith("dsprites") else "RGB"
-        assert [file._read() for file in files] == [_png(i, mode) for i in numbers]  # type: ignore[attr-defined]
+        assert [file._read() for file in files] == [png(i, mode) for i in numbers]  # type: ignore[attr-defined]
     images = [image.name for split in task.splits().values() for image in split.images]
     assert len(set(images)) == len(images)
     assert task.test is not None
@@ -205,14 +118,14 @@ def test_sprites_fall_into_sixteen_bins(directory: Path) -> None:
         ("dsprites_location", lambda i: {"label_x_position": [32]}, "the label of dsprites_location is 16"),
     ],
 )
-def test_odd_labels(tmp_path: Path, name: str, features: Callable[[int], _Features], message: str) -> None:
-    _write(tmp_path, name, features=features)
+def test_odd_labels(tmp_path: Path, name: str, features: Callable[[int], Features], message: str) -> None:
+    write_vtab(tmp_path, name, features=features)
     with pytest.raises(DataError, match=message):
         read_vtab(tmp_path, name)
 
 
 def test_a_class_without_training_images_stays_a_class(tmp_path: Path) -> None:
-    _write(tmp_path, "sun397", features=lambda i: {"label": [i % 395]})
+    write_vtab(tmp_path, "sun397", features=lambda i: {"label": [i % 395]})
     data = read_vtab(tmp_path, "sun397")
     assert (len(data.classes), data.absent()) == (397, ("395", "396"))
     task = load_vtab(tmp_path, "sun397")
@@ -220,7 +133,7 @@ def test_a_class_without_training_images_stays_a_class(tmp_path: Path) -> None:
 
 
 def test_class_names(tmp_path: Path, directory: Path) -> None:
-    folder = _write(tmp_path, "dtd")
+    folder = write_vtab(tmp_path, "dtd")
     names = tuple(f"texture {i}" for i in range(47))
     (folder / "label.labels.txt").write_text("\n".join(names) + "\n")
     assert load_vtab(tmp_path, "dtd").classes == names
@@ -234,9 +147,9 @@ def test_class_names(tmp_path: Path, directory: Path) -> None:
 
 
 def test_other_data_of_the_same_name(tmp_path: Path) -> None:
-    place, counts, features, _ = _DATA["dtd"]
+    place, counts, features, _ = DATA["dtd"]
     payloads = {
-        split: [[written.example({"image": _png(1)} | features(1))] * n] for split, n in counts.items()
+        split: [[written.example({"image": png(1)} | features(1))] * n] for split, n in counts.items()
     }
     written.write_prepared(tmp_path / place, "dtd", payloads, {"label": 46})
     with pytest.raises(DataError, match="label has 46 classes; expected 47"):
@@ -244,7 +157,7 @@ def test_other_data_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_too_few_examples(tmp_path: Path) -> None:
-    one = written.example({"image": _png(1), "label": [1]})
+    one = written.example({"image": png(1), "label": [1]})
     written.write_prepared(tmp_path / "eurosat/rgb/2.0.0", "eurosat", {"train": [[one] * 1300]})
     with pytest.raises(
         DataError, match=r"too few examples for eurosat: train\[0:800\] and train\[780:980\] overlap"
@@ -263,13 +176,13 @@ def test_too_few_examples(tmp_path: Path) -> None:
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
-    _write(tmp_path, "oxford_iiit_pet").rename(tmp_path / "oxford_iiit_pet" / "4.0.0")
+    write_vtab(tmp_path, "oxford_iiit_pet").rename(tmp_path / "oxford_iiit_pet" / "4.0.0")
     with pytest.raises(DataError, match=r"no prepared version 3\.\*\.\*; found 4\.0\.0"):
         read_vtab(tmp_path, "oxford_iiit_pet")
 
 
 def test_damage_is_found(tmp_path: Path) -> None:
-    path = _write(tmp_path, "dmlab") / "dmlab-test.tfrecord-00001-of-00003"
+    path = write_vtab(tmp_path, "dmlab") / "dmlab-test.tfrecord-00001-of-00003"
     content = bytearray(path.read_bytes())
     content[-10] ^= 1
     path.write_bytes(content)
@@ -282,7 +195,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
 
 def _write_lists(folder: Path, classes: int) -> None:
     folder.mkdir(parents=True)
-    (folder / "1.png").write_bytes(_png(1))
+    (folder / "1.png").write_bytes(png(1))
     for name, count in (("train800", 800), ("val200", 200), ("test", 3)):
         for i in range(count):
             (folder / f"{name}-{i}.png").symlink_to(folder / "1.png")
@@ -293,8 +206,8 @@ def _write_lists(folder: Path, classes: int) -> None:
 @pytest.mark.parametrize("folder", ["kitti", "kitti_distance"])
 def test_image_lists(tmp_path: Path, folder: str) -> None:
     _write_lists(tmp_path / folder, 4)
-    data = read_vtab(tmp_path, "kitti_distance")
-    assert (data.source, data.where) == ("image lists", tmp_path / folder)
+    data = read_vtab(str(tmp_path), "kitti_distance")
+    assert (data.source, data.where) == ("image lists", str(tmp_path / folder))
     task = data.task()
     assert task.classes == ("0", "1", "2", "3")
     assert {which: len(split) for which, split in task.splits().items()} == {
@@ -308,13 +221,20 @@ def test_sources_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has neither image lists nor TFDS data .*Is it the right folder"):
         read_vtab(tmp_path, "kitti_distance")
     _write_lists(tmp_path / "kitti", 4)
-    _write(tmp_path, "kitti_distance")
+    write_vtab(tmp_path, "kitti_distance")
     with pytest.raises(DataError, match=r"has both image lists .* and TFDS data .*Choose one source"):
         read_vtab(tmp_path, "kitti_distance")
     found: list[VtabData] = [read_vtab(tmp_path, "kitti_distance", source=s) for s in ("tfds", "image lists")]
     assert [data.source for data in found] == ["tfds", "image lists"]
     with pytest.raises(DataError, match=r"dtd has no train800\.txt, no val200\.txt, no test\.txt"):
         read_vtab(tmp_path, "dtd", source="image lists")
+
+
+def test_the_source_asked_for_is_the_one_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'tfds' was asked for, but hf:a/\{task\} is an address of Hugging"):
+        read_vtab("hf:a/{task}", "dtd", source="tfds")
+    with pytest.raises(DataError, match=r"'hugging face' was asked for, but /\S+ is not an address of Hugg"):
+        read_vtab(tmp_path, "dtd", source="hugging face")
 
 
 def test_unknown_tasks(tmp_path: Path) -> None:

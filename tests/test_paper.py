@@ -22,8 +22,10 @@ from e2vpt import (
 )
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.fields import to_dict
+from e2vpt.methods import tuned_parameters
 from e2vpt.paper import _best
 from e2vpt.recipe import Reporting
+from e2vpt.run import build_model
 
 CONFIG = RunConfig(
     backbone="demo",
@@ -96,6 +98,24 @@ def test_what_is_finished_is_not_trained_again(
     fresh.clear()
     assert train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True) == whole
     assert fresh == []
+
+
+@pytest.mark.parametrize("method", ["bias", "linear"])
+def test_methods_without_pruning_have_no_pairs(task: e2vpt.Task, tmp_path: Path, method: str) -> None:
+    grid = dataclasses.replace(GRID, keep_ratios=())
+    config = dataclasses.replace(CONFIG, method=method)
+    rows = train_by_the_paper(task, config, tmp_path / "run", grid=grid)
+    assert [r["stage"] for r in rows] == ["grid"] * 2 + ["final"] * 2 and len(rows) == grid.num_trainings()
+    best = _best(rows[:2])
+    assert {(r["lr"], r["weight_decay"]) for r in rows[2:]} == {(best["lr"], best["weight_decay"])}
+    assert read_adapter(tmp_path / "run/final/44/adapter.safetensors").num_tuned == rows_tuned(config)
+    with pytest.raises(ConfigError, match="prompts"):
+        train_by_the_paper(task, config, tmp_path / "pruned", grid=GRID)
+
+
+def rows_tuned(config: RunConfig) -> int:
+    """What a method tunes beside the head."""
+    return sum(p.numel() for p in tuned_parameters(build_model(config, num_classes=3)).values())
 
 
 def test_a_rate_that_diverges_is_a_row_and_not_the_end(task: e2vpt.Task, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from e2vpt.adapter import save_adapter as save_adapter
 from e2vpt.backbones import fingerprint as fingerprint
 from e2vpt.backbones import load_backbone as load_backbone
 from e2vpt.checkpoint import Row as Row
-from e2vpt.compare import ComparedMethod as ComparedMethod
 from e2vpt.compare import Comparison as Comparison
 from e2vpt.compare import compare_methods as compare_methods
+from e2vpt.compared import ComparedMethod as ComparedMethod
 from e2vpt.config import DataConfig as DataConfig
 from e2vpt.config import MethodConfig as MethodConfig
 from e2vpt.config import PromptConfig as PromptConfig

@@ -73,6 +73,11 @@ PRESETS: Mapping[str, Preset] = {
         timm_name="vit_base_patch16_224.orig_in21k",
         source="https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz",
     ),
+    "vit-b16-augreg21k": Preset(  # as often called in21k; the published numbers are not of it
+        timm_name="vit_base_patch16_224.augreg_in21k",
+        source="https://storage.googleapis.com/vit_models/augreg/"
+        "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz",
+    ),
     "vit-b16-mae": Preset(  # the paper reads MAE out by the mean of its patches, not by the class token
         timm_name="vit_base_patch16_224.mae",
         source="https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth",

@@ -19,6 +19,7 @@ from e2vpt.adapter import load_adapter, read_adapter
 from e2vpt.cli_bench import app as bench_app
 from e2vpt.cli_compare import compare_command
 from e2vpt.cli_options import AdapterArgument, AsJson, Backbone, DataArgument, Weights, load, say
+from e2vpt.cli_suite import fgvc, vtab
 from e2vpt.cli_train import prune, search, train
 from e2vpt.data import Split, Task
 from e2vpt.data.loaders import make_loader
@@ -39,6 +40,8 @@ app = typer.Typer(
 for command in (train, prune, search):
     app.command()(command)
 app.command("compare")(compare_command)
+bench_app.command("vtab")(vtab)
+bench_app.command("fgvc")(fgvc)
 app.add_typer(bench_app, name="bench")
 
 

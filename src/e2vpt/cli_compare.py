@@ -19,8 +19,9 @@ from e2vpt.cli_options import (
     say,
     words,
 )
-from e2vpt.compare import ENTRIES, Comparison, compare_methods
+from e2vpt.compare import Comparison, compare_methods
 from e2vpt.compare_report import write_comparison
+from e2vpt.compared import ENTRIES
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config_search import PruneConfig
 from e2vpt.errors import ConfigError

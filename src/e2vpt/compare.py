@@ -12,90 +12,22 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-from torch.nn import functional as F
-
-from e2vpt.adapter import read_adapter
-from e2vpt.bench.cost import peak_memory
+from e2vpt.compared import ComparedMethod, config_of
 from e2vpt.config_search import PruneConfig
 from e2vpt.data import Task
-from e2vpt.data.loaders import Loader
-from e2vpt.errors import ConfigError, Diverged
-from e2vpt.evaluate import evaluate
+from e2vpt.errors import ConfigError
 from e2vpt.fields import to_dict
-from e2vpt.paper import PUBLISHED_START as PUBLISHED
-from e2vpt.peft_methods import PEFT_METHODS
-from e2vpt.recipe import Reporting, train_and_prune
-from e2vpt.run import Trained, eval_loader, train_run
-from e2vpt.run_folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig, open_folder
-from e2vpt.storage import make_folder, read_json_lines, write_atomic, write_json_lines
-from e2vpt.train import AUTOCAST
-
-Row = dict[str, Any]
-"""One finished training: stage ("tuning" or "final"), task, method, lr, seed, val_accuracy, diverged;
-where final: accuracy, num_tuned, num_head, adapter_bytes, seconds (of training),
-images_per_second (of inference), peak_mib (of a step)."""
+from e2vpt.recipe import Reporting
+from e2vpt.run_folder import RunConfig, open_folder
+from e2vpt.storage import read_json_lines, write_json_lines
+from e2vpt.trial import Row, Trial, run_trial, take_over
 
 TRIALS = "trials.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ComparedMethod:
-    """A row of the comparison.
-
-    Attributes:
-        method: of `methods.METHODS`.
-        lrs: the learning rates that are tried.
-        prompts, options: what differs from the settings of the comparison.
-        prunes: prune, rewind and train again (methods with visual prompts).
-    """
-
-    method: str
-    lrs: Sequence[float]
-    prompts: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    prunes: bool = False
-
-
-_PROMPT_LRS = (2e-3, 5e-3, 1e-2)
-_OUR_LRS = (5e-3, 1e-2, 2e-2)
-_LRS = (1e-2, 2e-2, 4e-2)
-_PLAIN: Mapping[str, Any] = {"beside": "none"}
-ENTRIES: Mapping[str, ComparedMethod] = {
-    "linear": ComparedMethod(method="linear", lrs=(1e-3, 2e-3, 5e-3)),
-    "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
-    "partial-1": ComparedMethod(method="partial", lrs=(3e-4, 1e-3, 3e-3)),
-    "mlp-3": ComparedMethod(method="mlp", lrs=(1e-3, 3e-3, 1e-2)),
-    "sidetune": ComparedMethod(method="sidetune", lrs=(2e-3, 5e-3, 1e-2)),
-    "bias": ComparedMethod(method="bias", lrs=_LRS),
-    "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
-    "adapter": ComparedMethod(method="adapter", lrs=(3e-3, 1e-2, 3e-2)),
-    **{method: ComparedMethod(method=method, lrs=(3e-3, 1e-2, 3e-2)) for method in PEFT_METHODS},
-    # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
-    "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=PUBLISHED),
-    "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
-    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True),
-    "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=PUBLISHED),
-    "e2vpt-paper-no-prune": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN
-    ),
-    "e2vpt-paper": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN, prunes=True
-    ),
-    # Ours, and ours without one of its parts.
-    "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
-    "e2vpt": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prunes=True),
-    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, options=_PLAIN),
-    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts=PUBLISHED),
-    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_kv": 0}),
-    "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_visual": 0}),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +40,8 @@ class Comparison:
         entries: by name, in the order of the table.
         tune_on: names of the tasks that learning rates are chosen on.
         seeds: of the final trainings: 0 to seeds - 1.
+        final_on: train+val once everything is chosen, as VTAB-1k is measured; or the training images, with
+            the best epoch by validation images. A method with nothing to choose then needs no tuning.
     """
 
     tasks: Mapping[str, Task]
@@ -116,6 +50,7 @@ class Comparison:
     tune_on: Sequence[str]
     prune: PruneConfig = field(default_factory=PruneConfig)
     seeds: int = 3
+    final_on: Literal["train", "train+val"] = "train"
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.tune_on) - set(self.tasks))
@@ -127,10 +62,24 @@ class Comparison:
         if blind:
             raise ConfigError(f"{', '.join(blind)}: a comparison needs validation and test images.")
 
+    def tuning(self, name: str) -> Iterator[Trial]:
+        """What is tried to choose a method's rate, and its pruning where validation images are for that."""
+        entry = self.entries[name]
+        if len(entry.lrs) > 1 or (entry.prunes and self.final_on == "train+val"):
+            for lr in entry.lrs:
+                for task in self.tune_on:
+                    yield Trial(stage="tuning", task=task, method=name, lr=lr)
+
+    def final(self, name: str, lr: float) -> Iterator[Trial]:
+        """A method's trainings with the rate that was chosen."""
+        for task in self.tasks:
+            for seed in range(self.seeds):
+                yield Trial(stage="final", task=task, method=name, lr=lr, seed=seed)
+
     def num_trainings(self) -> int:
         """How many runs it takes; one that prunes trains twice."""
-        tuning = sum(len(entry.lrs) for entry in self.entries.values()) * len(self.tune_on)
-        return tuning + len(self.entries) * len(self.tasks) * self.seeds
+        trials = ([*self.tuning(name), *self.final(name, 0.0)] for name in self.entries)
+        return sum(map(len, trials))
 
 
 def compare_methods(
@@ -144,17 +93,13 @@ def compare_methods(
     reporting = reporting or Reporting()
     open_folder(out, _settings(comparison), resume=resume)
     rows = read_json_lines(out / TRIALS)
-    for name, entry in comparison.entries.items():
-        for lr in entry.lrs:
-            for task in comparison.tune_on:
-                asked = {"stage": "tuning", "task": task, "method": name, "lr": lr, "seed": 0}
-                _run(comparison, out, rows, asked, reporting)
     for name in comparison.entries:
-        lr = chosen_lr(rows, name)
-        for task in comparison.tasks:
-            for seed in range(comparison.seeds):
-                asked = {"stage": "final", "task": task, "method": name, "lr": lr, "seed": seed}
-                _run(comparison, out, rows, asked, reporting)
+        for trial in comparison.tuning(name):
+            _run(comparison, out, rows, trial, reporting)
+    for name, entry in comparison.entries.items():
+        tuned = any(comparison.tuning(name))
+        for trial in comparison.final(name, chosen_lr(rows, name) if tuned else entry.lrs[0]):
+            _run(comparison, out, rows, trial, reporting)
     return rows
 
 
@@ -167,115 +112,55 @@ def chosen_lr(rows: Sequence[Row], method: str) -> float:
     return min(tried, key=lambda lr: (-statistics.mean(tried[lr]), lr))
 
 
-def _run(comparison: Comparison, out: Path, rows: list[Row], asked: Row, reporting: Reporting) -> None:
+def _run(comparison: Comparison, out: Path, rows: list[Row], trial: Trial, reporting: Reporting) -> None:
     """One training, unless its row is there already."""
-    if any(all(row[key] == value for key, value in asked.items()) for row in rows):
+    if trial.found_in(rows):
         return
-    own = sum(row["method"] in comparison.entries for row in rows)
-    reporting.stage(f"Run {own + 1} of {comparison.num_trainings()}: {_name(asked)}")
-    entry, task = comparison.entries[asked["method"]], comparison.tasks[asked["task"]]
-    config, folder = run_config(comparison, entry, asked), out / _name(asked)
-    before = 0.0
-    began = time.perf_counter()
-    try:
-        if entry.prunes:
-            before = _take_over_first(comparison, out, rows, asked)
-            pruned = train_and_prune(
-                task, config, comparison.prune, folder, resume=True, reporting=_quiet(reporting)
-            )
-            trained = pruned.trained
-        else:
-            trained = train_run(task, config, folder, resume=True, on_step=reporting.on_step)
-    except Diverged:
-        rows.append({**asked, "val_accuracy": 0.0, "diverged": True})
-    else:
-        seconds = before + time.perf_counter() - began
-        best = trained.result.history[trained.result.best_epoch]
-        row = {**asked, "val_accuracy": best["val_accuracy"], "diverged": False}
-        if asked["stage"] == "final":
-            assert task.test is not None
-            loader = eval_loader(task.test, trained.preprocessing, config)
-            began = time.perf_counter()
-            accuracy = evaluate(trained.model, loader).accuracy
-            info = read_adapter(trained.adapter)
-            row |= {
-                "accuracy": accuracy,
-                "num_tuned": info.num_tuned,
-                "num_head": info.num_head,
-                "adapter_bytes": info.bytes,
-                "seconds": seconds,
-                "images_per_second": len(task.test) / (time.perf_counter() - began),
-                "peak_mib": _step_memory(trained, loader, config) / 2**20,
-            }
-        rows.append(row)
+    done = sum(row["method"] in comparison.entries for row in rows)
+    reporting.stage(f"Run {done + 1} of {comparison.num_trainings()}: {trial.folder}")
+    entry = comparison.entries[trial.method]
+    config = config_of(comparison.config, entry, trial.lr, trial.seed)
+    if trial.stage == "final":
+        data = dataclasses.replace(config.data, train_on=comparison.final_on)
+        config = dataclasses.replace(config, data=data)
+    prune = _pruning(comparison, rows, trial) if entry.prunes else None
+    spent = 0.0 if prune is None else _take_over_twin(comparison, out, rows, trial)
+    task = comparison.tasks[trial.task]
+    rows.append(run_trial(trial, task, config, prune, out, reporting, spent=spent))
     write_json_lines(out / TRIALS, rows)
 
 
-def _take_over_first(comparison: Comparison, out: Path, rows: Sequence[Row], asked: Row) -> float:
-    """Begin a run that prunes with the finished training of the entry that does not; returns its seconds.
-
-    Same settings and seed: it is the first of the two trainings, to the bit.
-    """
-    entry, folder = comparison.entries[asked["method"]], out / _name(asked)
-    twins = [
-        name
-        for name, other in comparison.entries.items()
-        if not other.prunes and dataclasses.replace(other, prunes=True, lrs=entry.lrs) == entry
-    ]
-    for row in rows:
-        if row["method"] in twins and all(row[key] == asked[key] for key in asked if key != "method"):
-            first = out / _name(row)
-            if folder.exists() or not (first / CHECKPOINT).exists():
-                continue
-            make_folder(folder)
-            # The config comes first: a folder with one is a run that can be gone on with.
-            for name in (CONFIG, *sorted({path.name for path in first.iterdir()} - {CONFIG, ADAPTER})):
-                write_atomic(folder / name, (first / name).read_bytes())
-            return float(row.get("seconds", 0.0))
-    return 0.0
-
-
-def _step_memory(trained: Trained, loader: Loader, config: RunConfig) -> int:
-    """Most bytes that forward and backward of one batch hold at a time."""
-    images, labels = next(iter(loader))
-    model, autocast = trained.model, AUTOCAST[config.train.precision]
-    device = next(model.parameters()).device
-
-    def step() -> None:
-        with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            logits = model(images.to(device))
-        F.cross_entropy(logits.float(), labels.to(device)).backward()  # type: ignore[no-untyped-call]
-
-    peak = peak_memory(step, device.type)
-    model.zero_grad(set_to_none=True)
-    return peak
-
-
-def run_config(comparison: Comparison, entry: ComparedMethod, asked: Row) -> RunConfig:
-    """The settings of one training."""
-    config = comparison.config
+def _pruning(comparison: Comparison, rows: Sequence[Row], trial: Trial) -> PruneConfig | None:
+    """What to prune: where the final training has no validation images, what they chose in the tuning before;
+    None where they chose not to."""
+    if trial.stage == "tuning" or comparison.final_on == "train":
+        return comparison.prune
+    task = trial.task if trial.task in comparison.tune_on else comparison.tune_on[0]
+    tuned = dataclasses.replace(trial, stage="tuning", task=task, seed=0).found_in(rows)
+    if tuned is None or tuned["diverged"]:
+        return comparison.prune
+    if tuned["tokens"] == tuned["segments"] == 1.0:
+        return None
     return dataclasses.replace(
-        config,
-        method=entry.method,
-        prompts=dataclasses.replace(config.prompts, **entry.prompts),
-        options=dataclasses.replace(config.options, **entry.options),
-        train=dataclasses.replace(config.train, lr=asked["lr"], seed=asked["seed"]),
+        comparison.prune, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],)
     )
 
 
-def _quiet(reporting: Reporting) -> Reporting:
-    """Bars only: a line for each stage of each training would bury what matters."""
-    return Reporting(on_step=reporting.on_step)
-
-
-def _name(asked: Row) -> str:
-    """The folder of a training, below the comparison's."""
-    last = f"lr{asked['lr']:g}" if asked["stage"] == "tuning" else f"seed{asked['seed']}"
-    return f"{asked['stage']}/{asked['method']}/{asked['task']}-{last}"
+def _take_over_twin(comparison: Comparison, out: Path, rows: Sequence[Row], trial: Trial) -> float:
+    """Begin with the finished training of the entry that does not prune; returns the seconds it took."""
+    entry = comparison.entries[trial.method]
+    for name, other in comparison.entries.items():
+        twin = dataclasses.replace(trial, method=name)
+        same = not other.prunes and dataclasses.replace(other, prunes=True, lrs=entry.lrs) == entry
+        done = twin.found_in(rows) if same else None
+        if done and take_over(trial, twin, out):
+            return float(done.get("seconds", 0.0))
+    return 0.0
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:
     """What must be the same to go on; entries, tasks and seeds may be added later."""
     shared = comparison.config.to_dict() | {"method": None, "source": None}
     shared["train"] |= {"lr": None, "seed": None}
-    return shared | {"prune": to_dict(comparison.prune), "tune_on": list(comparison.tune_on)}
+    own = {"prune": to_dict(comparison.prune), "tune_on": list(comparison.tune_on)}
+    return shared | own | {"final_on": comparison.final_on}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from e2vpt.bench.figures import as_png, new_figure
 from e2vpt.bench.machine import report_head
-from e2vpt.compare import Row
 from e2vpt.storage import write_atomic, write_csv
+from e2vpt.trial import Row
 
 _COLUMNS = (
     *("task", "method", "seed", "lr", "accuracy", "val_accuracy", "num_tuned", "num_head"),
@@ -123,7 +123,7 @@ def latex(table: Sequence[Line]) -> str:
     rows = [
         " & ".join(
             [
-                _escaped(line.method),
+                escaped(line.method),
                 f"{line.num_tuned / 1000:.1f}k",
                 *(f"${m:.1f} \\pm {s:.1f}$" for m, s in line.by_task.values()),
                 *(f"{value:.2f}" for value in _means(line)),
@@ -132,7 +132,7 @@ def latex(table: Sequence[Line]) -> str:
         + r" \\"
         for line in table
     ]
-    head = " & ".join(["method", "tuned", *map(_escaped, [*tasks, *_mean_names(table)])]) + r" \\"
+    head = " & ".join(["method", "tuned", *map(escaped, [*tasks, *_mean_names(table)])]) + r" \\"
     body = "\n".join([head, r"\hline", *rows])
     return f"\\begin{{tabular}}{{l{'r' * (head.count('&'))}}}\n{body}\n\\end{{tabular}}\n"
 
@@ -151,17 +151,25 @@ def _means(line: Line) -> list[float]:
 
 def pareto(table: Sequence[Line]) -> bytes:
     """A PNG: mean accuracy against tuned parameters without the head."""
+    # A head alone tunes nothing else, and a logarithm needs one.
+    return plot(
+        [(line.method, line.num_tuned, line.mean) for line in table], "tuned parameters without the head", 1
+    )
+
+
+def plot(points: Sequence[tuple[str, float, float]], xlabel: str, least: float) -> bytes:
+    """A PNG of names at what they tune, at `least` this, and their mean accuracy in %."""
     figure = new_figure(7.5, 5)
     axes = figure.add_subplot()
-    for line in table:
-        # A head alone tunes nothing else, and a logarithm needs one.
-        x = max(line.num_tuned, 1)
-        axes.plot(x, line.mean, "o", color="tab:red" if line.method.startswith("e2vpt") else "tab:blue")
-        axes.annotate(line.method, (x, line.mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.set(xscale="log", xlabel="tuned parameters without the head", ylabel="mean test accuracy, %")
+    for name, tuned, mean in points:
+        x = max(tuned, least)
+        axes.plot(x, mean, "o", color="tab:red" if name.startswith("e2vpt") else "tab:blue")
+        axes.annotate(name, (x, mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel=xlabel, ylabel="mean test accuracy, %")
     axes.grid(alpha=0.3)
     return as_png(figure)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A word as LaTeX takes it."""
     return "".join(f"\\{c}" if c in "_%&#$" else c for c in text)

@@ -75,7 +75,8 @@ class GridConfig:
     )
     weight_decays: Numbers = option((0.01, 0.001, 0.0001, 0.0), "Weight decays, with each rate.")
     keep_ratios: Numbers = option(
-        (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1), "Shares of tokens and of segments to keep, all pairs."
+        (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
+        "Shares of tokens and of segments to keep, all pairs; nothing is pruned where it is empty.",
     )
     final_seeds: Counts = option((42, 44, 82, 100, 800), "Seeds of the final trainings.")
 
@@ -83,7 +84,8 @@ class GridConfig:
         check_choices(self)
         for name in ("base_lrs", "weight_decays", "keep_ratios", "final_seeds"):
             value = getattr(self, name)
-            require(value != (), f"{name} is empty; expected at least one number.")
+            if name != "keep_ratios":
+                require(value != (), f"{name} is empty; expected at least one number.")
             require(
                 len(set(as_tuple(value))) == len(as_tuple(value)),
                 f"{name} is {value!r}; a number is twice in it.",

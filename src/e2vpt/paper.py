@@ -1,7 +1,8 @@
 """The paper's whole protocol (reference.md section 3): what E2VPT's published numbers cost, to be reproduced.
 
 1. grid: learning rate x weight decay, of SGD; the best on validation, ties to the smaller rate.
-2. pairs: the best one's prompts scored, every pair of keep ratios rewound and trained again.
+2. pairs: the best one's prompts scored, every pair of keep ratios rewound and trained again; not for
+   methods without pruning.
 3. final: the best pair, trained on training and validation images from each seed's own initial values.
 
 Every training is a row in trials.jsonl and never done twice; the running one resumes from its checkpoint.
@@ -75,7 +76,7 @@ def train_by_the_paper(
 
     Raises:
         RunError: every setting of the grid diverged, or as in `train_run`.
-        ConfigError: no validation images to choose by, or no visual prompts to prune.
+        ConfigError: no validation images to choose by, or no visual prompts to prune with those keep ratios.
     """
     out = Path(out)
     if task.val is None or config.data.train_on != "train":
@@ -99,8 +100,11 @@ def train_by_the_paper(
     prepared = prepare(task, config)
     origin = snapshot(prepared.model)
     best = _grid(protocol, prepared, origin)
-    selection, pair = _pairs(protocol, prepared, origin, best)
-    _final(protocol, selection, pair)
+    if grid.keep_ratios:
+        selection, pair = _pairs(protocol, prepared, origin, best)
+        _final(protocol, selection, pair)
+    else:
+        _final(protocol, None, best)
     return protocol.rows
 
 
@@ -131,8 +135,8 @@ def _pairs(protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: Row)
     return select(scores, tokens=pair["tokens"], segments=pair["segments"]), pair
 
 
-def _final(protocol: _Protocol, selection: Selection, pair: Row) -> None:
-    """The chosen pruning from each seed's own initial values, on training and validation images."""
+def _final(protocol: _Protocol, selection: Selection | None, pair: Row) -> None:
+    """The chosen settings from each seed's own initial values, on training and validation images."""
     config, task = protocol.config, protocol.task
     settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
     data = dataclasses.replace(config.data, train_on="train+val")

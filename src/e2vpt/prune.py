@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
 from e2vpt.methods import tuned_parameters
-from e2vpt.model import classifier, prompt_layers
+from e2vpt.model import classifier, find_prompts, prompt_layers
 from e2vpt.prompts import BlockPrompts
 from e2vpt.scores import Scores as Scores
 from e2vpt.scores import score as score
@@ -89,8 +89,8 @@ def apply(model: nn.Module, selection: Selection, optimizer: torch.optim.Optimiz
 
 
 def visual_kept(model: nn.Module) -> float:
-    """Share of the visual prompt elements that pruning has left, 0 to 1."""
-    layers = prompt_layers(model)
+    """Share of the visual prompt elements that pruning has left, 0 to 1; 1 where there were none."""
+    layers = find_prompts(model)
     before = sum(layer.visual_before for layer in layers)
     left = sum(float(layer.keep.sum()) for layer in layers if layer.keep is not None)
     return left / before if before else 1.0
@@ -119,7 +119,7 @@ def snapshot(model: nn.Module) -> Snapshot:
     """All that is tuned, and the keep masks, as they are now; taken before the first step, the origin."""
     copies = [
         {name: _copy(getattr(layer, name)) for name in ("visual", "keep", "key", "value")}
-        for layer in prompt_layers(model)
+        for layer in find_prompts(model)
     ]
     head = classifier(model).state_dict()
     return Snapshot(
@@ -132,7 +132,7 @@ def snapshot(model: nn.Module) -> Snapshot:
 def rewind(model: nn.Module, origin: Snapshot, selection: Selection | None = None) -> None:
     """Go back to a snapshot, pruned prompts included; then, with `selection`, prune again (paper, 3.3)."""
     device = next(model.parameters()).device
-    for layer, values in zip(prompt_layers(model), origin.layers, strict=True):
+    for layer, values in zip(find_prompts(model), origin.layers, strict=True):
         layer.resize(**{name: None if t is None else t.to(device) for name, t in values.items()})
     classifier(model).load_state_dict(origin.head)
     with torch.no_grad():

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from e2vpt.cluster import connect
 from e2vpt.config_search import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
-from e2vpt.errors import MissingExtra
 from e2vpt.run_folder import RunConfig
 from e2vpt.search_space import (
     TrialResult,
@@ -58,12 +58,13 @@ def search_on_cluster(
         MissingExtra: Ray is not installed.
         RunError: the folder holds another search, or no trial is complete.
     """
-    ray, tune = _ray()
+    # Images may have relative paths: trials stay in the folder the search was started from.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    ray, tune = connect(workers), _tune()
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).resolve()
     open_search(out, task, config, search, prune, resume=resume)
     for name in (_TRIED, _RESULTS):
         (out / name).mkdir(exist_ok=True)
-    _connect(ray, workers)
     trainable = tune.with_resources(
         tune.with_parameters(_trial, task=task, base=config, prune=prune, out=out),
         {"cpu": 1, "gpu": 1 if ray.cluster_resources().get("GPU") else 0},
@@ -99,7 +100,7 @@ def search_on_cluster(
 
 def _trial(tried: Mapping[str, Any], task: Task, base: RunConfig, prune: PruneConfig, out: Path) -> None:
     """One trial, on whichever worker Ray gives it; a second try goes on in the same folder."""
-    _, tune = _ray()
+    tune = _tune()
     name = tune.get_context().get_trial_id()
     write_atomic(out / _TRIED / f"{name}.json", json.dumps(dict(tried)).encode())
 
@@ -133,26 +134,8 @@ def _results(out: Path) -> list[TrialResult]:
     return results
 
 
-def _ray() -> tuple[Any, Any]:
-    # Ray reports how it is used unless told not to; that is for its user to decide.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Images may have relative paths: trials stay in the folder the search was started from.
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    try:
-        import ray
-        from ray import tune
-    except ImportError as error:
-        raise MissingExtra("Searching on a cluster needs Ray: pip install 'e2vpt[ray]'") from error
-    return ray, tune
-
-
-def _connect(ray: Any, workers: int) -> None:
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+def _tune() -> Any:
+    return importlib.import_module("ray.tune")
 
 
 def _suggester(search: SearchConfig) -> Any:

@@ -14,9 +14,12 @@ tfrecord.py     TFRecord files and the examples in them, without TensorFlow
 tfds.py         data sets that TensorFlow Datasets prepared
 image_lists.py  train800.txt and its like beside images
 vtab_tasks.py   the 19 tasks of VTAB-1k: slices and labels
-vtab.py         reading them
+vtab_hub.py     them as Hugging Face data sets
+vtab.py         reading them from whichever source
 matlab*.py      whole numbers and texts of .mat files
 fgvc*.py        the five fine-grained data sets from their archives' layouts
+headers.py      format and size of stored images, held to the official ones
+check.py        is a directory the published benchmark
 preprocess.py   image to tensor, augmentation
 batches.py      which images meet in which batch
 loaders.py      splits to batches of tensors

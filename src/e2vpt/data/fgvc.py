@@ -129,6 +129,11 @@ def check_fgvc(directory: str | Path, name: FgvcName) -> list[str]:
     return differences + _json_differences(name, found)
 
 
+def published_sizes(name: FgvcName) -> dict[str, int]:
+    """The published numbers: classes, and images to train on, validate and test."""
+    return {"classes": _DATA_SETS[name].classes, **_DATA_SETS[name].images}
+
+
 def _find(directory: str | Path, name: FgvcName) -> _Found:
     if name not in _DATA_SETS:
         raise DataError(f"{name!r} is no data set of FGVC; expected {', '.join(FGVC)}.")

@@ -1,4 +1,7 @@
-"""Hugging Face data sets: `hf:NAME` from the Hub, `hf:/path` from disk. Needs the `datasets` package."""
+"""Hugging Face data sets: `hf:NAME` or `hf:NAME:CONFIGURATION` from the Hub, `hf:/path` from disk.
+
+Needs the `datasets` package.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,9 @@ class RowImage:
 
 
 def load_hub(source: str, config: DataConfig) -> Task:
-    """The task in `hf:NAME` or `hf:/path/to/saved`, images decoded only when used.
+    """The task in `hf:NAME`, `hf:NAME:CONFIGURATION` or `hf:/path/to/saved`, images decoded only when used.
 
+    A data set on the Hub may hold several under names of their own, called configurations or subsets.
     Splits train, val (valid, validation) and test are used, others left alone; a data set without splits is
     split by `config`. The image column is the one of type Image; the label column the one of type ClassLabel,
     or else `label`, whose distinct values then are the classes.
@@ -52,24 +56,94 @@ def load_hub(source: str, config: DataConfig) -> Task:
         MissingExtra: `datasets` is not installed.
         DataError: it cannot be loaded, has no or several candidate columns, or rows without a label.
     """
-    name = source.removeprefix("hf:")
-    loaded = _load(name)
+    loaded = open_hub(source)
     named: Named = _by_split(source, loaded) if isinstance(loaded, Mapping) else {"all": loaded}
-    features = next(iter(named.values())).features
-    image, label = _image_column(source, features), _label_column(source, features)
-    without = [which for which, rows in named.items() if not {image, label} <= set(rows.features)]
-    if without:
-        raise DataError(
-            f"{source}: no columns {image!r} and {label!r} in {', '.join(without)}; train has them."
-        )
+    image, label = find_columns(source, named)
     names = {which: _class_names(f"{source} {which}", rows, label) for which, rows in named.items()}
-    known = getattr(features[label], "names", None)
+    known = getattr(next(iter(named.values())).features[label], "names", None)
     classes = list(known) if known else _in_order(names["all" if "all" in names else "train"])
     found = {
-        which: list(zip(_images(source, which, rows, image), names[which], strict=True))
+        which: list(zip(row_images(f"{source} {which}", rows, image), names[which], strict=True))
         for which, rows in named.items()
     }
-    return build_task(Path(name).name, classes, found, config)
+    name, configuration = _address(source)
+    return build_task("-".join(filter(None, [Path(name).name, configuration])), classes, found, config)
+
+
+def open_hub(source: str) -> Any:
+    """The data set itself, a mapping of splits by name or one without splits; see `load_hub` for `source`.
+
+    Raises:
+        MissingExtra: `datasets` is not installed.
+        DataError: it cannot be loaded.
+    """
+    datasets = _datasets()
+    name, configuration = _address(source)
+    folder = Path(name).expanduser()
+    saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
+    if saved and configuration:
+        raise DataError(
+            f"{source}: {folder} was written by save_to_disk, which knows no configurations. "
+            f"Leave :{configuration} out."
+        )
+    try:
+        if saved:
+            return datasets.load_from_disk(str(folder))
+        return datasets.load_dataset(str(folder) if folder.exists() else name, configuration)
+    except Exception as error:  # Network, authentication, parsing: the library has no common base class.
+        raise DataError(
+            f"{source} cannot be loaded: {type(error).__name__}: {error}. Expected the name of a data set "
+            "on huggingface.co, or a folder written by save_to_disk."
+        ) from error
+
+
+def split_keys(source: str, loaded: Mapping[str, Any]) -> dict[SplitName, str]:
+    """What the data set calls its splits train, val and test, as far as it has them.
+
+    Raises:
+        DataError: two splits that mean the same.
+    """
+    keys: dict[SplitName, str] = {}
+    for key in map(str, loaded):
+        which = split_name(key)
+        if which is not None and which in keys:
+            raise DataError(f"{source} has two splits that mean {which}: {', '.join(loaded)}.")
+        if which is not None:
+            keys[which] = key
+    return keys
+
+
+def find_columns(source: str, named: Named) -> tuple[str, str]:
+    """The names of the columns with images and with labels, the same in all of `named`; see `load_hub`.
+
+    Raises:
+        DataError: none or several candidates, or a split without them.
+    """
+    first, *others = named
+    features = named[first].features
+    image, label = _image_column(source, features), _label_column(source, features)
+    without = [which for which in others if not {image, label} <= set(named[which].features)]
+    if without:
+        raise DataError(
+            f"{source}: no columns {image!r} and {label!r} in {', '.join(without)}; {first} has them."
+        )
+    return image, label
+
+
+def row_images(where: str, rows: Any, column: str) -> list[ImageSource]:
+    """The images in a column, by row, undecoded; `where[row]` is what messages call them."""
+    # Undecoded, so that our own decoder names what is broken, and so that other columns are never read.
+    raw = rows.with_format(None).select_columns([column]).cast_column(column, _datasets().Image(decode=False))
+    return [RowImage(name=f"{where}[{i}]", rows=raw, column=column, index=i) for i in range(len(raw))]
+
+
+def _address(source: str) -> tuple[str, str | None]:
+    """Name or folder, and the configuration if one is given; a folder's own name may hold colons."""
+    full = source.removeprefix("hf:")
+    name, colon, configuration = full.rpartition(":")
+    if not colon or Path(full).expanduser().exists():
+        return full, None
+    return name, configuration or None
 
 
 def _datasets() -> Any:
@@ -80,32 +154,11 @@ def _datasets() -> Any:
     return datasets
 
 
-def _load(name: str) -> Any:
-    datasets = _datasets()
-    folder = Path(name).expanduser()
-    saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
-    try:
-        if saved:
-            return datasets.load_from_disk(str(folder))
-        return datasets.load_dataset(str(folder) if folder.exists() else name)
-    except Exception as error:  # Network, authentication, parsing: the library has no common base class.
-        raise DataError(
-            f"hf:{name} cannot be loaded: {type(error).__name__}: {error}. Expected the name of a data set "
-            "on huggingface.co, or a folder written by save_to_disk."
-        ) from error
-
-
 def _by_split(source: str, loaded: Mapping[str, Any]) -> Named:
-    named: Named = {}
-    for key, rows in loaded.items():
-        which = split_name(str(key))
-        if which is not None and which in named:
-            raise DataError(f"{source} has two splits that mean {which}: {', '.join(loaded)}.")
-        if which is not None:
-            named[which] = rows
-    if "train" not in named:
+    keys = split_keys(source, loaded)
+    if "train" not in keys:
         raise DataError(f"{source} has no split called train; found {', '.join(loaded) or 'none'}.")
-    return named
+    return {which: loaded[key] for which, key in keys.items()}
 
 
 def _image_column(source: str, features: Mapping[str, Any]) -> str:
@@ -141,14 +194,6 @@ def _class_names(where: str, rows: Any, column: str) -> list[str]:
         shown = ", ".join(map(str, bad[:20]))
         raise DataError(f"{where}: {len(bad)} row(s) have no label, the first are {shown}. Filter them out.")
     return [names[value] if names else str(value) for value in values]
-
-
-def _images(source: str, which: str, rows: Any, column: str) -> list[ImageSource]:
-    # Undecoded, so that our own decoder names what is broken, and so that other columns are never read.
-    raw = rows.with_format(None).select_columns([column]).cast_column(column, _datasets().Image(decode=False))
-    return [
-        RowImage(name=f"{source} {which}[{i}]", rows=raw, column=column, index=i) for i in range(len(raw))
-    ]
 
 
 def _in_order(names: list[str]) -> list[str]:

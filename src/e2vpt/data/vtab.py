@@ -1,7 +1,8 @@
-"""Reading the tasks of VTAB-1k, from prepared TFDS data or from image lists, and never from both."""
+"""Reading the tasks of VTAB-1k from TFDS data, image lists or Hugging Face data sets, never mixed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,19 +20,23 @@ from e2vpt.data.tfds import (
     open_prepared,
     read_slice,
 )
+from e2vpt.data.vtab_hub import has_vtab_hub, read_vtab_hub
 from e2vpt.data.vtab_tasks import CLASS_NAMES, VTAB, Slices, VtabTask
 from e2vpt.errors import DataError
 
-Source = Literal["tfds", "image lists"]
+Source = Literal["tfds", "image lists", "hugging face"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VtabData:
-    """A task's images and where they came from: scores of different sources do not belong in one table."""
+    """A task's images and where they came from: scores of different sources do not belong in one table.
+
+    `where` is a folder, or the address of a Hugging Face data set and the rows of its splits.
+    """
 
     name: str
     source: Source
-    where: Path
+    where: str
     classes: tuple[str, ...]
     train: Split
     val: Split
@@ -54,33 +59,77 @@ class VtabData:
         )
 
 
-def load_vtab(directory: Path, name: str, *, source: Source | None = None, checksums: bool = True) -> Task:
+def load_vtab(
+    directory: Path | str, name: str, *, source: Source | None = None, checksums: bool = True
+) -> Task:
     """`read_vtab` as a task of 800 training and 200 validation images and the full test set.
 
     Raises:
         DataError: as for `read_vtab`.
+        MissingExtra: as for `read_vtab`.
     """
     return read_vtab(directory, name, source=source, checksums=checksums).task()
 
 
 def read_vtab(
-    directory: Path, name: str, *, source: Source | None = None, checksums: bool = True
+    directory: Path | str, name: str, *, source: Source | None = None, checksums: bool = True
 ) -> VtabData:
-    """A task of VTAB-1k from a TFDS data directory, or from a folder of image lists.
+    """A task of VTAB-1k from a TFDS data directory, a folder of image lists, or Hugging Face data sets.
 
-    `checksums` also holds every record that is read to its checksum (about 300 MB/s).
+    The last are named by a text that begins with `hf:` and holds `{task}`, see `read_vtab_hub`. `checksums`
+    also holds every record that is read from TFDS data to its checksum (about 300 MB/s).
 
     Raises:
-        DataError: no such task, no such data, both sources in one directory and none chosen by `source`, and
-            whatever is wrong with the files.
+        DataError: no such task, no such data, both sources in one directory and none chosen by `source`,
+            another one chosen than the text names, and whatever is wrong with the files.
+        MissingExtra: `hf:` without the `datasets` package.
     """
     if name not in VTAB:
         raise DataError(f"{name!r} is no task of VTAB-1k. Expected one of {', '.join(VTAB)}.")
-    task = VTAB[name]
-    lists = [directory / folder for folder in list_folders(name) if has_lists(directory / folder)]
-    above = directory / task.dataset / (task.config or "")
-    prepared = any(above.glob("*/dataset_info.json"))
-    if source is None and prepared == bool(lists):
+    hub = _is_hub(directory)
+    if source is not None and hub != (source == "hugging face"):
+        raise DataError(
+            f"The source {source!r} was asked for, but {directory} is {'' if hub else 'not '}an address of "
+            "Hugging Face data sets, which begin with hf:. Change the one or the other."
+        )
+    if hub:
+        return _from_hub(VTAB[name], str(directory))
+    return _from_folder(VTAB[name], Path(directory), source, checksums)
+
+
+def vtab_sources(directory: Path | str, name: str) -> tuple[Source, ...]:
+    """Where `directory` has a task of VTAB-1k from, at a glance: its files may still be broken.
+
+    Data sets that are not on this machine count as being there.
+    """
+    if _is_hub(directory):
+        return ("hugging face",) if has_vtab_hub(str(directory), VTAB[name]) else ()
+    lists, prepared = _folders(VTAB[name], Path(directory))
+    there: dict[Source, list[Path]] = {"tfds": prepared, "image lists": lists}
+    return tuple(source for source, paths in there.items() if paths)
+
+
+def _is_hub(directory: Path | str) -> bool:
+    return isinstance(directory, str) and directory.startswith("hf:")
+
+
+def _folders(task: VtabTask, directory: Path) -> tuple[list[Path], list[Path]]:
+    """Folders that hold image lists of a task, and descriptions of TFDS data that do."""
+    lists = [directory / folder for folder in list_folders(task.name) if has_lists(directory / folder)]
+    return lists, sorted((directory / task.dataset / (task.config or "")).glob("*/dataset_info.json"))
+
+
+def _from_hub(task: VtabTask, template: str) -> VtabData:
+    found = read_vtab_hub(template, task)
+    splits = found.train, found.val, found.test
+    return _data(task, "hugging face", found.where, found.classes, splits)
+
+
+def _from_folder(task: VtabTask, directory: Path, source: Source | None, checksums: bool) -> VtabData:
+    name = task.name
+    lists, prepared = _folders(task, directory)
+    if source is None and bool(prepared) == bool(lists):
+        above = directory / task.dataset / (task.config or "")
         found = f"both image lists ({lists[0]}) and" if lists else "neither image lists nor"
         remedy = "Choose one source, the same for every task." if lists else "Is it the right folder?"
         raise DataError(f"{directory} has {found} TFDS data ({above}) of {name}. {remedy}")
@@ -92,10 +141,8 @@ def read_vtab(
 def _from_lists(task: VtabTask, folder: Path) -> VtabData:
     listed = read_image_lists(folder, task.num_classes)
     numbers = tuple(map(str, range(task.num_classes)))
-    train, val, test = listed.train, listed.val, listed.test
-    return VtabData(
-        name=task.name, source="image lists", where=folder, classes=numbers, train=train, val=val, test=test
-    )
+    splits = listed.train, listed.val, listed.test
+    return _data(task, "image lists", str(folder), numbers, splits)
 
 
 def _from_tfds(task: VtabTask, directory: Path, checksums: bool) -> VtabData:
@@ -106,9 +153,16 @@ def _from_tfds(task: VtabTask, directory: Path, checksums: bool) -> VtabData:
     except KeyError as error:
         raise DataError(f"{data.folder} has no split {error}; {task.name} needs it.") from error
     _refuse_overlap(task, data, slices)
-    train, val, test = (_split(task, data, *part, checksums) for part in slices)
+    splits = (_split(task, data, *part, checksums) for part in slices)
+    return _data(task, "tfds", str(data.folder), classes, splits)
+
+
+def _data(
+    task: VtabTask, source: Source, where: str, classes: tuple[str, ...], splits: Iterable[Split]
+) -> VtabData:
+    train, val, test = splits
     return VtabData(
-        name=task.name, source="tfds", where=data.folder, classes=classes, train=train, val=val, test=test
+        name=task.name, source=source, where=where, classes=classes, train=train, val=val, test=test
     )
 
 
