@@ -96,8 +96,8 @@ def test_fine_grained_data_sets(e2vpt_command: Command, tmp_path: Path) -> None:
 
 def test_check_and_plan(e2vpt_command: Command, directory: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, table, said = e2vpt_command("bench", *words(directory, out, "--check"))
-    assert code == 1 and "Reading cifar100" in said
+    code, table, said = e2vpt_command("bench", *words(directory, out, "--check --tasks cifar100,eurosat"))
+    assert code == 1 and "Reading cifar100" in said and "Reading dtd" not in said
     assert "| eurosat | tfds | 800 | 200 | 401 | 10 | PNG | differs |" in table
     code, table, said = e2vpt_command(
         "bench", *words(directory, out, "--plan --methods linear,e2vpt --tasks dtd,eurosat")
@@ -112,6 +112,7 @@ def test_check_and_plan(e2vpt_command: Command, directory: Path, tmp_path: Path)
     ("more", "message"),
     [
         ("--methods magic", "methods: magic; expected some of linear, full"),
+        ("--tasks magic --check", "tasks: magic; expected some of cifar100"),
         ("--tasks magic", "does not hold magic; found cifar100"),
         ("--shard 3", "shard is '3'; expected a number and how many there are, as in 3/20"),
         ("--shard 3/2", "shard is 3/2; expected a number from 1 to 2"),

@@ -20,7 +20,9 @@ from e2vpt.compared import ENTRIES
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config_search import GridConfig, PruneConfig
 from e2vpt.data.check import check_fgvc_sets, check_markdown, check_vtab
+from e2vpt.data.fgvc import FGVC
 from e2vpt.data.vtab import Source
+from e2vpt.data.vtab_tasks import VTAB
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.flags import with_config_flags
 from e2vpt.progress import training
@@ -126,11 +128,12 @@ fgvc = with_config_flags(_command("fgvc"))
 
 
 def _check(asked: _Asked) -> None:
-    directory = _directory(asked)
-    if asked.kind == "vtab":
-        found = check_vtab(directory, on_task=lambda name: say(f"Reading {name}"))
-    else:
-        found = check_fgvc_sets(Path(directory))
+    directory, whole = _directory(asked), VTAB if asked.kind == "vtab" else FGVC
+    unknown = [name for name in asked.tasks if name not in whole]
+    if unknown:
+        raise ConfigError(f"tasks: {', '.join(unknown)}; expected some of {', '.join(whole)}.")
+    look = check_vtab if asked.kind == "vtab" else check_fgvc_sets
+    found = look(directory, asked.tasks, on_task=lambda name: say(f"Reading {name}"))
     print("\n".join(check_markdown(found)))
     if not found.right:
         raise typer.Exit(1)

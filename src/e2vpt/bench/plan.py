@@ -21,7 +21,7 @@ from e2vpt.config import DataConfig
 from e2vpt.data.fgvc import FGVC, published_sizes
 from e2vpt.data.images import ImageInMemory, ImageSource
 from e2vpt.data.task import Split, Task
-from e2vpt.data.vtab_tasks import VTAB
+from e2vpt.data.vtab_tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
 from e2vpt.evaluate import evaluate
 from e2vpt.fields import as_tuple
 from e2vpt.progress import duration
@@ -77,7 +77,13 @@ def published_tasks(kind: Kind) -> list[PlannedTask]:
     if kind == "fgvc":
         return [PlannedTask(name=name, **published_sizes(name)) for name in FGVC]
     return [
-        PlannedTask(name=task.name, classes=task.num_classes, train=800, val=200, test=task.test_images)
+        PlannedTask(
+            name=task.name,
+            classes=task.num_classes,
+            train=TRAIN_IMAGES,
+            val=VAL_IMAGES,
+            test=task.test_images,
+        )
         for task in VTAB.values()
     ]
 

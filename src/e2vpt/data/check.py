@@ -18,13 +18,11 @@ from e2vpt.data.headers import Header, formats_of, read_headers, unlike_official
 from e2vpt.data.image_lists import list_folders
 from e2vpt.data.task import Split
 from e2vpt.data.vtab import read_vtab
-from e2vpt.data.vtab_tasks import VTAB, VtabTask
+from e2vpt.data.vtab_tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
 from e2vpt.errors import DataError
 
 State = Literal["ok", "differs", "broken", "missing"]
 OnTask = Callable[[str], None]
-
-_TRAIN, _VAL = 800, 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +65,8 @@ class Check:
         return not self.problems and all(task.state == "ok" for task in self.tasks)
 
 
-def check_vtab(directory: Path | str, *, on_task: OnTask | None = None) -> Check:
-    """The 19 tasks of VTAB-1k, in their order, from what `read_vtab` takes: a folder or `hf:...{task}...`.
+def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None) -> Check:
+    """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:` and more.
 
     Every record of TFDS data is held to its checksum (about 300 MB/s). `on_task` is given each task's name
     before it is read. What Hugging Face does not have counts as broken, since only reading shows it.
@@ -79,11 +77,12 @@ def check_vtab(directory: Path | str, *, on_task: OnTask | None = None) -> Check
     """
     hub = isinstance(directory, str) and directory.startswith("hf:")
     where = directory if hub else Path(directory).expanduser()
-    if not any(_is_there(where, task) for task in VTAB.values()):
-        places = "; ".join(f"{task.name} in {' or '.join(_places(task))}" for task in VTAB.values())
+    wanted = [task for task in VTAB.values() if not names or task.name in names]
+    if not any(_is_there(where, task) for task in wanted):
+        places = "; ".join(f"{task.name} in {' or '.join(_places(task))}" for task in wanted)
         raise DataError(f"{where} holds no task of VTAB-1k. Looked for {places}.")
     tasks = []
-    for task in VTAB.values():
+    for task in wanted:
         if on_task is not None:
             on_task(task.name)
         tasks.append(_check_vtab_task(where, task))
@@ -92,8 +91,10 @@ def check_vtab(directory: Path | str, *, on_task: OnTask | None = None) -> Check
     return Check(where=str(where), tasks=tuple(tasks), problems=_mixed(tasks))
 
 
-def check_fgvc_sets(directory: Path | str, *, on_task: OnTask | None = None) -> Check:
-    """The five fine-grained data sets, in their order, in the folders that `find_fgvc` finds.
+def check_fgvc_sets(
+    directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None
+) -> Check:
+    """The fine-grained data sets, all five or those of `names`, in the folders that `find_fgvc` finds.
 
     `on_task` is given each data set's name before it is read.
 
@@ -103,7 +104,7 @@ def check_fgvc_sets(directory: Path | str, *, on_task: OnTask | None = None) -> 
     directory = Path(directory).expanduser()
     found = find_fgvc(directory)
     tasks = []
-    for name in FGVC:
+    for name in (own for own in FGVC if not names or own in names):
         if on_task is not None:
             on_task(name)
         tasks.append(_check_fgvc_set(name, found.get(name)))
@@ -197,7 +198,7 @@ def _mixed(tasks: Sequence[Checked]) -> tuple[str, ...]:
 
 
 def _other_counts(splits: Mapping[str, Split], task: VtabTask) -> Iterator[str]:
-    published = {"train": _TRAIN, "val": _VAL, "test": task.test_images}
+    published = {"train": TRAIN_IMAGES, "val": VAL_IMAGES, "test": task.test_images}
     for which, images in published.items():
         if len(splits[which]) != images:
             yield (

@@ -19,10 +19,9 @@ from e2vpt.data.hub import Named, find_columns, open_hub, row_images, split_keys
 from e2vpt.data.image_lists import list_folders
 from e2vpt.data.splits import SplitName
 from e2vpt.data.task import Split
-from e2vpt.data.vtab_tasks import VtabTask
+from e2vpt.data.vtab_tasks import TRAIN_IMAGES, VAL_IMAGES, VtabTask
 from e2vpt.errors import DataError
 
-_TRAIN, _VAL = 800, 200
 _Parts = dict[SplitName, tuple[str, range]]
 """The split of the data set, and which of its rows, that make each of ours."""
 
@@ -102,19 +101,24 @@ def _parts(source: str, loaded: Any) -> _Parts:
     both = "train800val200" if "train800val200" in counts else keys.get("train", "")
     tested = keys.get("test", "")
     test = tested, range(counts.get(tested, 0))
-    if counts.get(train) == _TRAIN and counts.get(val) == _VAL and test[1]:
-        return {"train": (train, range(_TRAIN)), "val": (val, range(_VAL)), "test": test}
-    if counts.get(both) == _TRAIN + _VAL and not val and test[1]:
-        return {"train": (both, range(_TRAIN)), "val": (both, range(_TRAIN, _TRAIN + _VAL)), "test": test}
+    if counts.get(train) == TRAIN_IMAGES and counts.get(val) == VAL_IMAGES and test[1]:
+        return {"train": (train, range(TRAIN_IMAGES)), "val": (val, range(VAL_IMAGES)), "test": test}
+    if counts.get(both) == TRAIN_IMAGES + VAL_IMAGES and not val and test[1]:
+        return {
+            "train": (both, range(TRAIN_IMAGES)),
+            "val": (both, range(TRAIN_IMAGES, TRAIN_IMAGES + VAL_IMAGES)),
+            "test": test,
+        }
     raise _unusable(source, counts)
 
 
 def _unusable(source: str, counts: Mapping[str, int]) -> DataError:
     found = ", ".join(f"{key} ({count})" for key, count in counts.items()) or "no splits"
+    train, val = TRAIN_IMAGES, VAL_IMAGES
     return DataError(
-        f"{source} has {found}; expected train800 ({_TRAIN}), val200 ({_VAL}) and test, or the same called "
-        f"train, val and test, or train800val200 or train ({_TRAIN + _VAL}) and test. The official images "
-        "cannot be found among others: use data made for VTAB-1k, or prepare it with TFDS."
+        f"{source} has {found}; expected train800 ({train}), val200 ({val}) and test, or the same called train, "
+        f"val and test, or train800val200 or train ({train + val}) and test. The official images cannot be "
+        "found among others: use data made for VTAB-1k, or prepare it with TFDS."
     )
 
 

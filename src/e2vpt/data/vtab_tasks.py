@@ -19,7 +19,7 @@ Group = Literal["natural", "specialized", "structured"]
 Slices = tuple[tuple[str, int, int], tuple[str, int, int], tuple[str, int, int]]
 """Training, validation, test: each the TFDS split, the first example, and the one after the last."""
 
-_TRAIN, _VAL = 800, 200
+TRAIN_IMAGES, VAL_IMAGES = 800, 200
 _CLEVR_EDGES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
 _KITTI_EDGES = (-100.0, 8.0, 20.0, 999.0)
 _KITTI_NO_VEHICLE = 1000.0
@@ -76,13 +76,13 @@ def kitti_distance(record: Record) -> int:
 
 
 def _own_validation(counts: Mapping[str, int]) -> Slices:
-    return ("train", 0, _TRAIN), ("validation", 0, _VAL), ("test", 0, counts["test"])
+    return ("train", 0, TRAIN_IMAGES), ("validation", 0, VAL_IMAGES), ("test", 0, counts["test"])
 
 
 def _held_out(percent: int, test: str, counts: Mapping[str, int]) -> Slices:
     """Validation from where `percent` of the training split end."""
     start = counts["train"] * percent // 100
-    return ("train", 0, _TRAIN), ("train", start, start + _VAL), (test, 0, counts[test])
+    return ("train", 0, TRAIN_IMAGES), ("train", start, start + VAL_IMAGES), (test, 0, counts[test])
 
 
 def _carved(percent: int, val_percent: int, counts: Mapping[str, int]) -> Slices:
@@ -90,13 +90,13 @@ def _carved(percent: int, val_percent: int, counts: Mapping[str, int]) -> Slices
     total = counts["train"]
     start = total * percent // 100
     test = start + total * val_percent // 100
-    return ("train", 0, _TRAIN), ("train", start, start + _VAL), ("train", test, total)
+    return ("train", 0, TRAIN_IMAGES), ("train", start, start + VAL_IMAGES), ("train", test, total)
 
 
 def _halved_test(counts: Mapping[str, int]) -> Slices:
     """TFDS rounds percentages to the closest example."""
     total = counts["test"]
-    return ("train", 0, _TRAIN), ("test", 0, _VAL), ("test", round(total * 50 / 100), total)
+    return ("train", 0, TRAIN_IMAGES), ("test", 0, VAL_IMAGES), ("test", round(total * 50 / 100), total)
 
 
 def _depths(record: Record, key: str) -> tuple[float, ...]:
