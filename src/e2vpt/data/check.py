@@ -66,7 +66,7 @@ class Check:
 
 
 def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None) -> Check:
-    """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:` and more.
+    """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:`.
 
     Every record of TFDS data is held to its checksum (about 300 MB/s). `on_task` is given each task's name
     before it is read. What Hugging Face does not have counts as broken, since only reading shows it.

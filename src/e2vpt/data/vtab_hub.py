@@ -116,9 +116,9 @@ def _unusable(source: str, counts: Mapping[str, int]) -> DataError:
     found = ", ".join(f"{key} ({count})" for key, count in counts.items()) or "no splits"
     train, val = TRAIN_IMAGES, VAL_IMAGES
     return DataError(
-        f"{source} has {found}; expected train800 ({train}), val200 ({val}) and test, or the same called train, "
-        f"val and test, or train800val200 or train ({train + val}) and test. The official images cannot be "
-        "found among others: use data made for VTAB-1k, or prepare it with TFDS."
+        f"{source} has {found}; expected train800 ({train}), val200 ({val}) and test, or the same called "
+        f"train, val and test, or train800val200 or train ({train + val}) and test. The official images "
+        "cannot be found among others: use data made for VTAB-1k, or prepare it with TFDS."
     )
 
 
