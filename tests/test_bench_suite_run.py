@@ -52,7 +52,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(done: list[tuple[str, str]],
     with pytest.raises(RunError, match=r"1 of 6 cells failed.*\n  dmlab, linear: dmlab is broken"):
         run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", Job(), reporting)
     assert done == cells_of(SUITE, METHODS) and len(done) == 6
-    assert "dtd, bias: 50.0 % over 1 seeds" in said and "dmlab, linear: failed" in said
+    assert "dtd, bias: 50.0 %, 1 seed" in said and "dmlab, linear: failed" in said
     assert len(all_rows(SUITE, PROTOCOL, METHODS, tmp_path / "out")) == 5
     done.clear()
     with pytest.raises(RunError):

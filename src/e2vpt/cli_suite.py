@@ -168,7 +168,7 @@ def _run(asked: _Asked, protocol: Protocol, job: Job, others: list[Path]) -> Non
             problem = error
     rows = all_rows(suite, protocol, asked.methods, out)
     if rows:
-        words = f"{protocol.name} protocol, backbone {asked.backbone}, {protocol.config.train.epochs} epochs"
+        words = f"{protocol.name} protocol, backbone {asked.backbone}, epochs {protocol.config.train.epochs}"
         print(write_suite(out, suite, rows, machine(), backbone=asked.backbone, note=words))
         print(
             f"report {out / 'results.md'}, {out / 'results.csv'}, {out / 'results.tex'}, {out / 'pareto.png'}"

@@ -147,4 +147,4 @@ class _OnWorker:
 
 def _accuracy(rows: Sequence[Row]) -> str:
     mean = sum(row["accuracy"] for row in rows) / len(rows)
-    return f"{100 * mean:.1f} % over {len(rows)} seeds"
+    return f"{100 * mean:.1f} %, {len(rows)} seed{'s' if len(rows) > 1 else ''}"
