@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fgvc_for_tests as fgvc
 import pytest
-from vtab_for_tests import DATA, write_vtab
+from vtab_for_tests import write_directory
 
 from e2vpt.data.vtab_tasks import VTAB
 
@@ -24,10 +24,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TFDS data directory with all that the 19 tasks need."""
-    root = tmp_path_factory.mktemp("tfds")
-    for name in DATA:
-        write_vtab(root, name)
-    return root
+    return write_directory(tmp_path_factory.mktemp("tfds"))
 
 
 def words(directory: Path, out: Path, more: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tfds_for_tests as written
-from vtab_for_tests import DATA, Features, png, write_vtab
+from vtab_for_tests import DATA, Features, png, write_directory, write_vtab
 
 from e2vpt.data.tfds import BinaryImage
 from e2vpt.data.vtab import VtabData, load_vtab, read_vtab
@@ -18,10 +18,7 @@ from e2vpt.errors import DataError
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TFDS data directory with all that the 19 tasks need."""
-    root = tmp_path_factory.mktemp("tfds")
-    for name in DATA:
-        write_vtab(root, name)
-    return root
+    return write_directory(tmp_path_factory.mktemp("tfds"))
 
 
 _CUTS: dict[str, tuple[range, range, range]] = {
