@@ -25,11 +25,9 @@ from e2vpt.data.vtab_tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
 from e2vpt.evaluate import evaluate
 from e2vpt.fields import as_tuple
 from e2vpt.progress import duration
+from e2vpt.recipe import pairs_to_try
 from e2vpt.run import Trained, eval_loader, train_run
 from e2vpt.run_folder import RunConfig
-
-_PAIRS = 6
-"""Prunings that the fast protocol looks at by default, each evaluated on the validation images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +50,7 @@ class Speeds:
         epoch: for an epoch beside its images.
         start: for a training beside its epochs.
         bytes: of its adapter.
+        prunings: how many are looked at, where the method prunes.
     """
 
     step: float
@@ -60,6 +59,7 @@ class Speeds:
     epoch: float
     start: float
     bytes: int
+    prunings: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +128,7 @@ def plan(
     for method in methods:
         entry = entry_of(protocol, method)
         classes = round(statistics.mean(task.classes for task in tasks))
-        speeds = measure(config_of(protocol.config, entry, None, 0), images, classes)
+        speeds = measure(entry, protocol, images, classes)
         costs = [_cell(task, entry, protocol, speeds) for task in tasks]
         found.append(
             Planned(
@@ -160,9 +160,10 @@ def plan_markdown(found: Sequence[Planned]) -> list[str]:
     return [*lines, "", f"In all {duration(total.seconds)} on one device like this one."]
 
 
-def measure(config: RunConfig, images: Sequence[ImageSource], classes: int) -> Speeds:
+def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSource], classes: int) -> Speeds:
     """Time short trainings of two lengths and two sizes; what they differ in says what an image, an epoch and
     a training cost."""
+    config = config_of(protocol.config, entry, None, 0)
     batch = config.train.batch_size
     small, large = _task(images, batch, classes), _task(images, 2 * batch, classes)
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +183,16 @@ def measure(config: RunConfig, images: Sequence[ImageSource], classes: int) -> S
     step = max(0.0, ((more - two) / batch - decode) / 2)
     epoch = max(0.0, two - one - batch * step)
     start = max(0.0, one - batch * (decode + step) - epoch)
-    return Speeds(step=step, forward=forward, decode=decode, epoch=epoch, start=start, bytes=bytes_left)
+    prunings = len(pairs_to_try(protocol.prune, trained.model)) if entry.prunes else 0
+    return Speeds(
+        step=step,
+        forward=forward,
+        decode=decode,
+        epoch=epoch,
+        start=start,
+        bytes=bytes_left,
+        prunings=prunings,
+    )
 
 
 def _task(images: Sequence[ImageSource], count: int, classes: int) -> Task:
@@ -221,7 +231,7 @@ def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: 
         # The second training goes on with the model and the images of the first.
         images = task.train + task.val
         scoring = task.train * speeds.step
-        looks = (_PAIRS + 2) * task.val * speeds.forward
+        looks = (speeds.prunings + 2) * task.val * speeds.forward
         chosen += chosen - speeds.start - images * speeds.decode + scoring + looks
         final += final - speeds.start - images * speeds.decode + images * speeds.step
     return (tried + protocol.seeds) * twice, tried * chosen + protocol.seeds * (final + test)
