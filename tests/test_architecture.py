@@ -33,7 +33,7 @@ ORDER = [
     *("bench.speed", "bench.speed_report", "bench.growth", "bench.epoch", "bench"),
     *("compared", "trial", "compare", "compare_report"),
     *("progress", "output", "flags", "estimator", "demo"),
-    *("bench.published", "bench.suite", "bench.cell", "bench.suite_run", "bench.suite_report", "bench.plan"),
+    *("suite.published", "suite.tasks", "suite.cell", "suite.run", "suite.report", "suite.plan", "suite"),
     *("cli_options", "cli_train", "cli_bench", "cli_suite", "cli_compare", "cli"),
 ]
 # On top of everything: what `import e2vpt` and `python -m e2vpt` see.

@@ -9,12 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from e2vpt.bench.cell import Protocol
 from e2vpt.bench.machine import machine
-from e2vpt.bench.plan import made_up_images, plan, plan_markdown, published_tasks, suite_tasks
-from e2vpt.bench.suite import Kind, Suite, open_suite
-from e2vpt.bench.suite_report import write_suite
-from e2vpt.bench.suite_run import Job, all_rows, merge, run_suite
 from e2vpt.cli_options import PRESET_NAMES, Weights, absolute, run_config, say, words
 from e2vpt.compared import ENTRIES
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
@@ -27,6 +22,11 @@ from e2vpt.errors import ConfigError, RunError
 from e2vpt.flags import with_config_flags
 from e2vpt.progress import training
 from e2vpt.recipe import Reporting
+from e2vpt.suite.cell import Protocol
+from e2vpt.suite.plan import made_up_images, plan, plan_markdown, published_tasks, suite_tasks
+from e2vpt.suite.report import write_suite
+from e2vpt.suite.run import Job, all_rows, merge, run_suite
+from e2vpt.suite.tasks import Kind, Suite, open_suite
 
 METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2vpt.bench.machine import report_head
-from e2vpt.bench.published import Published, published
-from e2vpt.bench.suite import Suite
 from e2vpt.compare_report import escaped, plot
 from e2vpt.storage import write_atomic, write_csv
+from e2vpt.suite.published import Published, published
+from e2vpt.suite.tasks import Suite
 from e2vpt.trial import Row
 
 _COLUMNS = (

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from e2vpt import GridConfig, PromptConfig, RunConfig, TrainConfig
-from e2vpt.bench import plan as planning
-from e2vpt.bench.cell import Protocol, entry_of
-from e2vpt.bench.plan import (
+from e2vpt.compared import ENTRIES
+from e2vpt.suite import plan as planning
+from e2vpt.suite.cell import Protocol, entry_of
+from e2vpt.suite.plan import (
     PlannedTask,
     Speeds,
     made_up_images,
@@ -19,7 +20,6 @@ from e2vpt.bench.plan import (
     plan_markdown,
     published_tasks,
 )
-from e2vpt.compared import ENTRIES
 
 PROTOCOL = Protocol(
     name="fast",

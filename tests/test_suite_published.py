@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from e2vpt.bench.published import PUBLISHED, published
 from e2vpt.compared import ENTRIES
+from e2vpt.suite.published import PUBLISHED, published
 
 # G, as reference.md section 4 prints it.
 G = {"full": 68.96, "linear": 57.64, "vpt-deep": 71.96, "e2vpt-paper": 73.94, "partial-1": 60.7}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from e2vpt.bench.published import Published
-from e2vpt.bench.suite import Suite
-from e2vpt.bench.suite_report import published_markdown, suite_latex, suite_lines, suite_markdown, write_suite
 from e2vpt.data.vtab_tasks import VTAB
+from e2vpt.suite.published import Published
+from e2vpt.suite.report import published_markdown, suite_latex, suite_lines, suite_markdown, write_suite
+from e2vpt.suite.tasks import Suite
 
 WHOLE = Suite(
     kind="vtab",

@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from e2vpt.bench.cell import ROWS, Protocol, cell_folder, finished_rows, run_cell
-from e2vpt.bench.suite import Suite
 from e2vpt.cluster import run_on_cluster
 from e2vpt.errors import ConfigError, E2VPTError, RunError
 from e2vpt.recipe import Reporting
 from e2vpt.run_folder import CONFIG, open_folder, read_config
 from e2vpt.storage import make_folder, write_atomic
+from e2vpt.suite.cell import ROWS, Protocol, cell_folder, finished_rows, run_cell
+from e2vpt.suite.tasks import Suite
 from e2vpt.trial import Row
 
 Cell = tuple[str, str]

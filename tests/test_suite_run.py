@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from e2vpt import RunConfig, TrainConfig
-from e2vpt.bench import suite_run
-from e2vpt.bench.cell import ROWS, Protocol, cell_folder
-from e2vpt.bench.suite import Suite
-from e2vpt.bench.suite_run import Job, all_rows, cells_of, merge, run_suite
 from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.recipe import Reporting
 from e2vpt.storage import write_json_lines
+from e2vpt.suite import run as suite_run
+from e2vpt.suite.cell import ROWS, Protocol, cell_folder
+from e2vpt.suite.run import Job, all_rows, cells_of, merge, run_suite
+from e2vpt.suite.tasks import Suite
 
 SUITE = Suite(
     kind="vtab",

@@ -17,7 +17,6 @@ import torch
 
 from e2vpt.adapter import read_adapter
 from e2vpt.backbones import build_backbone
-from e2vpt.bench.suite import Suite, load_suite_task
 from e2vpt.compare import Comparison, compare_methods
 from e2vpt.compared import ENTRIES, ComparedMethod, config_of
 from e2vpt.config_search import GridConfig, PruneConfig
@@ -28,6 +27,7 @@ from e2vpt.paper import train_by_the_paper
 from e2vpt.recipe import Reporting
 from e2vpt.run_folder import ADAPTER, CHECKPOINT, LAST, RunConfig
 from e2vpt.storage import read_json_lines, write_json_lines
+from e2vpt.suite.tasks import Suite, load_suite_task
 from e2vpt.trial import Row
 
 ROWS = "rows.jsonl"

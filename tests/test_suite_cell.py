@@ -10,12 +10,12 @@ import timm
 from vtab_for_tests import write_vtab
 
 from e2vpt import GridConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
-from e2vpt.bench.cell import Protocol, cell_folder, entry_of, finished_rows, num_backbone, run_cell
-from e2vpt.bench.suite import Suite, open_suite
 from e2vpt.compared import ENTRIES
 from e2vpt.errors import RunError
 from e2vpt.recipe import Reporting
 from e2vpt.storage import read_json_lines
+from e2vpt.suite.cell import Protocol, cell_folder, entry_of, finished_rows, num_backbone, run_cell
+from e2vpt.suite.tasks import Suite, open_suite
 
 FAST = Protocol(
     name="fast",
@@ -87,7 +87,7 @@ def test_a_rate_that_diverges_says_what_to_do(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wild = {**ENTRIES, "linear": dataclasses.replace(ENTRIES["linear"], lrs=(1e30, 1e31))}
-    monkeypatch.setattr("e2vpt.bench.cell.ENTRIES", wild)
+    monkeypatch.setattr("e2vpt.suite.cell.ENTRIES", wild)
     tuned = dataclasses.replace(FAST, tune=True)
     with pytest.raises(RunError, match=r"eurosat, linear: training diverged at 1e\+30; try --tune"):
         run_cell(suite, tuned, "eurosat", "linear", tmp_path, Reporting())

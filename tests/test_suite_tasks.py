@@ -11,9 +11,9 @@ from PIL import Image
 from vtab_for_tests import write_vtab
 
 from e2vpt import DataConfig
-from e2vpt.bench.suite import load_suite_task, open_suite
 from e2vpt.data.vtab_tasks import VTAB
 from e2vpt.errors import DataError
+from e2vpt.suite.tasks import load_suite_task, open_suite
 
 
 @pytest.fixture(scope="module")

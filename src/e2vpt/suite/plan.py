@@ -14,8 +14,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from e2vpt.bench.cell import Protocol, entry_of
-from e2vpt.bench.suite import Kind, Suite, load_suite_task
 from e2vpt.compared import ComparedMethod, config_of
 from e2vpt.config import DataConfig
 from e2vpt.data.fgvc import FGVC, published_sizes
@@ -28,6 +26,8 @@ from e2vpt.progress import duration
 from e2vpt.recipe import pairs_to_try
 from e2vpt.run import Trained, eval_loader, train_run
 from e2vpt.run_folder import RunConfig
+from e2vpt.suite.cell import Protocol, entry_of
+from e2vpt.suite.tasks import Kind, Suite, load_suite_task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
