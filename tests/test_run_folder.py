@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2vpt import PromptConfig, RunConfig, TrainConfig
+from e2vpt import PromptConfig, RunConfig, RunError, TrainConfig
+from e2vpt.run_folder import open_folder
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,26 @@ def test_a_rate_that_was_not_given_is_the_methods_own(method: str, init: Any, ex
 def test_a_bare_training_has_a_rate_that_suits_prompts_from_chance() -> None:
     assert TrainConfig().lr is None and TrainConfig().peak_lr == 5e-3
     assert TrainConfig(lr=0.0).peak_lr == 0.0
+
+
+def test_a_folder_that_another_job_is_just_opening(tmp_path: Path) -> None:
+    """Jobs of an array start together in one folder."""
+    (tmp_path / ".config.json.0a1b.tmp").write_text('{"epochs"')
+    open_folder(tmp_path, {"epochs": 1}, resume=True)
+    open_folder(tmp_path, {"epochs": 1}, resume=True)
+    with pytest.raises(RunError, match=r"other settings \(epochs"):
+        open_folder(tmp_path, {"epochs": 2}, resume=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        open_folder(tmp_path, {"epochs": 1}, resume=False)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_run_is_left_alone(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "photos"
+    if kind == "file":
+        out.write_text("")
+    else:
+        out.mkdir()
+        (out / "cat.jpg").write_text("")
+    with pytest.raises(RunError, match="exists and is not a run of e2vpt. Choose another --out"):
+        open_folder(out, {}, resume=True)

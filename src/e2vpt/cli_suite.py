@@ -107,7 +107,9 @@ def _command(kind: Kind) -> Callable[..., None]:
             backbone=backbone,
             out=out,
         )
-        config = run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train)
+        # A worker elsewhere starts in another folder.
+        own_weights = None if weights is None else weights.resolve()
+        config = run_config(backbone, own_weights, prompts=prompts, options=options, data=data, train=train)
         chosen = Protocol(name=protocol, config=config, prune=prune, grid=grid, seeds=seeds, tune=tune)
         if check:
             _check(asked)

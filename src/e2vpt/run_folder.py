@@ -124,7 +124,9 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
     Raises:
         RunError: it was made with another config, or cannot be written.
     """
-    if (out / CONFIG).exists():
+    # Listed once: of jobs that start together in one folder, another one may be writing its config now.
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if CONFIG in found:
         if not resume:
             raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
         saved = read_config(out / CONFIG)
@@ -136,7 +138,7 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
                 "Resume with the same command, or choose another --out."
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if (out.exists() and not out.is_dir()) or any(not name.endswith(".tmp") for name in found):
         raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
     make_folder(out)
     write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
