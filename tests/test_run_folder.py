@@ -53,5 +53,5 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, kind: str) -> None:
     else:
         out.mkdir()
         (out / "cat.jpg").write_text("")
-    with pytest.raises(RunError, match="exists and is not a run of e2vpt. Choose another --out"):
+    with pytest.raises(RunError, match="exists and is not a run of e2vpt"):
         open_folder(out, {}, resume=True)
