@@ -161,6 +161,8 @@ def test_finals_on_all_images_prune_as_validation_images_chose(
     for _, prune in asked[1:]:
         assert prune.keep_tokens == (tuned["tokens"],) and prune.keep_segments == (tuned["segments"],)
     assert {(r["tokens"], r["segments"]) for r in finals} == {(tuned["tokens"], tuned["segments"])}
+    write_comparison(tmp_path / "out", [tuned, *finals], {})
+    assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 2
 
 
 def test_what_prunes_begins_with_the_training_of_its_twin(

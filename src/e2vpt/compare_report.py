@@ -16,6 +16,7 @@ _COLUMNS = (
     *("task", "method", "seed", "lr", "accuracy", "val_accuracy", "num_tuned", "num_head"),
     *("adapter_bytes", "seconds", "images_per_second", "peak_mib"),
 )
+_TUNING = ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +54,8 @@ def write_comparison(
     """results.csv, tuning.csv, results.md, results.tex and pareto.png in a folder; returns the Markdown."""
     final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
     tuning = [row for row in rows if row["stage"] == "tuning"]
-    write_csv(out / "results.csv", [{name: row[name] for name in _COLUMNS} for row in final], _COLUMNS)
-    write_csv(
-        out / "tuning.csv", tuning, ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
-    )
+    for name, chosen, columns in (("results.csv", final, _COLUMNS), ("tuning.csv", tuning, _TUNING)):
+        write_csv(out / name, [{column: row[column] for column in columns} for row in chosen], columns)
     table = lines(rows, groups or {})
     text = "\n".join([*report_head("Comparison", machine), "", *markdown(table), ""])
     write_atomic(out / "results.md", text.encode())

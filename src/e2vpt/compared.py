@@ -58,9 +58,9 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     # Ours, and ours without one of its parts.
     "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
     "e2vpt": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prunes=True),
-    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, options=_PLAIN),
-    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts=PUBLISHED),
-    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_kv": 0}),
+    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
+    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED),
+    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
     "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_visual": 0}),
 }
 
