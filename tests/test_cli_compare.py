@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tasks_for_tests import write_task
 
+from e2vpt.compared import ENTRIES
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e2vpt_command):  # type: ignore[no-untyped-def]
@@ -25,7 +27,7 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
     code, out, err = run(*WORDS.split())
     assert code == 0, err
     assert "| method | rate | tuned | head | file, bytes | shapes | forms | mean |" in out
-    assert "Run 1 of 16: tuning/linear/shapes-lr0.002" in err
+    assert f"Run 1 of 16: tuning/linear/shapes-lr{ENTRIES['linear'].lrs[0]:g}" in err
     assert {p.name for p in (tmp_path / "table").iterdir() if p.is_file()} == {
         "config.json",
         "trials.jsonl",
