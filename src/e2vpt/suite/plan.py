@@ -29,6 +29,10 @@ from e2vpt.run_folder import RunConfig
 from e2vpt.suite.cell import Protocol, entry_of
 from e2vpt.suite.tasks import Kind, Suite, load_suite_task
 
+_LONG = 1.0
+"""Seconds of an epoch that tell more than chance, up to so many batches:"""
+_MOST = 32
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTask:
@@ -164,11 +168,10 @@ def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSou
     """Time short trainings of two lengths and two sizes; what they differ in says what an image, an epoch and
     a training cost."""
     config = config_of(protocol.config, entry, None, 0)
-    batch = config.train.batch_size
-    small, large = _task(images, batch, classes), _task(images, 2 * batch, classes)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        _timed(small, config, 1, out / "warm")
+        count = _count(config, images, classes, out)
+        small, large = _task(images, count, classes), _task(images, 2 * count, classes)
         one, _ = _timed(small, config, 1, out / "one")
         two, _ = _timed(small, config, 2, out / "two")
         more, trained = _timed(large, config, 2, out / "more")
@@ -180,9 +183,9 @@ def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSou
         began = time.perf_counter()
         evaluate(trained.model, batches)
         forward = (time.perf_counter() - began) / len(large.train)
-    step = max(0.0, ((more - two) / batch - decode) / 2)
-    epoch = max(0.0, two - one - batch * step)
-    start = max(0.0, one - batch * (decode + step) - epoch)
+    step = max(0.0, ((more - two) / count - decode) / 2)
+    epoch = max(0.0, two - one - count * step)
+    start = max(0.0, one - count * (decode + step) - epoch)
     prunings = len(pairs_to_try(protocol.prune, trained.model)) if entry.prunes else 0
     return Speeds(
         step=step,
@@ -193,6 +196,18 @@ def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSou
         bytes=bytes_left,
         prunings=prunings,
     )
+
+
+def _count(config: RunConfig, images: Sequence[ImageSource], classes: int, out: Path) -> int:
+    """Images to train on, whole batches: as many as take long enough to be timed."""
+    batches = 1
+    _timed(_task(images, config.train.batch_size, classes), config, 1, out / "warm")
+    while True:
+        count = batches * config.train.batch_size
+        seconds, _ = _timed(_task(images, count, classes), config, 1, out / f"long{batches}")
+        if seconds >= _LONG or batches >= _MOST:
+            return count
+        batches *= 2
 
 
 def _task(images: Sequence[ImageSource], count: int, classes: int) -> Task:
