@@ -30,7 +30,7 @@ from e2vpt.suite.cell import Protocol, entry_of
 from e2vpt.suite.tasks import Kind, Suite, load_suite_task
 
 _LONG = 3.0
-"""Seconds of a training that tell more than chance: with 1 s the same cell was 135 to 205 s, now 174 to 189 s."""
+"""Seconds of a training that tell more than chance: with 1 s a cell was 135 to 205 s, now 174 to 189 s."""
 _MOST = 32
 """Batches of it at most."""
 
