@@ -31,7 +31,7 @@ ORDER = [
     *("search_space", "search", "cluster", "search_cluster"),
     *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine", "bench.figures"),
     *("bench.speed", "bench.speed_report", "bench.growth", "bench.epoch", "bench"),
-    *("compared", "trial", "compare", "compare_report"),
+    *("spread", "compared", "trial", "compare", "compare_report"),
     *("progress", "output", "flags", "estimator", "demo"),
     *("suite.published", "suite.tasks", "suite.cell", "suite.run", "suite.report", "suite.plan", "suite"),
     *("cli_options", "cli_train", "cli_bench", "cli_suite", "cli_compare", "cli"),

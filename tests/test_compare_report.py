@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from e2vpt.compare_report import latex, lines, markdown
+from e2vpt.spread import Spread
 
 GROUPS = {"natural": ["a", "b"], "structured": ["c"]}
 
@@ -21,7 +24,9 @@ ROWS += [final("m_1", "c", 1, 0.3)]
 
 def test_t_is_the_mean_over_tasks_and_g_over_groups() -> None:
     (line,) = lines(ROWS, GROUPS)
-    assert line.by_group == {"natural": 80.0, "structured": 20.0} and round(line.mean, 9) == 60.0
+    assert line.by_group == {"natural": 80.0, "structured": 20.0} and line.total == Spread(
+        pytest.approx(60.0), None
+    )
     head, _, row = markdown([line])
     cells = [cell.strip() for cell in row.split("|")]
     columns = [cell.strip() for cell in head.split("|")]
@@ -34,6 +39,14 @@ def test_t_is_the_mean_over_tasks_and_g_over_groups() -> None:
         "c": "20.0 ± 14.1",
     }
     assert "mean" not in columns
+
+
+def test_the_deviation_of_the_total_is_between_whole_seeds() -> None:
+    # Seed 0 has 90, 70 and 10 %, seed 1 has 80, 90 and 30 %, seed 2 has not finished.
+    more = [final("m_1", task, 1, value) for task, value in (("a", 0.8), ("b", 0.9))]
+    (line,) = lines([*ROWS, *more, final("m_1", "a", 2, 0.85)])
+    assert line.total == Spread(pytest.approx((85 + 80 + 20) / 3), pytest.approx(10 / 2**0.5))
+    assert "61.67 ± 7.07" in markdown([line])[2] and r"$61.67 \pm 7.07$" in latex([line])
 
 
 def test_latex_has_a_cell_for_every_column() -> None:

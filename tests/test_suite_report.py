@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from e2vpt.data.vtab_tasks import VTAB
+from e2vpt.spread import Spread
 from e2vpt.suite.published import Published
 from e2vpt.suite.report import published_markdown, suite_latex, suite_lines, suite_markdown, write_suite
 from e2vpt.suite.tasks import Suite
@@ -55,7 +56,7 @@ def test_what_is_not_complete_has_no_mean() -> None:
     rows += [row("dtd", "linear", accuracy, seed) for seed, accuracy in enumerate((0.4, 0.6))]
     bias, linear = suite_lines(WHOLE, rows)
     assert set(bias.means) == {"natural", "structured"} and linear.means == {}
-    assert linear.by_task == {"dtd": (pytest.approx(50.0), pytest.approx(14.142, abs=1e-3))}
+    assert linear.by_task == {"dtd": Spread(pytest.approx(50.0), pytest.approx(14.142, abs=1e-3))}
     table = suite_markdown(WHOLE, [bias, linear])
     assert "| eurosat | - | - |" in table
     assert "| dtd | 50.0 ± 0.0 | 50.0 ± 14.1 |" in table
@@ -86,7 +87,7 @@ def test_files_of_a_benchmark_without_groups(tmp_path: Path) -> None:
         tmp_path, suite, [birds], {"command": "e2vpt bench fgvc"}, backbone="demo", note="fast"
     )
     assert text.startswith("# FGVC, images from archives\n\n* command: e2vpt bench fgvc")
-    assert "| nabirds | 25.0 ± 0.0 |" in text and "mean" not in text
+    assert "| nabirds | 25.0 |" in text and "mean" not in text
     assert (tmp_path / "results.md").read_text() == text
     with (tmp_path / "results.csv").open() as file:
         (saved,) = csv.DictReader(file)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from e2vpt.bench.figures import as_png, new_figure
 from e2vpt.bench.machine import report_head
+from e2vpt.spread import Spread, spread
 from e2vpt.storage import write_atomic, write_csv
 from e2vpt.trial import Row
 
@@ -16,6 +17,7 @@ _COLUMNS = (
     *("task", "method", "seed", "lr", "accuracy", "val_accuracy", "num_tuned", "num_head"),
     *("adapter_bytes", "seconds", "images_per_second", "peak_mib"),
 )
+_PM = r"\pm"
 _TUNING = ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
 
 
@@ -25,16 +27,17 @@ class Line:
 
     Attributes:
         method, lr: which.
-        by_task: mean and standard deviation of its test accuracy on each task, in %.
-        mean: of the tasks' means, in % (the paper's T).
+        by_task: its test accuracy on each task, in %.
+        total: mean of the tasks' means, in % (the paper's T), and the deviation of this mean between the
+            seeds that have finished every task.
         by_group: mean of the tasks' means in each group of tasks, in %.
         num_tuned, num_head, adapter_bytes, seconds, images_per_second, peak_mib: means over all its runs.
     """
 
     method: str
     lr: float
-    by_task: Mapping[str, tuple[float, float]]
-    mean: float
+    by_task: Mapping[str, Spread]
+    total: Spread
     by_group: Mapping[str, float]
     num_tuned: float
     num_head: float
@@ -74,21 +77,26 @@ def lines(rows: Sequence[Row], groups: Groups | None = None) -> list[Line]:
         values = {task: [100 * row["accuracy"] for row in own if row["task"] == task] for task in tasks}
         if not all(values.values()):
             continue
-        by_task = {
-            task: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0)
-            for task, v in values.items()
-        }
+        by_task = {task: spread(v) for task, v in values.items()}
         means = {name: statistics.mean(row[name] for row in own) for name in _COLUMNS[6:]}
-        mean = statistics.mean(average for average, _ in by_task.values())
         by_group = {
-            name: statistics.mean(by_task[task][0] for task in members)
+            name: statistics.mean(by_task[task].mean for task in members)
             for name, members in (groups or {}).items()
             if set(members) <= set(tasks)
         }
+        total = Spread(statistics.mean(s.mean for s in by_task.values()), _between_seeds(own, tasks))
         found.append(
-            Line(method=method, lr=own[0]["lr"], by_task=by_task, mean=mean, by_group=by_group, **means)
+            Line(method=method, lr=own[0]["lr"], by_task=by_task, total=total, by_group=by_group, **means)
         )
     return found
+
+
+def _between_seeds(own: Sequence[Row], tasks: Sequence[str]) -> float | None:
+    by_seed: dict[int, dict[str, float]] = {}
+    for row in own:
+        by_seed.setdefault(row["seed"], {})[row["task"]] = 100 * row["accuracy"]
+    means = [statistics.mean(found.values()) for found in by_seed.values() if len(found) == len(tasks)]
+    return spread(means).deviation if means else None
 
 
 def markdown(table: Sequence[Line]) -> list[str]:
@@ -109,8 +117,8 @@ def markdown(table: Sequence[Line]) -> list[str]:
     out = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for line in table:
         cells = [line.method, f"{line.lr:g}", f"{line.num_tuned:,.0f}", f"{line.num_head:,.0f}"]
-        cells += [f"{line.adapter_bytes:,.0f}", *(f"{m:.1f} ± {s:.1f}" for m, s in line.by_task.values())]
-        cells += [f"{value:.2f}" for value in _means(line)]
+        cells += [f"{line.adapter_bytes:,.0f}", *(s.text() for s in line.by_task.values())]
+        cells += _means(line)
         cells += [f"{line.seconds:.0f}", f"{line.images_per_second:.0f}"]
         out.append(f"| {' | '.join([*cells, f'{line.peak_mib:.0f}'])} |")
     return out
@@ -124,8 +132,8 @@ def latex(table: Sequence[Line]) -> str:
             [
                 escaped(line.method),
                 f"{line.num_tuned / 1000:.1f}k",
-                *(f"${m:.1f} \\pm {s:.1f}$" for m, s in line.by_task.values()),
-                *(f"{value:.2f}" for value in _means(line)),
+                *(f"${s.text(sign=_PM)}$" for s in line.by_task.values()),
+                *(f"${text}$" for text in _means(line, _PM)),
             ]
         )
         + r" \\"
@@ -142,17 +150,21 @@ def _mean_names(table: Sequence[Line]) -> list[str]:
     return [*groups, "T", "G"] if groups else ["mean"]
 
 
-def _means(line: Line) -> list[float]:
+def _means(line: Line, sign: str = "±") -> list[str]:
+    total = line.total.text(2, sign)
     if not line.by_group:
-        return [line.mean]
-    return [*line.by_group.values(), line.mean, statistics.mean(line.by_group.values())]
+        return [total]
+    groups = [*line.by_group.values(), statistics.mean(line.by_group.values())]
+    return [*(f"{value:.2f}" for value in groups[:-1]), total, f"{groups[-1]:.2f}"]
 
 
 def pareto(table: Sequence[Line]) -> bytes:
     """A PNG: mean accuracy against tuned parameters without the head."""
     # A head alone tunes nothing else, and a logarithm needs one.
     return plot(
-        [(line.method, line.num_tuned, line.mean) for line in table], "tuned parameters without the head", 1
+        [(line.method, line.num_tuned, line.total.mean) for line in table],
+        "tuned parameters without the head",
+        1,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from e2vpt.predict import Prediction
 from e2vpt.progress import console
 from e2vpt.pruned_files import Tried
 from e2vpt.search_space import TrialResult
+from e2vpt.spread import spread
 
 
 def print_json(predictions: Iterable[Prediction]) -> int:
@@ -149,5 +149,4 @@ def print_final(rows: Sequence[Row]) -> None:
     print(f"{'':18} {one['tokens']:.0%} of tokens, {one['segments']:.0%} of segments, {one['kept']:.0%} kept")
     scores = [100 * row["test_accuracy"] for row in final if "test_accuracy" in row]
     if scores:
-        spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-        print(f"{'test accuracy':18} {statistics.mean(scores):.2f}{spread} % ({len(scores)} seeds)")
+        print(f"{'test accuracy':18} {spread(scores).text(2)} % ({len(scores)} seeds)")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from e2vpt.bench.machine import report_head
 from e2vpt.compare_report import escaped, plot
+from e2vpt.spread import Spread, spread
 from e2vpt.storage import write_atomic, write_csv
 from e2vpt.suite.published import Published, published
 from e2vpt.suite.tasks import Suite
@@ -26,7 +27,7 @@ class SuiteLine:
     """A method over the benchmark.
 
     Attributes:
-        by_task: mean and standard deviation over seeds of its test accuracy on each finished task, in %.
+        by_task: its test accuracy on each finished task over the seeds, in %.
         means: by group, then T over all tasks and G over groups (VTAB), or the mean (FGVC), in %; only those
             whose tasks are all there.
         tuned, with_head: mean share of the backbone's parameters that is tuned, in %, without and with the
@@ -35,7 +36,7 @@ class SuiteLine:
     """
 
     method: str
-    by_task: Mapping[str, tuple[float, float]]
+    by_task: Mapping[str, Spread]
     means: Mapping[str, float]
     tuned: float
     with_head: float
@@ -52,10 +53,7 @@ def suite_lines(suite: Suite, rows: Sequence[Row]) -> list[SuiteLine]:
             for task in suite.tasks
             if any(row["task"] == task for row in own)
         }
-        by_task = {
-            task: (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else 0.0)
-            for task, v in values.items()
-        }
+        by_task = {task: spread(v) for task, v in values.items()}
         lines.append(
             SuiteLine(
                 method=method,
@@ -99,7 +97,7 @@ def write_suite(
     write_atomic(out / "results.md", "\n".join(text).encode())
     write_atomic(out / "results.tex", suite_latex(suite, lines).encode())
     points = [
-        (line.method, line.tuned, statistics.mean(mean for mean, _ in line.by_task.values()))
+        (line.method, line.tuned, statistics.mean(s.mean for s in line.by_task.values()))
         for line in lines
         if len(line.by_task) == len(suite.tasks)
     ]
@@ -115,10 +113,7 @@ def suite_markdown(suite: Suite, lines: Sequence[SuiteLine]) -> list[str]:
     head = ["", *(line.method for line in lines)]
     out = [f"| {' | '.join(head)} |", "|---" + "|---:" * len(lines) + "|"]
     for task in suite.tasks:
-        cells = [
-            "{:.1f} ± {:.1f}".format(*line.by_task[task]) if task in line.by_task else _NOTHING
-            for line in lines
-        ]
+        cells = [line.by_task[task].text() if task in line.by_task else _NOTHING for line in lines]
         out.append(f"| {task} | {' | '.join(cells)} |")
     for name in dict.fromkeys(name for line in lines for name in line.means):
         cells = [f"**{line.means[name]:.2f}**" if name in line.means else _NOTHING for line in lines]
@@ -155,7 +150,7 @@ def suite_latex(suite: Suite, lines: Sequence[SuiteLine]) -> str:
     names = list(dict.fromkeys(name for line in lines for name in line.means))
     body = []
     for line in lines:
-        cells = [f"${line.by_task[t][0]:.1f}$" if t in line.by_task else "--" for t in suite.tasks]
+        cells = [f"${line.by_task[t].mean:.1f}$" if t in line.by_task else "--" for t in suite.tasks]
         cells += [f"${line.means[n]:.2f}$" if n in line.means else "--" for n in names]
         body.append(" & ".join([escaped(line.method), f"${line.tuned:.2f}$", *cells]) + r" \\")
     head = " & ".join(["method", r"tuned, \%", *map(escaped, [*suite.tasks, *names])]) + r" \\"
@@ -164,17 +159,17 @@ def suite_latex(suite: Suite, lines: Sequence[SuiteLine]) -> str:
     return f"\\begin{{tabular}}{{l{columns}}}\n{rows}\n\\end{{tabular}}\n"
 
 
-def _means(suite: Suite, by_task: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+def _means(suite: Suite, by_task: Mapping[str, Spread]) -> dict[str, float]:
     groups = suite.groups()
     means = {
-        name: statistics.mean(by_task[task][0] for task in tasks)
+        name: statistics.mean(by_task[task].mean for task in tasks)
         for name, tasks in groups.items()
         if set(tasks) <= set(by_task)
     }
     whole = suite.whole()
     if not set(whole) <= set(by_task):
         return means
-    total = statistics.mean(by_task[task][0] for task in whole)
+    total = statistics.mean(by_task[task].mean for task in whole)
     if not groups:
         return {"mean": total}
     return means | {"T": total, "G": statistics.mean(means.values())}
