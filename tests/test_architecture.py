@@ -16,7 +16,7 @@ MAX_LINES = 350
 # Top-down: a module imports only from those above it. A new module gets its place here.
 ORDER = [
     *("errors", "fields", "segments", "config", "config_search", "storage", "container"),
-    *("sites", "prompts", "tables", "attention", "vit", "swin", "model", "frozen"),
+    *("sites", "prompts", "tables", "attention", "vit", "swin", "model", "frozen", "bf16"),
     *("hub", "weight_files", "weights", "backbones", "bottleneck", "peft_methods", "methods"),
     *("data.pixels", "data.images", "data.task", "data.randomness", "data.splits"),
     *("data.listing", "data.folders", "data.tables", "data.hub", "data.objects"),

@@ -15,7 +15,7 @@ from e2vpt.bench.growth import growth_configs, measure_growth, write_growth
 from e2vpt.bench.machine import machine
 from e2vpt.bench.speed import COMPARED, MODES, SpeedConfig, measure_speed
 from e2vpt.bench.speed_report import markdown, write_report
-from e2vpt.cli_options import PRESET_NAMES, DataArgument, Weights, load, run_config, say, words
+from e2vpt.cli_options import PRESET_NAMES, DataArgument, Weights, load, note_slow, run_config, say, words
 from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError
 from e2vpt.flags import with_config_flags
@@ -71,6 +71,8 @@ def speed(
     device = _prepared(device, threads)
     if quick:
         backbones, precision, batch_size, prompts, rounds = "test_vit", "fp32", "2", "5", 1
+    for kind in words(precision):
+        note_slow(kind, on_cpu=device == "cpu")
     product = itertools.product(words(backbones), words(precision), _numbers("batch_size", batch_size))
     cases = [
         Case(backbone=name, precision=cast(Any, kind), batch_size=size, image_size=image_size, device=device)
@@ -109,6 +111,7 @@ def growth(
 ) -> None:
     """How time and memory grow with prompts, batch, image size and blocks; lines fitted to the curves."""
     device = _prepared(device, threads)
+    note_slow(precision, on_cpu=device == "cpu")
     batch_sizes = _numbers("batch_size", batch_size)
     configs = growth_configs(
         Case(backbone=backbone, precision=precision, batch_size=batch_sizes[0], device=device),

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.markup import escape
 
 from e2vpt.backbones import PRESETS
+from e2vpt.bf16 import slow_bf16_note
 from e2vpt.config import DataConfig
 from e2vpt.data import Task, load_task
 from e2vpt.progress import console, image_check
@@ -59,7 +61,17 @@ def absolute(source: str) -> str:
 
 def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:
     """The settings of a run as the commands get them; `parts` are further fields."""
-    return RunConfig(backbone=backbone, weights=None if weights is None else str(weights), **parts)
+    config = RunConfig(backbone=backbone, weights=None if weights is None else str(weights), **parts)
+    note_slow(config.train.precision)
+    return config
+
+
+def note_slow(precision: str, *, on_cpu: bool | None = None) -> None:
+    """A word where bf16 is asked of a CPU that has none; `on_cpu` None: where there is nothing faster."""
+    on_cpu = not torch.accelerator.is_available() if on_cpu is None else on_cpu
+    note = slow_bf16_note() if on_cpu and precision == "bf16" else None
+    if note is not None:
+        say(note)
 
 
 def words(text: str) -> list[str]:
