@@ -30,13 +30,14 @@ def test_t_is_the_mean_over_tasks_and_g_over_groups() -> None:
     head, _, row = markdown([line])
     cells = [cell.strip() for cell in row.split("|")]
     columns = [cell.strip() for cell in head.split("|")]
-    shown = {name: cells[columns.index(name)] for name in ("natural", "structured", "T", "G", "c")}
+    shown = {name: cells[columns.index(name)] for name in ("natural", "structured", "T", "G", "c", "seeds")}
     assert shown == {
         "natural": "80.00",
         "structured": "20.00",
         "T": "60.00",
         "G": "50.00",
         "c": "20.0 ± 14.1",
+        "seeds": "1",
     }
     assert "mean" not in columns
 

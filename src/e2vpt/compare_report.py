@@ -31,6 +31,7 @@ class Line:
         total: mean of the tasks' means, in % (the paper's T), and the deviation of this mean between the
             seeds that have finished every task.
         by_group: mean of the tasks' means in each group of tasks, in %.
+        seeds: fewest of any task.
         num_tuned, num_head, adapter_bytes, seconds, images_per_second, peak_mib: means over all its runs.
     """
 
@@ -39,6 +40,7 @@ class Line:
     by_task: Mapping[str, Spread]
     total: Spread
     by_group: Mapping[str, float]
+    seeds: int
     num_tuned: float
     num_head: float
     adapter_bytes: float
@@ -86,7 +88,15 @@ def lines(rows: Sequence[Row], groups: Groups | None = None) -> list[Line]:
         }
         total = Spread(statistics.mean(s.mean for s in by_task.values()), _between_seeds(own, tasks))
         found.append(
-            Line(method=method, lr=own[0]["lr"], by_task=by_task, total=total, by_group=by_group, **means)
+            Line(
+                method=method,
+                lr=own[0]["lr"],
+                by_task=by_task,
+                total=total,
+                by_group=by_group,
+                seeds=min(map(len, values.values())),
+                **means,
+            )
         )
     return found
 
@@ -102,25 +112,14 @@ def _between_seeds(own: Sequence[Row], tasks: Sequence[str]) -> float | None:
 def markdown(table: Sequence[Line]) -> list[str]:
     """Test accuracy in %, mean ± standard deviation over seeds, and what it costs."""
     tasks = list(table[0].by_task) if table else []
-    head = [
-        "method",
-        "rate",
-        "tuned",
-        "head",
-        "file, bytes",
-        *tasks,
-        *_mean_names(table),
-        "training, s",
-        "images/s",
-        "step, MiB",
-    ]
-    out = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    costs = ["seeds", "rate", "file, bytes", "training, s", "images/s", "step, MiB"]
+    head = ["method", "tuned", "head", *_mean_names(table), *tasks, *costs]
+    out = [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for line in table:
-        cells = [line.method, f"{line.lr:g}", f"{line.num_tuned:,.0f}", f"{line.num_head:,.0f}"]
-        cells += [f"{line.adapter_bytes:,.0f}", *(s.text() for s in line.by_task.values())]
-        cells += _means(line)
-        cells += [f"{line.seconds:.0f}", f"{line.images_per_second:.0f}"]
-        out.append(f"| {' | '.join([*cells, f'{line.peak_mib:.0f}'])} |")
+        cells = [line.method, f"{line.num_tuned:,.0f}", f"{line.num_head:,.0f}", *_means(line)]
+        cells += [s.text() for s in line.by_task.values()]
+        cells += [str(line.seeds), f"{line.lr:g}", f"{line.adapter_bytes:,.0f}", f"{line.seconds:.0f}"]
+        out.append(f"| {' | '.join([*cells, f'{line.images_per_second:.0f}', f'{line.peak_mib:.0f}'])} |")
     return out
 
 
