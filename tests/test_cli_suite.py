@@ -64,7 +64,7 @@ def test_all_tasks_killed_and_gone_on_with_and_on_two_ray_workers(directory: Pat
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     for task in VTAB:
         (line,) = (line for line in table.splitlines() if line.startswith(f"| {task} |"))
-        assert line.count("±") == 3
+        assert all(0 <= float(cell) <= 100 for cell in line.split("|")[2:-1]) and line.count("|") == 5
     for mean in ("natural", "specialized", "structured", "T", "G"):
         assert f"| **{mean}** | **" in table
     rows = saved(out)
