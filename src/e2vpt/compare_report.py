@@ -153,8 +153,8 @@ def _means(line: Line, sign: str = "±") -> list[str]:
     total = line.total.text(2, sign)
     if not line.by_group:
         return [total]
-    groups = [*line.by_group.values(), statistics.mean(line.by_group.values())]
-    return [*(f"{value:.2f}" for value in groups[:-1]), total, f"{groups[-1]:.2f}"]
+    over_groups = statistics.mean(line.by_group.values())
+    return [*(f"{mean:.2f}" for mean in line.by_group.values()), total, f"{over_groups:.2f}"]
 
 
 def pareto(table: Sequence[Line]) -> bytes:
