@@ -1,4 +1,4 @@
-"""Two processes (gloo) give the same result as one with the same global batch."""
+"""Two processes (gloo) give the same result as one with the same global batch, and choose alike."""
 
 from __future__ import annotations
 
@@ -41,6 +41,45 @@ if rank == 0:
 leave_processes()
 """
 
+# The second process scores and measures the other way round.
+DISAGREEING = """
+import dataclasses, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from safetensors.torch import save_file
+from e2vpt import PromptConfig, TrainConfig, load_task, recipe
+from e2vpt.model import prompt_layers
+from e2vpt.processes import leave_processes, process_rank
+from e2vpt.run_folder import RunConfig
+
+rank, world = process_rank()
+out, sign = Path({out!r}), 1 - 2 * rank
+score, evaluate = recipe.score, recipe.evaluate
+
+def own_scores(*args, **settings):
+    scores = score(*args, **settings)
+    tokens, segments = (tuple(sign * x for x in xs) for xs in (scores.tokens, scores.segments))
+    return dataclasses.replace(scores, tokens=tokens, segments=segments)
+
+def own_metrics(*args, **settings):
+    metrics = evaluate(*args, **settings)
+    return dataclasses.replace(metrics, loss=sign * metrics.loss, accuracy=rank + metrics.accuracy)
+
+recipe.score, recipe.evaluate = own_scores, own_metrics
+train, prompts = TrainConfig(epochs=1, batch_size=8), PromptConfig(num_visual=4)
+config = RunConfig(backbone="demo", train=train, prompts=prompts)
+told = []
+reporting = recipe.Reporting(on_stage=told.append)
+done = recipe.train_and_prune(load_task(out / "data"), config, None, out / "run", reporting=reporting)
+kept = {{f"{{i}}": layer.keep.float() for i, layer in enumerate(prompt_layers(done.trained.model))}}
+values = {{name: p.detach().clone() for name, p in done.trained.model.named_parameters() if p.requires_grad}}
+save_file(kept | values, out / f"rank{{rank}}.safetensors")
+assert bool(told) == (rank == 0), told
+leave_processes()
+"""
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
@@ -56,9 +95,8 @@ def script(tmp_path: Path) -> Path:
 
 
 def test_two_processes_equal_one(script: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     for world in (1, 2):
-        done = subprocess.run([*launch, str(world), str(script)], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*LAUNCH, str(world), str(script)], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     one, two = (load_file(script.parent / f"{world}.safetensors") for world in (1, 2))
     assert one.keys() == two.keys()
@@ -66,3 +104,12 @@ def test_two_processes_equal_one(script: Path) -> None:
         difference = (tensor - two[name]).abs().max() / tensor.abs().max()
         # float32, sums in another order, three epochs of AdamW.
         assert difference < 1e-4, f"{name}: {difference}"
+
+
+def test_processes_prune_alike(script: Path) -> None:
+    script.write_text(DISAGREEING.format(tests=str(Path(__file__).parent), out=str(script.parent)))
+    done = subprocess.run([*LAUNCH, "2", str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, second = (load_file(script.parent / f"rank{rank}.safetensors") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    assert all(tensor.equal(second[name]) for name, tensor in first.items())

@@ -78,7 +78,7 @@ def train(
         adapter_precision=adapter_precision,
         source=absolute(source),
     )
-    say(_summary(task))
+    _say_what(task)
     has_visual = method == "e2vpt" and prompts.num_visual != 0
     if protocol == "paper":
         _train_by_the_paper(task, config, prune, grid, out, resume=resume)
@@ -100,7 +100,7 @@ def prune(
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
     task = load(source, config.data)
-    say(_summary(task))
+    _say_what(task)
     _train(task, config, prune, run, resume=True)
 
 
@@ -126,7 +126,7 @@ def search(
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
     task = load(absolute(source), data)
     out = out or Path("runs") / f"{task.name}-search"
-    say(_summary(task))
+    _say_what(task)
     config = run_config(
         backbone,
         weights,
@@ -186,6 +186,7 @@ def _train_by_the_paper(
     leave_processes()
 
 
-def _summary(task: Task) -> str:
-    counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
-    return f"{task.name}: {len(task.classes)} classes; images: {counts}"
+def _say_what(task: Task) -> None:
+    if process_rank()[0] == 0:
+        counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
+        say(f"{task.name}: {len(task.classes)} classes; images: {counts}")

@@ -6,12 +6,14 @@ Accelerate is imported only when used, so that `import e2vpt` needs torch and ti
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+T = TypeVar("T")
 
 
 def open_processes() -> Accelerator:
@@ -28,6 +30,21 @@ def process_rank() -> tuple[int, int]:
 
     state = PartialState(cpu=_use_cpu())
     return state.process_index, state.num_processes
+
+
+def as_the_first(value: T) -> T:
+    """What the first process has of a value that every process made; no process may skip the call.
+
+    For what a choice hangs on: two GPUs may round apart, and processes that pruned apart cannot train on
+    together. Tensors in it should lie on the CPU.
+    """
+    if process_rank()[1] == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
 def _use_cpu() -> bool:

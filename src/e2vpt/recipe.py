@@ -27,7 +27,7 @@ from e2vpt.evaluate import evaluate
 from e2vpt.fields import to_dict
 from e2vpt.methods import tuned_parameters
 from e2vpt.model import prompt_layers
-from e2vpt.processes import process_rank
+from e2vpt.processes import as_the_first, process_rank
 from e2vpt.prune import Selection, Snapshot, num_kept, rewind, select, snapshot, visual_kept
 from e2vpt.pruned_files import Tried, load_scores, picture, save_scores, write_table
 from e2vpt.run import (
@@ -49,7 +49,10 @@ FOLDER = "prune"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reporting:
-    """Who is told what: `on_stage` in words what begins, the others as in `train_run`."""
+    """Who is told what: `on_stage` in words what begins, the others as in `train_run`.
+
+    Only the first of several processes tells.
+    """
 
     on_stage: Callable[[str], None] | None = None
     on_step: Callable[[StepReport], None] | None = None
@@ -57,7 +60,7 @@ class Reporting:
 
     def stage(self, text: str) -> None:
         """Say what begins."""
-        if self.on_stage is not None:
+        if self.on_stage is not None and process_rank()[0] == 0:
             self.on_stage(text)
 
 
@@ -171,16 +174,18 @@ def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, floa
 def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
     """The scores of the model as it is now, on its training images; kept in a file for the next time."""
     asked = {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
-    found = load_scores(path, asked)
+    found = as_the_first(load_scores(path, asked))
     if found is not None:
         return found
-    scores = score(
-        prepared.model,
-        training_images(prepared).in_order(),
-        num_segments=prune.num_segments,
-        layout=prune.layout,
-        shared=prune.masks == "shared",
-        signed=prune.signed_scores,
+    scores = as_the_first(
+        score(
+            prepared.model,
+            training_images(prepared).in_order(),
+            num_segments=prune.num_segments,
+            layout=prune.layout,
+            shared=prune.masks == "shared",
+            signed=prune.signed_scores,
+        )
     )
     if process_rank()[0] == 0:
         save_scores(path, scores, asked)
@@ -252,7 +257,7 @@ def _retrained(
 def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: int, epochs: int) -> Tried:
     """A row of the table for the model as it is now."""
     images = (training_images(prepared) if prepared.val is None else prepared.val).in_order()
-    metrics, beside = evaluate(prepared.model, images), tuned_parameters(prepared.model)
+    metrics, beside = as_the_first(evaluate(prepared.model, images)), tuned_parameters(prepared.model)
     return Tried(
         stage=stage,
         tokens=pair[0],
