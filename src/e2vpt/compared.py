@@ -44,6 +44,7 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
     "adapter": ComparedMethod(method="adapter", lrs=(3e-3, 1e-2, 3e-2)),
     **{method: ComparedMethod(method=method, lrs=(3e-3, 1e-2, 3e-2)) for method in PEFT_METHODS},
+    **{method: ComparedMethod(method=method, lrs=(1e-2, 3e-2, 1e-1)) for method in ("loha", "lokr", "ia3")},
     # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
     "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=PUBLISHED),
     "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
