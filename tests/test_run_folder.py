@@ -20,6 +20,9 @@ from e2vpt.run_folder import open_folder
         ("kv", "uniform", 1e-2),
         ("vpt-deep", "uniform", 5e-3),
         ("full", "patch", 3e-4),
+        ("vpt-shallow", "patch", 2e-3),
+        ("lora", "patch", 1e-2),
+        ("ia3", "patch", 1e-1),
     ],
 )
 def test_a_rate_that_was_not_given_is_the_methods_own(method: str, init: Any, expected: float) -> None:

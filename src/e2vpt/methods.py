@@ -46,12 +46,18 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _OWN_LR: Mapping[str, float] = {
     "linear": 5e-3,
     "full": 3e-4,
-    "partial": 1e-3,
+    "partial": 3e-3,
     "mlp": 3e-3,
     "bias": 2e-2,
     "layernorm": 2e-2,
     "adapter": 1e-2,
+    "sidetune": 1e-2,
+    "vpt-shallow": 2e-3,
+    "kv": 4e-2,
     **dict.fromkeys(PEFT_METHODS, 1e-2),
+    "loha": 3e-2,
+    "lokr": 3e-2,
+    "ia3": 1e-1,
 }
 
 
