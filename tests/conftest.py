@@ -13,7 +13,7 @@ import torch
 
 from e2vpt.cli import main
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(os.environ.get("E2VPT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
@@ -63,6 +63,12 @@ def e2vpt_command(
         return code, captured.out, " ".join(captured.err.split())
 
     return call
+
+
+@pytest.fixture
+def device() -> torch.device:
+    """A GPU where there is one; elsewhere the tests marked `gpu` run on the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(scope="session")

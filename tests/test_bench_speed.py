@@ -21,7 +21,7 @@ from e2vpt.model import classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late")
+ALL = ("linear", "full", "bias", "lora", "carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")
 CASE = Case(backbone="test_vit", batch_size=2, num_classes=5)
 CONFIG = SpeedConfig(cases=[CASE], methods=ALL, num_visual=(2, 8), num_kv=3, rounds=1)
 FACTS = {"command": "e2vpt bench speed", "device": "some CPU"}
@@ -32,8 +32,8 @@ def test_contestants_stand_on_the_same_frozen_tensors(precision: Any) -> None:
     case = dataclasses.replace(CASE, precision=precision)
     made = {(c.method, c.num_visual): c for c in make_contestants(case, ALL, (2, 8), 3)}
     assert list(made) == [
-        *((m, 0) for m in ("plain", "linear", "full", "lora")),
-        *((m, p) for p in (2, 8) for m in ("carried", "carried-fused", "e2vpt", "late")),
+        *((m, 0) for m in ("plain", "linear", "full", "bias", "lora")),
+        *((m, p) for p in (2, 8) for m in ("carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")),
     ]
     plain = next(p for p in made["plain", 0].model.parameters() if not p.requires_grad)
     for key, one in made.items():
@@ -59,15 +59,18 @@ def test_tuned_parameters_without_head() -> None:
     total = sum(p.numel() for p in backbone.parameters()) - sum(
         p.numel() for p in classifier(backbone).parameters()
     )
+    biases = sum(p.numel() for n, p in backbone.named_parameters() if n.endswith(".bias") and "head" not in n)
     lora = blocks * 8 * (width + 3 * width)
     assert {m: c.num_tuned for (m, _), c in made.items()} == {
         "plain": 0,
         "linear": 0,
         "full": total,
+        "bias": biases,
         "lora": lora,
         "carried": prompts,
         "carried-fused": prompts,
         "e2vpt": prompts,
+        "e2vpt-bias": prompts + biases,
         "late": (blocks - blocks // 2) * (8 + 3) * width,
     }
 
@@ -75,7 +78,7 @@ def test_tuned_parameters_without_head() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_official_form_and_ours_start_with_equal_logits(precision: Any) -> None:
     case = dataclasses.replace(CASE, precision=precision)
-    first, *others = make_contestants(case, ALL[3:6], (8,), 3)[1:]
+    first, *others = make_contestants(case, ALL[4:7], (8,), 3)[1:]
     expected = first.logits(first.images).double()
     for one in others:
         found = one.logits(one.images).double()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+T = TypeVar("T")
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Images [B, 3, h, w] and labels [B]."""
 
@@ -48,17 +51,30 @@ def evaluate(
     model.eval()
     device = next(model.parameters()).device
     hits_misses_loss: Tensor | None = None
-    for images, labels in loader:
-        with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            logits = model(images.to(device, non_blocking=True))
-        counts = _count(logits.cpu().double(), labels)
+
+    def logits_and_labels() -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in loader:
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                yield model(images.to(device, non_blocking=True)), labels
+            if on_batch is not None:
+                on_batch(len(labels))
+
+    for logits, labels in _one_behind(logits_and_labels()):
+        counts = _count(logits.cpu().double(), labels.cpu())
         hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
-        if on_batch is not None:
-            on_batch(len(labels))
     model.train(was_training)
     if hits_misses_loss is None:
         hits_misses_loss = torch.zeros(3, _num_classes(model), dtype=torch.float64)
     return _metrics(hits_misses_loss if reduce is None else reduce(hits_misses_loss))
+
+
+def _one_behind(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each given once the next one is made: a GPU then works while one is looked at."""
+    waiting = list(islice(items, 1))
+    for item in items:
+        yield waiting.pop()
+        waiting.append(item)
+    yield from waiting
 
 
 def _count(logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
 
 T = TypeVar("T")
 
@@ -20,15 +20,14 @@ def open_processes() -> Accelerator:
     """The device, and the other processes of `torchrun` or `accelerate launch` where there are any."""
     from accelerate import Accelerator
 
+    _state()
     # Precision is set for each training; Accelerate would fix it once per process.
     return Accelerator(mixed_precision="no", cpu=_use_cpu())
 
 
 def process_rank() -> tuple[int, int]:
     """Index and number of the processes that train together under `torchrun` or `accelerate launch`."""
-    from accelerate import PartialState
-
-    state = PartialState(cpu=_use_cpu())
+    state = _state()
     return state.process_index, state.num_processes
 
 
@@ -45,6 +44,19 @@ def as_the_first(value: T) -> T:
     values = [value]
     broadcast_object_list(values)
     return values[0]
+
+
+def _state() -> PartialState:
+    """What all of Accelerate shares in this process; made by the first call."""
+    from accelerate import PartialState
+
+    # NCCL refuses two processes on one GPU; gloo, by way of the host, does not.
+    return PartialState(cpu=_use_cpu(), **({"backend": "gloo"} if _shares_a_gpu() else {}))
+
+
+def _shares_a_gpu() -> bool:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return not _use_cpu() and 0 < torch.cuda.device_count() < processes
 
 
 def _use_cpu() -> bool:

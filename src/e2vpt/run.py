@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from e2vpt.adapter import save_adapter
 from e2vpt.backbones import load_backbone
@@ -131,7 +132,7 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
         fingerprint=original_fingerprint(model),
     )
     _start_from_images(prepared)
-    return _with_prefix(prepared) if _has_frozen_prefix(model) else prepared
+    return _with_prefix(prepared) if _has_frozen_prefix(model) else _on_device(prepared)
 
 
 def training_images(prepared: Prepared) -> Loader:
@@ -156,6 +157,26 @@ def _has_frozen_prefix(model: nn.Module) -> bool:
     """Whether blocks come before the first prompted one, with nothing tuned in them."""
     made = adapted_as(model)
     return made.prompts.first_block > 0 and made.options.beside == "none"
+
+
+def _on_device(prepared: Prepared) -> Prepared:
+    """Images that every epoch sees alike kept on the GPU, where there is one and memory allows it."""
+    device, config = open_processes().device, prepared.config
+    splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
+    num_bytes = 4 * 3 * math.prod(prepared.preprocessing.image_size)
+    if device.type == "cpu" or config.data.augment != "none":
+        return prepared
+    if any(num_bytes * len(split) > _KEEP_BYTES for split in splits):
+        return prepared
+
+    def move(images: Tensor) -> Tensor:
+        return images.to(device)
+
+    return dataclasses.replace(
+        prepared,
+        train=prepared.train.computed(move),
+        val=None if prepared.val is None else prepared.val.computed(move),
+    )
 
 
 def _with_prefix(prepared: Prepared) -> Prepared:

@@ -28,14 +28,16 @@ from e2vpt.errors import ConfigError, DataError, Diverged
 from e2vpt.evaluate import Batches, evaluate
 from e2vpt.frozen import frozen_in
 from e2vpt.processes import open_processes
+from e2vpt.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions of a TrainConfig as the dtype of autocast."""
+_TELL_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """What a progress display is told after every optimizer step.
+    """What a progress display is told after an optimizer step: every one on a CPU, some a second on a GPU.
 
     Attributes:
         epoch, epochs: the running epoch, from 1, and their number.
@@ -148,6 +150,7 @@ class _Run:
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
         self.class_weights = _class_weights(train_loader, config, model, self.parameters[0])
+        self.last_told = -math.inf
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training images."""
@@ -155,12 +158,12 @@ class _Run:
         torch.manual_seed(_seed(config.seed, epoch, rank))
         _set_epoch(self.train_loader, epoch)
         self.model.train()
-        began, totals, lr = time.monotonic(), torch.zeros(4, dtype=torch.float64), 0.0
+        began, figures, lr = time.monotonic(), RunningSums(4), 0.0
         for index, parts in enumerate(_steps(self.train_loader, config.accumulation)):
             lr = _learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
-            totals += self._step(parts, lr)
-            self._tell(epoch, index + 1, totals, time.monotonic() - began)
-        weighted_loss, weight, hits, images = self._sum(totals).tolist()
+            self._step(parts, lr, figures)
+            self._tell(epoch, index + 1, figures, began)
+        weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
         return {
             "epoch": epoch,
             "lr": lr,
@@ -168,14 +171,16 @@ class _Run:
             "train_accuracy": hits / images,
         }
 
-    def _step(self, parts: list[tuple[Tensor, Tensor]], lr: float) -> Tensor:
-        """One optimizer step over the parts of a batch: summed loss, summed weight, hits and images."""
+    def _step(self, parts: list[tuple[Tensor, Tensor]], lr: float, figures: RunningSums) -> None:
+        """One optimizer step over the parts of a batch; adds summed loss, summed weight, hits and images.
+
+        Nothing in it waits for a GPU: the next step is queued while this one runs.
+        """
         device, world = self.accelerator.device, self.accelerator.num_processes
-        labels = [part[1].to(device) for part in parts]
+        labels = [part[1].to(device, non_blocking=True) for part in parts]
         weights = torch.stack([self._weight(y) for y in labels])
         share = weights.sum()
         batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
-        totals = torch.zeros(4, dtype=torch.float64)
         for index, ((images, _), y) in enumerate(zip(parts, labels, strict=True)):
             is_last = index == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
@@ -185,15 +190,12 @@ class _Run:
                 # DDP averages gradients over processes; this batch wants their sum.
                 self.scaler.scale(loss * (world / batch_weight)).backward()
             hits = (logits.argmax(1) == y).sum()
-            totals += (
-                torch.stack([loss.detach(), weights[index], hits, hits.new_tensor(len(y))]).double().cpu()
-            )
+            figures.add([loss.detach(), weights[index], hits, _filled(len(y), device)])
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return totals
 
     def validate(self) -> Row:
         """Loss and accuracy on the validation images."""
@@ -208,7 +210,7 @@ class _Run:
 
     def _weight(self, labels: Tensor) -> Tensor:
         if self.class_weights is None:
-            return torch.tensor(float(len(labels)), device=labels.device)
+            return _filled(len(labels), labels.device)
         return self.class_weights[labels].sum()
 
     def _sum(self, values: Tensor) -> Tensor:
@@ -217,10 +219,16 @@ class _Run:
         total: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
         return total.cpu()
 
-    def _tell(self, epoch: int, step: int, totals: Tensor, seconds: float) -> None:
+    def _tell(self, epoch: int, step: int, figures: RunningSums, began: float) -> None:
         if self.on_step is None or not self.accelerator.is_main_process:
             return
-        loss, weight, hits, images = totals.tolist()
+        # On a GPU the figures are there only once all that is queued is done.
+        now, is_soon = time.monotonic(), self.accelerator.device.type != "cpu" and step < self.num_steps
+        if is_soon and now - self.last_told < _TELL_SECONDS:
+            return
+        loss, weight, hits, images = figures.read().tolist()
+        self.last_told = time.monotonic()
+        seconds = self.last_told - began
         epochs_left = self.config.epochs - epoch - step / self.num_steps
         self.on_step(
             StepReport(
@@ -235,6 +243,11 @@ class _Run:
                 memory=_peak_memory(self.accelerator.device),
             )
         )
+
+
+def _filled(value: float, device: torch.device) -> Tensor:
+    """A number on the device, without a copy from the host that would wait for it."""
+    return torch.full((), float(value), device=device)
 
 
 def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

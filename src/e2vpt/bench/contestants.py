@@ -21,8 +21,10 @@ from e2vpt.model import classifier, prompt, prompt_layers
 from e2vpt.peft_methods import inject
 from e2vpt.prefix import first_tokens
 
-Method = Literal["plain", "linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late"]
-PROMPTED: tuple[Method, ...] = ("carried", "carried-fused", "e2vpt", "late")
+Method = Literal[
+    "plain", "linear", "full", "bias", "lora", "carried", "carried-fused", "e2vpt", "e2vpt-bias", "late"
+]
+PROMPTED: tuple[Method, ...] = ("carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")
 _LORA_RANK = 8
 
 
@@ -70,7 +72,8 @@ class Case:
 class Contestant:
     """A model, and the two things that are timed: `infer` and `step`.
 
-    "late" is ours with prompts from the middle block on (ViT): another model, its step given stored tokens.
+    "e2vpt-bias" is ours as `e2vpt train` has it, every bias tuned beside the prompts; "late" is ours with
+    prompts from the middle block on (ViT): another model, its step given stored tokens.
 
     Attributes:
         num_visual, num_kv: prompts of each block; 0 where it has none.
@@ -145,6 +148,8 @@ def make_contestants(
         made.append(contestant("linear", _sharing(backbone)))
     if full is not None:
         made.append(contestant("full", full))
+    if "bias" in methods:
+        made.append(contestant("bias", _tuning_biases(_sharing(backbone, biases=False))))
     if "lora" in methods:
         made.append(contestant("lora", _lora(_sharing(backbone))))
     for count in num_visual:
@@ -155,6 +160,9 @@ def make_contestants(
                 made.append(contestant(method, official, count))
         if "e2vpt" in methods:
             made.append(contestant("e2vpt", ours, count))
+        if "e2vpt-bias" in methods:
+            both = prompt(_sharing(backbone, biases=False), PromptConfig(num_visual=count, num_kv=num_kv))
+            made.append(contestant("e2vpt-bias", _tuning_biases(both), count))
         if "late" in methods:
             middle = len(prompt_layers(ours)) // 2
             config = PromptConfig(num_visual=count, num_kv=num_kv, first_block=middle)
@@ -165,10 +173,22 @@ def make_contestants(
     return made
 
 
-def _sharing(backbone: nn.Module) -> nn.Module:
-    """A copy on the same frozen tensors, with a head of its own."""
-    tensors = itertools.chain(backbone.parameters(), backbone.buffers())
-    return copy.deepcopy(backbone, {id(t): t for t in tensors if not t.requires_grad})
+def _sharing(backbone: nn.Module, *, biases: bool = True) -> nn.Module:
+    """A copy on the same frozen tensors, with a head of its own, and its own biases where asked for."""
+    tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
+    shared = (t for name, t in tensors if not t.requires_grad and (biases or not _is_bias(name)))
+    return copy.deepcopy(backbone, {id(t): t for t in shared})
+
+
+def _tuning_biases(model: nn.Module) -> nn.Module:
+    for name, parameter in model.named_parameters():
+        if _is_bias(name):
+            parameter.requires_grad_(True)
+    return model
+
+
+def _is_bias(name: str) -> bool:
+    return name.rpartition(".")[2] == "bias"
 
 
 def _carried(backbone: nn.Module, ours: nn.Module, *, fused: bool) -> nn.Module:

@@ -18,10 +18,12 @@ _TITLES = {
     "plain": "plain frozen forward",
     "linear": "linear probe",
     "full": "full fine-tuning",
+    "bias": "bias tuning",
     "lora": "LoRA r = 8 (PEFT)",
     "carried": "prompts in the sequence, written out",
     "carried-fused": "prompts in the sequence, fused attention",
     "e2vpt": "ours",
+    "e2vpt-bias": "ours, biases tuned beside prompts",
     "late": "ours from the middle block on, tokens before it stored",
 }
 _LEGEND = """

@@ -70,13 +70,14 @@ class Loader:
         self._dataset = dataset
         self._workers = workers
         self._split = dataset.split
+        is_on_device = isinstance(dataset, ComputedDataset) and dataset.values.device.type != "cpu"
         self._batches: DataLoader[Sample] = DataLoader(
             dataset,
             batch_sampler=dealer,
             num_workers=min(workers, _cores()),
             persistent_workers=workers > 0,
             collate_fn=_collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and not is_on_device,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -171,7 +172,9 @@ def make_loader(
     return Loader(TaskDataset(split, train_transform(preprocessing, augment), seed, room), dealer, workers)
 
 
-def _collate(samples: list[Sample | UnreadableImages]) -> Batch | UnreadableImages:
+def _collate(samples: Batch | list[Sample | UnreadableImages]) -> Batch | UnreadableImages:
+    if isinstance(samples, tuple):
+        return samples
     problems: dict[str, str] = {}
     good: list[Sample] = []
     for sample in samples:

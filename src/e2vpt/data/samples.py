@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -29,6 +30,12 @@ class ComputedDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         """Row and label of (epoch, index)."""
         return self.values[key[1]], self.split.labels[key[1]]
+
+    def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+        """A whole batch at once, where the values lie: one copy on a GPU."""
+        rows = torch.tensor([index for _, index in keys])
+        labels = torch.tensor([self.split.labels[index] for _, index in keys])
+        return self.values[rows.to(self.values.device)], labels
 
 
 class TaskDataset(Dataset[Sample]):

@@ -1,0 +1,150 @@
+"""Trainings on a GPU: precisions, loaders, interruption, two processes on one card."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tasks_for_tests import batches, tiny_vit, write_task
+from torch import nn
+
+import e2vpt
+from e2vpt import TrainConfig, fit
+from e2vpt.checkpoint import trained_state
+from e2vpt.run import prepare
+from e2vpt.run_folder import ADAPTER, RunConfig
+
+pytestmark = pytest.mark.gpu
+STEPS = [16, 16, 16, 16]
+
+
+class Interrupted(Exception):
+    """Where a run is stopped."""
+
+
+def config(**values: object) -> TrainConfig:
+    return TrainConfig(**({"epochs": 6, "lr": 0.02} | values))  # type: ignore[arg-type]
+
+
+def trained(model: nn.Module, **values: object) -> tuple[nn.Module, list[float]]:
+    own = copy.deepcopy(model)
+    result = fit(own, batches(STEPS, torch.float32), batches([32], torch.float32, 1), config(**values))
+    return own, [row["train_loss"] for row in result.history]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_learns(device: torch.device, precision: str) -> None:
+    if precision == "fp16" and device.type == "cpu":
+        with pytest.raises(e2vpt.ConfigError, match="needs a GPU"):
+            trained(tiny_vit(torch.float32), precision=precision)
+        return
+    model, losses = trained(tiny_vit(torch.float32), precision=precision)
+    assert losses[-1] < 0.8 * losses[0]
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert next(model.parameters()).device.type == device.type
+
+
+def test_checkpointing_changes_nothing(device: torch.device) -> None:
+    start = tiny_vit(torch.float32)
+    plain, recomputed = trained(start)[0], trained(start, grad_checkpointing=True)[0]
+    for name, tensor in trained_state(plain).items():
+        torch.testing.assert_close(tensor, trained_state(recomputed)[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA's own check, which the CPU has not")
+def test_a_step_does_not_wait_for_the_gpu() -> None:
+    model = tiny_vit(torch.float32).cuda()
+    data = [(x.cuda(), y.cuda()) for x, y in batches(STEPS, torch.float32)]
+    fit(model, data, None, config(epochs=1))  # lazy initialisation may wait
+    seen: list[str] = []
+
+    class Watched(list):  # type: ignore[type-arg]
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            torch.cuda.set_sync_debug_mode("error")
+            yield from list.__iter__(self)
+            torch.cuda.set_sync_debug_mode("default")
+            seen.append("all")
+
+    try:
+        fit(model, Watched(data), None, config(epochs=2))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert seen == ["all", "all"]
+
+
+def run_config(**train: object) -> RunConfig:
+    settings = {"epochs": 4, "batch_size": 8} | train
+    return RunConfig(
+        backbone="demo",
+        train=TrainConfig(**settings),  # type: ignore[arg-type]
+        prompts=e2vpt.PromptConfig(num_visual=4),
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, precision: str) -> None:
+    task = e2vpt.load_task(write_task(tmp_path / "data"))
+    settings = run_config(precision=precision)
+    e2vpt.train_run(task, settings, tmp_path / "whole")
+
+    def stop(row: dict[str, float]) -> None:
+        if row["epoch"] == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        e2vpt.train_run(task, settings, tmp_path / "parts", on_epoch=stop)
+    e2vpt.train_run(task, settings, tmp_path / "parts", resume=True)
+    whole, parts = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "parts"))
+    assert {n: float((t - parts[n]).abs().max()) for n, t in whole.items() if not t.equal(parts[n])} == {}
+
+
+def test_images_stay_on_the_device(tmp_path: Path, device: torch.device) -> None:
+    task = e2vpt.load_task(write_task(tmp_path / "data"))
+    prepared = prepare(task, run_config())
+    prepared.train.set_epoch(3)
+    first = [(x.cpu(), y) for x, y in prepared.train]
+    assert {x.device.type for x, _ in prepared.train} == {device.type}
+    from e2vpt.data import make_loader
+
+    plain = make_loader(task.train, prepared.preprocessing, batch_size=8, shuffle=True)
+    plain.set_epoch(3)
+    for (x, y), (other, label) in zip(first, plain, strict=True):
+        assert torch.equal(x, other)
+        assert torch.equal(y, label)
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from safetensors.torch import save_file
+from tasks_for_tests import batches, tiny_vit
+from e2vpt import TrainConfig, fit
+from e2vpt.checkpoint import trained_state
+from e2vpt.processes import leave_processes, process_rank
+
+torch.manual_seed(0)
+rank, world = process_rank()
+data = [(x[rank::world], y[rank::world]) for x, y in batches([16, 16], torch.float32)]
+model = tiny_vit(torch.float32)
+fit(model, data, None, TrainConfig(epochs=3, lr=0.01))
+if rank == 0:
+    save_file(trained_state(model), {out!r} + f"/{{world}}.safetensors")
+leave_processes()
+"""
+
+
+def test_two_processes_on_one_gpu(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path)))
+    for world in ("1", "2"):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", world]
+        done = subprocess.run([*launch, str(script)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / f"{world}.safetensors") for world in (1, 2))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-4, msg=name)
