@@ -26,7 +26,7 @@ ORDER = [
     *("data.fgvc_places", "data.headers", "data.check"),
     *("data.preprocess", "data.transforms", "data.samples", "data.batches", "data.loaders", "data"),
     *("packing", "header", "matching", "adapter"),
-    *("sums", "evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
+    *("sums", "replay", "evaluate", "scores", "prune", "pruned_files", "checkpoint", "processes"),
     *("run_folder", "train", "prefix", "run", "recipe", "paper", "predict"),
     *("search_space", "search", "cluster", "search_cluster"),
     *("bench.carried", "bench.contestants", "bench.clock", "bench.cost", "bench.machine", "bench.figures"),

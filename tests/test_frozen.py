@@ -6,7 +6,7 @@ import pytest
 import torch
 from backbones_for_tests import gradients, images_for, prompted, tiny_swin, tiny_vit
 
-from e2vpt.frozen import frozen_in, hold_frozen
+from e2vpt.frozen import HeldFrozen
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,7 +23,7 @@ def test_held_in_bf16_is_autocast_to_the_bit(make: type) -> None:
 
     expected = compute()
     before = {name: (p.data_ptr(), p.detach().clone()) for name, p in model.named_parameters()}
-    with frozen_in(model, torch.bfloat16):
+    with HeldFrozen(model, torch.bfloat16):
         dtypes = {p.dtype for name, p in model.named_parameters() if "mlp" in name and "weight" in name}
         assert dtypes == {torch.bfloat16}
         assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
@@ -36,14 +36,23 @@ def test_held_in_bf16_is_autocast_to_the_bit(make: type) -> None:
 
 def test_they_come_back_after_an_error() -> None:
     model = prompted(tiny_vit(torch.float32), num_visual=1, num_kv=0)
-    with pytest.raises(RuntimeError, match="stop"), frozen_in(model, torch.bfloat16):
+    with pytest.raises(RuntimeError, match="stop"), HeldFrozen(model, torch.bfloat16):
         raise RuntimeError("stop")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 def test_none_and_other_precisions_are_left_alone() -> None:
     model = prompted(tiny_vit(torch.float32), num_visual=1, num_kv=0)
-    with frozen_in(model, None):
+    with HeldFrozen(model, None):
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert hold_frozen(model.double(), torch.bfloat16) == []
-    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    with HeldFrozen(model.double(), torch.bfloat16):
+        assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
+def test_entered_again_the_same_memory_serves() -> None:
+    model = prompted(tiny_vit(torch.float32), num_visual=1, num_kv=0)
+    held, seen = HeldFrozen(model, torch.bfloat16), []
+    for _ in range(2):
+        with held:
+            seen.append([p.data_ptr() for p in model.parameters()])
+    assert seen[0] == seen[1]

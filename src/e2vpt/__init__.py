@@ -70,3 +70,5 @@ from e2vpt.search_space import TrialResult as TrialResult
 from e2vpt.train import FitResult as FitResult
 from e2vpt.train import StepReport as StepReport
 from e2vpt.train import fit as fit
+
+__version__ = "0.1.0"

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -159,8 +160,10 @@ def _check_readable(
 
 
 def _versions() -> dict[str, str]:
-    libraries = {name: importlib.metadata.version(name) for name in ("e2vpt", "timm", "torch")}
-    return {"python": platform.python_version(), **libraries}
+    import e2vpt  # not at the top: the package imports this module
+
+    libraries = {module.__name__: module.__version__ for module in (e2vpt, timm)}
+    return {"python": platform.python_version(), **libraries, "torch": importlib.metadata.version("torch")}
 
 
 def _read(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:

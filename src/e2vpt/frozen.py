@@ -6,34 +6,29 @@ in bf16, a frozen matrix needs no cast; what is computed stays the same to the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 
-def hold_frozen(model: nn.Module, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    """Hold the frozen float32 weights of linear and convolution layers in `dtype`, from now on.
+class HeldFrozen:
+    """Context: inside, the frozen float32 weights of linear and convolution layers are held in `dtype`.
 
-    Returns each with the tensor it was before. Everything else, which enters sums in full precision, stays.
+    None leaves them as they are. Entered again, the same tensors in memory serve, so that a CUDA graph may
+    read them. Everything else, which enters sums in full precision, stays.
     """
-    layers = (module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
-    held = [(layer.weight, layer.weight.data) for layer in layers if _is_frozen(layer.weight)]
-    for parameter, data in held:
-        parameter.data = data.to(dtype)
-    return held
 
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None) -> None:
+        layers = (module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
+        weights = [layer.weight for layer in layers if _is_frozen(layer.weight)]
+        self._held = [] if dtype is None else [(w, w.data, w.data.to(dtype)) for w in weights]
 
-@contextmanager
-def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Inside, frozen weights are held in `dtype` (None: as they are); afterwards they are as before."""
-    held = [] if dtype is None else hold_frozen(model, dtype)
-    try:
-        yield
-    finally:
-        for parameter, data in held:
-            parameter.data = data
+    def __enter__(self) -> None:
+        for parameter, _, low in self._held:
+            parameter.data = low
+
+    def __exit__(self, *error: object) -> None:
+        for parameter, full, _ in self._held:
+            parameter.data = full
 
 
 def _is_frozen(weight: Tensor) -> bool:

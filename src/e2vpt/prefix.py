@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from e2vpt.data.loaders import Loader
-from e2vpt.frozen import frozen_in
+from e2vpt.frozen import HeldFrozen
 from e2vpt.model import evaluating
 
 
@@ -40,5 +40,5 @@ def with_prefix(
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
             return first_tokens(model, images.to(device)).float().cpu()
 
-    with evaluating(model.to(device)), frozen_in(model, autocast):
+    with evaluating(model.to(device)), HeldFrozen(model, autocast):
         return loader.computed(compute)

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
@@ -23,6 +24,15 @@ def open_processes() -> Accelerator:
     _state()
     # Precision is set for each training; Accelerate would fix it once per process.
     return Accelerator(mixed_precision="no", cpu=_use_cpu())
+
+
+def shared_by_processes(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """The model, its gradients averaged over the processes where there are several."""
+    if not _shares_a_gpu():
+        prepared: nn.Module = accelerator.prepare_model(model)
+        return prepared
+    # Accelerate would look for a GPU of each process's own.
+    return nn.parallel.DistributedDataParallel(model, device_ids=[accelerator.device])
 
 
 def process_rank() -> tuple[int, int]:

@@ -26,8 +26,9 @@ from e2vpt.checkpoint import Progress, Row, load_checkpoint, load_trained, save_
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError, Diverged
 from e2vpt.evaluate import Batches, evaluate
-from e2vpt.frozen import frozen_in
-from e2vpt.processes import open_processes
+from e2vpt.frozen import HeldFrozen
+from e2vpt.processes import open_processes, shared_by_processes
+from e2vpt.replay import Replayed, Work
 from e2vpt.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -106,7 +107,7 @@ def fit(
     for epoch in range(len(progress.history), config.epochs):
         if _is_over(progress, config, epoch):
             break
-        with frozen_in(model, run.autocast), written_out(model, run.autocast):
+        with run.frozen, written_out(model, run.autocast):
             row = run.train_epoch(epoch) | run.validate()
         _check_finite(row)
         progress.history.append(row)
@@ -140,7 +141,8 @@ class _Run:
             _enable_checkpointing(model)
         self.autocast = AUTOCAST[config.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.model = self.accelerator.prepare_model(model.to(device))
+        self.model = shared_by_processes(model.to(device), self.accelerator)
+        self.frozen = HeldFrozen(model, self.autocast)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("Nothing to train: no parameter of this model requires grad.")
@@ -151,6 +153,9 @@ class _Run:
             raise DataError("The training loader has no batch.")
         self.class_weights = _class_weights(train_loader, config, model, self.parameters[0])
         self.last_told = -math.inf
+        self.forward_backward: Work = self._forward_backward
+        if self._can_replay():
+            self.forward_backward = Replayed(self._forward_backward, self.parameters)
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training images."""
@@ -181,21 +186,37 @@ class _Run:
         weights = torch.stack([self._weight(y) for y in labels])
         share = weights.sum()
         batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
+        # DDP averages gradients over processes; this batch wants their sum.
+        scale = world / batch_weight
         for index, ((images, _), y) in enumerate(zip(parts, labels, strict=True)):
             is_last = index == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
-                    logits = self.model(images.to(device, non_blocking=True))
-                loss = self._summed_loss(logits.float() if self.autocast else logits, y)
-                # DDP averages gradients over processes; this batch wants their sum.
-                self.scaler.scale(loss * (world / batch_weight)).backward()
-            hits = (logits.argmax(1) == y).sum()
-            figures.add([loss.detach(), weights[index], hits, _filled(len(y), device)])
+                loss, hits = self.forward_backward(images.to(device, non_blocking=True), y, scale)
+            figures.add([loss, weights[index], hits, _filled(len(y), device)])
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not isinstance(self.forward_backward, Replayed))
+
+    def _forward_backward(self, images: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of a part of a batch; its summed loss and hits."""
+        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+            logits = self.model(images)
+        loss = self._summed_loss(logits.float() if self.autocast else logits, labels)
+        self.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _can_replay(self) -> bool:
+        """Whether a step may be captured: nothing in it meets other processes or asks for the host."""
+        plain = self.accelerator.num_processes == 1 and not self.scaler.is_enabled()
+        keeps_count = any(getattr(module, "track_running_stats", False) for module in self.model.modules())
+        return (
+            self.accelerator.device.type == "cuda"
+            and plain
+            and not keeps_count
+            and not self.config.grad_checkpointing
+        )
 
     def validate(self) -> Row:
         """Loss and accuracy on the validation images."""
@@ -255,7 +276,10 @@ def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.opt
         return torch.optim.SGD(
             parameters, lr=config.peak_lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    return torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=config.weight_decay)
+    fused = parameters[0].device.type == "cuda"
+    return torch.optim.AdamW(
+        parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=fused or None
+    )
 
 
 def _learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:

@@ -15,7 +15,9 @@ from torch import nn
 
 import e2vpt
 from e2vpt import TrainConfig, fit
+from e2vpt import train as fit_module
 from e2vpt.checkpoint import trained_state
+from e2vpt.replay import Replayed
 from e2vpt.run import prepare
 from e2vpt.run_folder import ADAPTER, RunConfig
 
@@ -58,23 +60,57 @@ def test_checkpointing_changes_nothing(device: torch.device) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA's own check, which the CPU has not")
 def test_a_step_does_not_wait_for_the_gpu() -> None:
-    model = tiny_vit(torch.float32).cuda()
     data = [(x.cuda(), y.cuda()) for x, y in batches(STEPS, torch.float32)]
-    fit(model, data, None, config(epochs=1))  # lazy initialisation may wait
-    seen: list[str] = []
+    watched: list[int] = []
 
     class Watched(list):  # type: ignore[type-arg]
+        """The first epoch may wait: it captures the step."""
+
         def __iter__(self):  # type: ignore[no-untyped-def]
-            torch.cuda.set_sync_debug_mode("error")
+            torch.cuda.set_sync_debug_mode("error" if watched else "default")
+            watched.append(len(self))
             yield from list.__iter__(self)
             torch.cuda.set_sync_debug_mode("default")
-            seen.append("all")
 
     try:
-        fit(model, Watched(data), None, config(epochs=2))
+        fit(tiny_vit(torch.float32), Watched(data), None, config(epochs=3))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert seen == ["all", "all"]
+    assert len(watched) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_captured_step_is_the_step(
+    device: torch.device, precision: str, accumulation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tiny_vit(torch.float32, dropout=0.1)
+    values = {"precision": precision, "accumulation": accumulation, "class_weights": "none"}
+    data, captured = [*batches(STEPS, torch.float32), *batches([5, 5], torch.float32, 9)], []
+    real = Replayed._captured
+    monkeypatch.setattr(Replayed, "_captured", lambda self: captured.append(real(self)) or captured[-1])
+    found, expected = copy.deepcopy(start), copy.deepcopy(start)
+    fit(found, data, None, config(**values))
+    assert [graph is not None for graph in captured] == [True] * (device.type == "cuda")
+    monkeypatch.setattr(fit_module._Run, "_can_replay", lambda self: False)
+    fit(expected, data, None, config(**values))
+    for name, tensor in trained_state(expected).items():
+        torch.testing.assert_close(trained_state(found)[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_what_cannot_be_captured_is_computed_as_ever(device: torch.device) -> None:
+    class Asking(nn.Module):
+        """Looks at a value on the host: no graph can hold that."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny_vit(torch.float32)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) * (1.0 if float(x.sum()) > 0 else 1.5)
+
+    _, losses = trained(Asking(), epochs=8)
+    assert losses[-1] < losses[0]
 
 
 def run_config(**train: object) -> RunConfig:
@@ -124,7 +160,9 @@ sys.path.insert(0, {tests!r})
 from safetensors.torch import save_file
 from tasks_for_tests import batches, tiny_vit
 from e2vpt import TrainConfig, fit
+from e2vpt import train as fit_module
 from e2vpt.checkpoint import trained_state
+from e2vpt.replay import Replayed
 from e2vpt.processes import leave_processes, process_rank
 
 torch.manual_seed(0)

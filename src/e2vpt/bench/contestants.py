@@ -16,7 +16,7 @@ from e2vpt.backbones import build_backbone
 from e2vpt.bench.carried import carried
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.fields import check_choices, check_count
-from e2vpt.frozen import hold_frozen
+from e2vpt.frozen import HeldFrozen
 from e2vpt.model import classifier, prompt, prompt_layers
 from e2vpt.peft_methods import inject
 from e2vpt.prefix import first_tokens
@@ -169,7 +169,7 @@ def make_contestants(
             late = prompt(_sharing(backbone), config)
             made.append(contestant("late", late, count, first_tokens(late, data[0])))
     if case.precision == "bf16":
-        hold_frozen(backbone, torch.bfloat16)  # the copies' tensors too, as they are the same
+        HeldFrozen(backbone, torch.bfloat16).__enter__()  # for good; the copies' tensors are the same
     return made
 
 
