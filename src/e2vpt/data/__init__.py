@@ -33,7 +33,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from e2vpt.config import DataConfig
+from e2vpt.config.settings import DataConfig
 from e2vpt.data.batches import epoch_batches
 from e2vpt.data.folders import load_folder, load_tar
 from e2vpt.data.hub import load_hub

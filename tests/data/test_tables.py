@@ -1,0 +1,96 @@
+"""A CSV file becomes a task; every bad line is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from e2vpt.config.settings import DataConfig
+from e2vpt.data.tables import load_table
+from e2vpt.errors import DataError
+
+
+def _table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    """A CSV file beside images 0.png to 29.png in a folder `i`."""
+    (folder / "i").mkdir(exist_ok=True)
+    for i in range(30):
+        Image.new("RGB", (4, 4)).save(folder / "i" / f"{i}.png")
+    path = folder / "pets.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def _rows(first: int, last: int, rest: str) -> str:
+    return "".join(f"i/{i}.png,{rest}\n" for i in range(first, last))
+
+
+def test_with_splits(tmp_path: Path) -> None:
+    text = "path,label,split\n" + _rows(0, 4, "dog,train") + _rows(4, 8, "cat,train")
+    text += _rows(8, 10, "cat,Valid") + _rows(10, 13, "dog,test")
+    task = load_table(_table(tmp_path, text), DataConfig())
+    assert (task.name, task.classes) == ("pets", ("cat", "dog"))
+    assert task.train.labels == (1, 1, 1, 1, 0, 0, 0, 0)
+    assert {name: len(split) for name, split in task.splits().items()} == {"train": 8, "val": 2, "test": 3}
+    assert task.train.images[0].open().size == (4, 4)
+
+
+def test_without_splits_and_in_the_manner_of_spreadsheets(tmp_path: Path) -> None:
+    text = "Label, Path\r\n" + "".join(f'{10 if i % 2 else 9}, "i/{i}.png"\r\n' for i in range(20)) + "\r\n"
+    task = load_table(_table(tmp_path, text, "utf-8-sig"), DataConfig())
+    assert task.classes == ("9", "10")
+    assert {name: len(split) for name, split in task.splits().items()} == {"train": 14, "val": 2, "test": 4}
+
+
+def test_a_class_column_names_the_labels(tmp_path: Path) -> None:
+    text = "path,label,class\n" + _rows(0, 5, "1,ant") + _rows(5, 10, "0,zebra")
+    assert load_table(_table(tmp_path, text), DataConfig()).classes == ("zebra", "ant")
+
+
+def test_every_bad_line_is_named(tmp_path: Path) -> None:
+    text = (
+        "path,label,split\n" + _rows(0, 3, "a,train") + "gone.png,a,train\n,b,train\ni/3.png,,train\n"
+        "i/4.png,b,dev\ni/0.png,b,train\ni/./1.png,a,test\ni/2.png,a,train\n../gone.png,b,test\ni/9.png,b\n"
+    )
+    with pytest.raises(DataError) as caught:
+        load_table(_table(tmp_path, text), DataConfig())
+    message = str(caught.value)
+    assert "9 bad line(s)" in message
+    for line in (
+        f"line 5: no such file: {tmp_path}/gone.png",
+        "line 6: the path is empty",
+        "line 7: the label is empty",
+        "line 8: split is 'dev'; expected train, val or test",
+        "line 9: i/0.png was already on line 2, there with label 'a', here 'b'",
+        "line 10: i/./1.png was already on line 3, there in split 'train', here 'test'",
+        "line 11: i/2.png was already on line 4",
+        f"line 12: no such file: {tmp_path}/../gone.png",
+        "line 13: split is ''",
+    ):
+        assert line in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column path and no column label; found nothing"),
+        ("path;label\ni/0.png;a\n", "found 'path;label'"),
+        ("i/0.png,a\n", "the first line has no column path"),
+        ("path,label\n", "a header but no rows"),
+        ("path,label\ni/0.png,a,b\n", "line 2: more cells than columns"),
+        ("path,label\ni/0.png,a\ni/1.png,a\n", "classes found: 'a'"),
+        ('path,label\n"i/0.png,a\n', "cannot be read as CSV"),
+        ("path,label\ni/0.png,a\0b\n", None),
+        ("path,label,class\ni/0.png,1,a\ni/1.png,1,b\n", "line 3: label '1' is class 'b' here and 'a' above"),
+        ("path,label,split\ni/0.png,a,test\ni/1.png,b,test\n", "no training images"),
+    ],
+)
+def test_refusals(tmp_path: Path, text: str, message: str | None) -> None:
+    with pytest.raises(DataError, match=message):
+        load_table(_table(tmp_path, text), DataConfig())
+
+
+def test_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not UTF-8"):
+        load_table(_table(tmp_path, "path,label\ni/0.png,été\n", "latin-1"), DataConfig())
