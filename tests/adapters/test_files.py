@@ -20,7 +20,7 @@ from support.backbones_for_tests import images_for, prompted, randomise, tiny_sw
 from torch import Tensor, nn
 
 import e2vpt
-from e2vpt.backbones.load import DEMO_WEIGHTS
+from e2vpt.backbones.demo import DEMO_WEIGHTS
 from e2vpt.errors import (
     AdapterFormatError,
     BackboneError,
@@ -30,7 +30,9 @@ from e2vpt.errors import (
     WeightsError,
 )
 from e2vpt.files.container import read_container
-from e2vpt.pruning.selection import Scores, apply, select, visual_kept
+from e2vpt.pruning.applying import apply, visual_kept
+from e2vpt.pruning.scores import Scores
+from e2vpt.pruning.selection import select
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from e2vpt.adapters.header import parse_header
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import to_dict
-from e2vpt.config.settings import MethodConfig, PromptConfig
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.files.container import read_container, write_container
 

@@ -23,14 +23,10 @@ from torch import nn
 import e2vpt
 from e2vpt import DataConfig, preprocessing_for
 from e2vpt.backbones import load as backbones
-from e2vpt.backbones.load import (
-    DEMO_ARCHITECTURE,
-    DEMO_WEIGHTS,
-    PRESETS,
-    backbone_name,
-    fingerprint,
-    load_backbone,
-)
+from e2vpt.backbones.demo import DEMO_ARCHITECTURE, DEMO_WEIGHTS
+from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.backbones.load import backbone_name, load_backbone
+from e2vpt.backbones.presets import PRESETS
 from e2vpt.errors import BackboneError, UnsupportedBackbone, WeightsError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e2vpt.cli.output import print_final, print_trials, print_tried
-from e2vpt.pruning.pruned_files import Tried
+from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
 ROW = Tried(

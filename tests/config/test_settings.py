@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e2vpt.config import DataConfig, GridConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
 from e2vpt.config.fields import from_dict, to_dict
-from e2vpt.config.search import GridConfig, PruneConfig, SearchConfig
-from e2vpt.config.settings import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError
 
 CLASSES = (PromptConfig, DataConfig, TrainConfig, PruneConfig, GridConfig, SearchConfig)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.folders import load_folder, load_tar
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.hub import load_hub
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
 

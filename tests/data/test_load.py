@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import e2vpt.data
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data import ImageFile, Task, load_task, make_loader, preprocessing_for
 from e2vpt.errors import DataError, UnreadableImages
 

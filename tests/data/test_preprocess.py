@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import ConfigError
 

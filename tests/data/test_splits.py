@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageInMemory
 from e2vpt.data.splits import Labelled, build_task, split_name, stratified_split
 from e2vpt.errors import DataError

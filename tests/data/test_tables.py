@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.tables import load_table
 from e2vpt.errors import DataError
 

@@ -19,13 +19,16 @@ from torch.nn import functional as F
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.adapters.files import load_adapter, read_adapter, save_adapter
-from e2vpt.backbones.load import fingerprint
-from e2vpt.config.settings import MethodConfig
+from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.config import MethodConfig
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
-from e2vpt.methods.adapt import METHODS, adapt, adapted_as, original_fingerprint, prompts_of, tuned_parameters
-from e2vpt.prompting.install import classifier, find_prompts
+from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint
+from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
+from e2vpt.pruning.applying import num_kept
+from e2vpt.pruning.rewinding import rewind, snapshot
 from e2vpt.pruning.scores import Scores
-from e2vpt.pruning.selection import num_kept, rewind, select, snapshot
+from e2vpt.pruning.selection import select
 from e2vpt.runs.run import train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

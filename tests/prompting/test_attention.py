@@ -11,13 +11,8 @@ from support.oracles import PlainAttention
 from torch import Tensor, nn
 
 from e2vpt.benchmarks.cost import flops
-from e2vpt.prompting.attention import (
-    _attend_manually,
-    _fused_backward_is_slow,
-    attend,
-    take_over,
-    written_out,
-)
+from e2vpt.prompting.attend import _attend_manually, _fused_backward_is_slow, attend, written_out
+from e2vpt.prompting.attention import take_over
 from e2vpt.prompting.tables import Table
 
 pytestmark = pytest.mark.usefixtures("one_thread")

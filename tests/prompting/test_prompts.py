@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.prompts import (
-    BlockPrompts,
+from e2vpt.prompting.initial import (
     init_key_value,
     init_key_value_from_tokens,
     init_visual,
     init_visual_from_tokens,
 )
+from e2vpt.prompting.prompts import BlockPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,8 +13,9 @@ from timm.models.vision_transformer import Attention, ParallelScalingBlock, ResP
 from torch import nn
 
 import e2vpt
+from e2vpt.backbones.families import is_swin, is_vit
 from e2vpt.errors import ConfigError, UnsupportedBackbone
-from e2vpt.prompting.sites import find_sites, is_swin, is_vit
+from e2vpt.prompting.sites import find_sites
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

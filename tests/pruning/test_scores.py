@@ -14,9 +14,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import e2vpt
+from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
 from e2vpt.pruning.scores import Scores, score
-from e2vpt.pruning.segments import LAYOUTS, Layout, split_channels
+from e2vpt.pruning.segments import LAYOUTS, split_channels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

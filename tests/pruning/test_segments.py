@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
-from e2vpt.pruning.segments import LAYOUTS, Layout, compress, expand, split_channels
+from e2vpt.pruning.segments import LAYOUTS, compress, expand, split_channels
 
 
 def test_strided_is_the_official_order_and_contiguous_is_in_runs() -> None:

@@ -15,8 +15,11 @@ from torch.nn import functional as F
 
 import e2vpt
 from e2vpt.errors import ConfigError
+from e2vpt.pruning.applying import apply, visual_kept
+from e2vpt.pruning.rewinding import rewind, snapshot
+from e2vpt.pruning.scores import Scores
 from e2vpt.pruning.segments import expand
-from e2vpt.pruning.selection import Scores, Selection, Wanted, apply, rewind, select, snapshot, visual_kept
+from e2vpt.pruning.selection import Selection, Wanted, select
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,16 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from support.tasks_for_tests import CLASSES, write_images, write_task
 
-from e2vpt import ConfigError, DataConfig, DataError, E2VPTClassifier, PromptConfig, TrainConfig, UnreadableImages, load_adapter
+from e2vpt import (
+    ConfigError,
+    DataConfig,
+    DataError,
+    E2VPTClassifier,
+    PromptConfig,
+    TrainConfig,
+    UnreadableImages,
+    load_adapter,
+)
 
 
 def classifier(**values: object) -> E2VPTClassifier:

@@ -20,9 +20,11 @@ from support.tasks_for_tests import write_task
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig, load_adapter, read_adapter
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.pruning.selection import snapshot
-from e2vpt.runs.recipe import Reporting, pairs_to_try, train_and_prune
-from e2vpt.runs.run import prepare, train_run
+from e2vpt.pruning.rewinding import snapshot
+from e2vpt.runs.prepare import prepare
+from e2vpt.runs.recipe import pairs_to_try, train_and_prune
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import train_run
 
 CONFIG = RunConfig(
     backbone="demo",

@@ -15,7 +15,18 @@ from pathlib import Path
 import pytest
 from support.tasks_for_tests import write_images, write_task
 
-from e2vpt import ConfigError, DataConfig, PromptConfig, RunConfig, RunError, TrainConfig, load_adapter, load_task, read_adapter, train_run
+from e2vpt import (
+    ConfigError,
+    DataConfig,
+    PromptConfig,
+    RunConfig,
+    RunError,
+    TrainConfig,
+    load_adapter,
+    load_task,
+    read_adapter,
+    train_run,
+)
 from e2vpt.runs.folder import adapter_path, saved_data_config
 
 CONFIG = RunConfig(

@@ -18,7 +18,7 @@ from support.tasks_for_tests import write_images, write_task
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, SearchConfig, TrainConfig, read_adapter
 from e2vpt.errors import ConfigError, MissingExtra, RunError
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
 from e2vpt.search.space import Stop, TrialResult, configured, ranked, run_trial

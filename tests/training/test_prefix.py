@@ -14,10 +14,11 @@ from support.tasks_for_tests import write_task
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
 from e2vpt.benchmarks.cost import flops
-from e2vpt.config.settings import MethodConfig
+from e2vpt.config import MethodConfig
 from e2vpt.data.samples import ComputedDataset
 from e2vpt.errors import ConfigError
-from e2vpt.runs.run import prepare, train_run
+from e2vpt.runs.prepare import prepare
+from e2vpt.runs.run import train_run
 from e2vpt.training.prefix import first_tokens, num_prefix_bytes, with_prefix
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -96,7 +97,7 @@ def test_a_training_on_tokens_is_the_training_on_images(
 ) -> None:
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, precision=precision))
     stored = train_run(task, config, tmp_path / "stored").result.history
-    monkeypatch.setattr("e2vpt.runs.run._KEEP_BYTES", 0)
+    monkeypatch.setattr("e2vpt.runs.prepare._KEEP_BYTES", 0)
     assert not isinstance(prepare(task, config).train._dataset, ComputedDataset)
     recomputed = train_run(task, config, tmp_path / "recomputed").result.history
     for a, b in zip(stored, recomputed, strict=True):

@@ -49,7 +49,7 @@ from safetensors.torch import save_file
 from e2vpt import PromptConfig, TrainConfig, load_task
 from e2vpt.runs import recipe
 from e2vpt.training.checkpoint import trained_state
-from e2vpt.prompting.install import prompt_layers
+from e2vpt.prompting.parts import prompt_layers
 from e2vpt.training.processes import leave_processes, process_rank
 from e2vpt.runs.folder import RunConfig
 

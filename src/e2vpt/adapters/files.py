@@ -21,13 +21,13 @@ from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_pro
 from e2vpt.adapters.matching import check_backbone, check_tuned, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
 from e2vpt.backbones.load import backbone_name, load_backbone
+from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
-from e2vpt.config.settings import DataConfig, PromptConfig
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.files.container import printable, read_container, write_container
-from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint, tuned_parameters
-from e2vpt.prompting.install import classifier, find_prompts
+from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint
+from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.prompting.prompts import BlockPrompts
 
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from e2vpt.adapters.packing import SPARSEST, count_kept, split_masks
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import from_dict
-from e2vpt.config.settings import MethodConfig, PromptConfig
+from e2vpt.config.pruning import Layout
 from e2vpt.data.preprocess import Preprocessing
-from e2vpt.methods.adapt import METHODS
-from e2vpt.pruning.segments import LAYOUTS, Layout
+from e2vpt.methods.names import METHODS
+from e2vpt.pruning.segments import LAYOUTS
 
 FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -31,7 +32,7 @@ class AdapterInfo:
     """What an adapter file says of itself.
 
     Attributes:
-        method: how it was trained, one of `methods.METHODS`.
+        method: how it was trained, one of `methods.names.METHODS`.
         options: settings of that method.
         backbone: timm name, preset or "hf-hub:owner/name" of the backbone ("" for one made by hand).
         fingerprint: sha256 of the backbone's weights (see `backbones.fingerprint`).

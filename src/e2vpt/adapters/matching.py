@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import count_kept, split_masks
-from e2vpt.backbones.load import backbone_name, fingerprint
+from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.backbones.load import backbone_name
 from e2vpt.errors import BackboneMismatch
 from e2vpt.prompting.sites import Site, find_sites
 

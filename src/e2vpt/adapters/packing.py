@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from e2vpt.config.pruning import Layout
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.pruning.segments import Layout, compress, expand
+from e2vpt.pruning.segments import compress, expand
 
 SPARSEST = 4
 """A block of which fewer than one in so many elements are kept is stored whole."""

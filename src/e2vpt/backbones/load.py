@@ -6,105 +6,25 @@ What comes out is in eval mode, without dropout or drop path, under a fresh head
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
+from e2vpt.backbones.families import known_blocks, pretrained_cfg
+from e2vpt.backbones.presets import PRESETS
 from e2vpt.backbones.weight_files import read_weights
-from e2vpt.backbones.weights import head_names, load_weights
+from e2vpt.backbones.weights import load_weights
 from e2vpt.errors import BackboneError, WeightsError
 from e2vpt.files.downloads import fetch
-from e2vpt.prompting.sites import find_sites
 
-DEMO_ARCHITECTURE: Mapping[str, Any] = {
-    "img_size": 32,
-    "patch_size": 8,
-    "embed_dim": 128,
-    "depth": 6,
-    "num_heads": 4,
-    "mlp_ratio": 4.0,
-}
-DEMO_WEIGHTS = Path(__file__).with_name("demo_backbone.safetensors")
-_DEMO_CFG: Mapping[str, Any] = {
-    "architecture": "demo",
-    "tag": None,
-    "input_size": (3, 32, 32),
-    "fixed_input_size": True,
-    "crop_pct": 1.0,
-    "interpolation": "bicubic",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "num_classes": 0,
-    "first_conv": "patch_embed.proj",
-    "classifier": "head",
-}
 _HUB = "hf-hub:"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-# Resampled to the image size, and interpolation differs in the last bits between machines.
-_SIZE_DEPENDENT = ("pos_embed", "relative_position_bias_table")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preset:
-    """A backbone under a short name.
-
-    Attributes:
-        timm_name: the model that timm builds for it.
-        source: where the paper's checkpoint comes from; `weights` reads that file as it is.
-        options: what differs from timm's model, for timm.create_model.
-    """
-
-    timm_name: str
-    source: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-PRESETS: Mapping[str, Preset] = {
-    "vit-b16-sup21k": Preset(
-        timm_name="vit_base_patch16_224.orig_in21k",
-        source="https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz",
-    ),
-    "vit-b16-augreg21k": Preset(  # as often called in21k; the published numbers are not of it
-        timm_name="vit_base_patch16_224.augreg_in21k",
-        source="https://storage.googleapis.com/vit_models/augreg/"
-        "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz",
-    ),
-    "vit-b16-mae": Preset(  # the paper reads MAE out by the mean of its patches, not by the class token
-        timm_name="vit_base_patch16_224.mae",
-        source="https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth",
-        options={"global_pool": "avg"},
-    ),
-    "vit-b16-mocov3": Preset(  # timm has no such weights: the architecture only, with MoCo's preprocessing
-        timm_name="vit_base_patch16_224",
-        source="https://dl.fbaipublicfiles.com/moco-v3/vit-b-300ep/linear-vit-b-300ep.pth.tar",
-        options={
-            "pretrained_cfg_overlay": {
-                "tag": "mocov3",
-                "url": "",
-                "hf_hub_id": None,
-                "mean": timm.data.IMAGENET_DEFAULT_MEAN,
-                "std": timm.data.IMAGENET_DEFAULT_STD,
-                "crop_pct": 0.875,
-                "interpolation": "bilinear",
-            }
-        },
-    ),
-    "swin-b-sup22k": Preset(
-        timm_name="swin_base_patch4_window7_224.ms_in22k",
-        source="https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
-        "swin_base_patch4_window7_224_22k.pth",
-    ),
-    "demo": Preset(timm_name="", source="scripts/pretrain_demo_backbone.py; shipped with the package"),
-}
 
 
 def load_backbone(
@@ -128,7 +48,7 @@ def load_backbone(
     path = Path(weights).expanduser() if weights is not None else _pretrained_file(name, model)
     load_weights(model, read_weights(path), path)
     if image_size is not None:  # only now: timm reads the pretrained size from here while it resamples
-        cfg = {**_cfg(model), "input_size": (3, image_size, image_size)}
+        cfg = {**pretrained_cfg(model), "input_size": (3, image_size, image_size)}
         model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model.eval()
 
@@ -145,47 +65,20 @@ def build_backbone(
         raise BackboneError(f"num_classes must be 0 or more, got {num_classes}.")
     asked = {"img_size": image_size, "depth": depth}
     options = {option: value for option, value in asked.items() if value is not None}
-    model = _build_demo(num_classes, options) if name == "demo" else _build(name, num_classes, options)
-    find_sites(model)
+    model = build_demo(num_classes, options) if name == "demo" else _build(name, num_classes, options)
+    known_blocks(model)
     _check_image_size(model, image_size)
     return model
 
 
 def backbone_name(model: nn.Module) -> str:
     """The name that load_backbone takes for this model, "" for a model made by hand."""
-    cfg = _cfg(model)
+    cfg = pretrained_cfg(model)
     if cfg.get("preset"):
         return str(cfg["preset"])
     if cfg.get("source") == "hf-hub":
         return f"{_HUB}{cfg['hf_hub_id']}"
     return ".".join(str(part) for part in (cfg.get("architecture"), cfg.get("tag")) if part)
-
-
-@torch.no_grad()
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256, in hex, of a backbone's weights as float32.
-
-    The same with prompts, under another head, at another image size and in a copy; another after any change
-    of any other weight.
-    """
-    head, digest = head_names(model), hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        parts = name.split(".")
-        if name in head or "prompts" in parts or parts[-1] in _SIZE_DEPENDENT:
-            continue
-        digest.update(f"{name}{list(tensor.shape)}".encode())
-        digest.update(tensor.cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _cfg(model: nn.Module) -> dict[str, Any]:
-    return getattr(model, "pretrained_cfg", None) or {}
-
-
-def _build_demo(num_classes: int, asked: Mapping[str, int]) -> nn.Module:
-    model = VisionTransformer(**{**DEMO_ARCHITECTURE, **asked}, num_classes=num_classes)
-    model.pretrained_cfg = model.default_cfg = dict(_DEMO_CFG)  # type: ignore[assignment]
-    return model
 
 
 def _build(name: str, num_classes: int, asked: Mapping[str, int]) -> nn.Module:
@@ -203,13 +96,13 @@ def _build(name: str, num_classes: int, asked: Mapping[str, int]) -> nn.Module:
     except (
         Exception
     ) as error:  # an option this class does not take, or an image size its arithmetic cannot do
-        find_sites(timm.create_model(timm_name))
+        known_blocks(timm.create_model(timm_name))
         words = ", ".join(f"{option}={value}" for option, value in asked.items()).replace(
             "img_size", "image_size"
         )
         raise BackboneError(f"timm cannot build {name} with {words}: {error}") from error
     if preset is not None:
-        _cfg(model)["preset"] = name
+        pretrained_cfg(model)["preset"] = name
     return model
 
 
@@ -250,7 +143,7 @@ def _check_known(name: str) -> None:
 
 def _check_image_size(model: nn.Module, image_size: int | None) -> None:
     patch = int(model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
-    if image_size is None or image_size == _cfg(model)["input_size"][-1]:
+    if image_size is None or image_size == pretrained_cfg(model)["input_size"][-1]:
         return  # some were pretrained with a border left over: 384 pixels in patches of 14
     if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)
@@ -266,7 +159,7 @@ def _pretrained_file(name: str, model: nn.Module) -> Path:
                 f"This installation lacks {DEMO_WEIGHTS}. Reinstall e2vpt, or give weights=FILE."
             )
         return DEMO_WEIGHTS
-    cfg = _cfg(model)
+    cfg = pretrained_cfg(model)
     source = PRESETS[name].source if name in PRESETS else cfg.get("url")
     if not cfg.get("hf_hub_id"):
         where = f"Download {source} and give that file" if source else "Give a file of its weights"

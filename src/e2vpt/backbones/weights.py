@@ -8,9 +8,9 @@ from pathlib import Path
 from timm.models import swin_transformer, vision_transformer
 from torch import nn
 
+from e2vpt.backbones.families import is_swin, is_vit, pretrained_cfg
 from e2vpt.backbones.weight_files import State, first_line, some
 from e2vpt.errors import WeightsError
-from e2vpt.prompting.sites import is_swin, is_vit
 
 _HEADS = ("head.", "head_dist.", "pre_logits.")
 # timm derives them from the window size; the original Swin files store them.
@@ -106,5 +106,5 @@ def _problems(state: State, expected: State) -> list[str]:
 
 
 def _describe(model: nn.Module) -> str:
-    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    architecture = pretrained_cfg(model).get("architecture")
     return f"{architecture or type(model).__name__}"

@@ -17,7 +17,7 @@ from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure
 from e2vpt.benchmarks.speed.report import markdown, write_report
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import PRESET_NAMES, DataArgument, Weights, load, note_slow, run_config, say, words
-from e2vpt.config.settings import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError
 from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.runs.progress import countdown

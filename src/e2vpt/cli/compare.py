@@ -23,11 +23,10 @@ from e2vpt.cli.options import (
     say,
     words,
 )
-from e2vpt.config.search import PruneConfig
-from e2vpt.config.settings import DataConfig, MethodConfig, PromptConfig, TrainConfig
+from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError
 from e2vpt.runs.progress import training
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 
 
 @with_config_flags

@@ -17,13 +17,14 @@ from rich.table import Table
 
 from e2vpt.adapters.files import read_adapter
 from e2vpt.backbones.load import load_backbone
-from e2vpt.config.settings import TrainConfig
+from e2vpt.config import TrainConfig
 from e2vpt.data import Task, load_task
 from e2vpt.errors import MissingExtra
 from e2vpt.files.atomic import write_atomic
 from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.progress import console, training
-from e2vpt.runs.run import eval_loader, train_run
+from e2vpt.runs.run import train_run
 from e2vpt.training.evaluate import evaluate
 
 _SHARES = {"train": 1000, "val": 200, "test": 597}

@@ -9,9 +9,16 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from e2vpt.config import (
+    DataConfig,
+    GridConfig,
+    MethodConfig,
+    PromptConfig,
+    PruneConfig,
+    SearchConfig,
+    TrainConfig,
+)
 from e2vpt.config.fields import Counts, Numbers
-from e2vpt.config.search import GridConfig, PruneConfig, SearchConfig
-from e2vpt.config.settings import DataConfig, MethodConfig, PromptConfig, TrainConfig
 
 CONFIGS = {
     "prompts": PromptConfig,

@@ -11,8 +11,8 @@ import torch
 import typer
 from rich.markup import escape
 
-from e2vpt.backbones.load import PRESETS
-from e2vpt.config.settings import DataConfig
+from e2vpt.backbones.presets import PRESETS
+from e2vpt.config import DataConfig
 from e2vpt.data import Task, load_task
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.progress import console, image_check

@@ -16,10 +16,10 @@ from rich.table import Table
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
-from e2vpt.pruning.pruned_files import Tried
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.progress import console
 from e2vpt.runs.protocol import Row
+from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
 

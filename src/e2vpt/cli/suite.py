@@ -22,11 +22,10 @@ from e2vpt.benchmarks.vtab.read import Source
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import PRESET_NAMES, Weights, absolute, run_config, say, words
-from e2vpt.config.search import GridConfig, PruneConfig
-from e2vpt.config.settings import DataConfig, MethodConfig, PromptConfig, TrainConfig
+from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import training
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 
 METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),

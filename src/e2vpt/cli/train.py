@@ -21,17 +21,25 @@ from e2vpt.cli.options import (
     say,
 )
 from e2vpt.cli.output import describe, print_final, print_trials, print_tried
-from e2vpt.config.search import GridConfig, PruneConfig, SearchConfig
-from e2vpt.config.settings import DataConfig, MethodConfig, PromptConfig, TrainConfig
+from e2vpt.config import (
+    DataConfig,
+    GridConfig,
+    MethodConfig,
+    PromptConfig,
+    PruneConfig,
+    SearchConfig,
+    TrainConfig,
+)
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
-from e2vpt.methods.adapt import Method
-from e2vpt.pruning.pruned_files import Tried
+from e2vpt.methods.names import Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, saved_run_config
 from e2vpt.runs.progress import training
 from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.recipe import Reporting, train_and_prune
+from e2vpt.runs.recipe import train_and_prune
+from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
+from e2vpt.runs.tried import Tried
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
 from e2vpt.training.processes import leave_processes, process_rank

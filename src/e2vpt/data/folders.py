@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, image_suffixes
 from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
 from e2vpt.data.splits import SplitName, build_task, split_name

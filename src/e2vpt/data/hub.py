@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageSource, decode
 from e2vpt.data.splits import SplitName, build_task, split_name
 from e2vpt.data.task import Task

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageSource, as_rgb
 from e2vpt.data.splits import Labelled, SplitName, build_task
 from e2vpt.data.task import Task

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageSource
 from e2vpt.data.randomness import shuffled
 from e2vpt.data.task import Split, Task, check_classes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.splits import SplitName, build_task, split_name
 from e2vpt.data.task import Task

@@ -1,4 +1,4 @@
-"""The methods of the paper's tables. One contract: a model whose `requires_grad` says what is tuned.
+"""A plain backbone made ready for a method. One contract: a model whose `requires_grad` says what is tuned.
 
 Each is made from a plain timm ViT or Swin, trains in `fit`, and lies in an adapter file: prompts and head as
 always, everything else that is tuned under its own name (`tuned_parameters`).
@@ -7,58 +7,19 @@ always, everything else that is tuned under its own name (`tuned_parameters`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
-from e2vpt.backbones.load import fingerprint
-from e2vpt.config.settings import MethodConfig, PromptConfig
+from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.errors import ConfigError
-from e2vpt.methods.bottleneck import Bottleneck, Followed, SideNetwork
+from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.methods.peft import PEFT_METHODS, inject
-from e2vpt.prompting.install import classifier, find_prompts, prompt, prompt_layers
+from e2vpt.methods.tuning import TUNE, tune_biases, tune_norms
+from e2vpt.prompting.install import prompt
+from e2vpt.prompting.parts import classifier, prompt_layers
 from e2vpt.prompting.sites import find_sites
-
-Method = Literal[
-    "e2vpt",
-    "vpt-deep",
-    "vpt-shallow",
-    "kv",
-    "linear",
-    "full",
-    "partial",
-    "mlp",
-    "bias",
-    "layernorm",
-    "adapter",
-    "sidetune",
-    "lora",
-    "dora",
-    "loha",
-    "lokr",
-    "oft",
-    "ia3",
-]
-METHODS: tuple[Method, ...] = get_args(Method)
-_OWN_LR: Mapping[str, float] = {
-    "linear": 5e-3,
-    "full": 3e-4,
-    "partial": 3e-3,
-    "mlp": 3e-3,
-    "bias": 2e-2,
-    "layernorm": 2e-2,
-    "adapter": 1e-2,
-    "sidetune": 1e-2,
-    "vpt-shallow": 2e-3,
-    "kv": 4e-2,
-    **dict.fromkeys(PEFT_METHODS, 1e-2),
-    "loha": 3e-2,
-    "lokr": 3e-2,
-    "ia3": 1e-1,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,9 +97,9 @@ def adapt(
         if method in PEFT_METHODS:
             inject(backbone, method, options)
         else:
-            _TUNE[method](backbone, options)
+            TUNE[method](backbone, options)
     if options.beside != "none":
-        (_tune_biases if options.beside == "bias" else _tune_norms)(backbone, options)
+        (tune_biases if options.beside == "bias" else tune_norms)(backbone, options)
     classifier(backbone).requires_grad_(True)
     backbone.adapted = Adapted(  # type: ignore[assignment]
         method=method,
@@ -150,17 +111,6 @@ def adapt(
     return backbone
 
 
-def own_lr(method: str, prompts: PromptConfig) -> float:
-    """A method's learning rate for AdamW and batches of 64 (docs/results.md).
-
-    Deep prompts that start from patch tokens bear a higher one than those that start from chance.
-    """
-    starts = {"e2vpt": prompts.init, "vpt-deep": prompts.init, "kv": prompts.kv_init}
-    if starts.get(method) == "patch":
-        return 1e-2
-    return _OWN_LR.get(method, 5e-3)
-
-
 def _resolved(options: MethodConfig, method: str, prompts: PromptConfig) -> MethodConfig:
     """`auto` made plain: prompts and biases add up (docs/results.md), but the method's peers stay themselves,
     and what comes before the first prompted block stays as it is."""
@@ -169,108 +119,3 @@ def _resolved(options: MethodConfig, method: str, prompts: PromptConfig) -> Meth
     return dataclasses.replace(
         options, beside="bias" if method == "e2vpt" and not prompts.first_block else "none"
     )
-
-
-def prompts_of(method: str, asked: PromptConfig) -> PromptConfig | None:
-    """The prompts of a method, or None for one that has no room for prompts."""
-    none: dict[str, Any] = {"num_visual": 0, "num_kv": 0, "visual_depth": "deep", "kv_depth": "deep"}
-    only: dict[str, dict[str, Any]] = {
-        "e2vpt": {},
-        "vpt-deep": {"num_kv": 0, "visual_depth": "deep"},
-        "vpt-shallow": {"num_kv": 0, "visual_depth": "shallow", "first_block": 0},
-        "kv": {"num_visual": 0, "visual_depth": "deep"},
-        "linear": {**none, "first_block": 0},
-    }
-    return dataclasses.replace(asked, **only[method]) if method in only else None
-
-
-def tuned_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What is tuned beside prompts and head, by name."""
-    parts = [classifier(model), *find_prompts(model)]
-    known = {id(p) for part in parts for p in part.parameters()}
-    return {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in known}
-
-
-def _tune_all(model: nn.Module, _: MethodConfig) -> None:
-    model.requires_grad_(True)
-
-
-def _tune_last_blocks(model: nn.Module, options: MethodConfig) -> None:
-    blocks = [site.block for site in find_sites(model)]
-    if options.partial_blocks > len(blocks):
-        raise ConfigError(
-            f"partial_blocks is {options.partial_blocks}; the backbone has {len(blocks)} blocks."
-        )
-    for part in [*blocks[len(blocks) - options.partial_blocks :], *_final_norms(model)]:
-        part.requires_grad_(True)
-
-
-def _final_norms(model: Any) -> list[nn.Module]:
-    return [model.norm, *([model.fc_norm] if isinstance(model, VisionTransformer) else [])]
-
-
-def _tune_biases(model: nn.Module, _: MethodConfig) -> None:
-    """Every bias of the backbone (BitFit, arXiv 2106.10199)."""
-    for name, parameter in model.named_parameters():
-        if name.split(".")[-1] == "bias":
-            parameter.requires_grad_(True)
-
-
-def _tune_norms(model: nn.Module, _: MethodConfig) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.requires_grad_(True)
-
-
-def _add_hidden_layers(model: Any, options: MethodConfig) -> None:
-    """A head of k layers: k - 1 hidden ones stand where timm's head has its dropout."""
-    holder, name = (model, "head_drop") if isinstance(model, VisionTransformer) else (model.head, "drop")
-    width: Any = classifier(model).in_features
-    hidden: list[nn.Module] = []
-    for _ in range(options.mlp_layers - 1):
-        hidden += [nn.Linear(width, width), nn.ReLU()]
-    setattr(holder, name, nn.Sequential(*hidden).to(next(model.parameters())))
-
-
-def _add_adapters(model: nn.Module, options: MethodConfig) -> None:
-    """Behind the MLP (Pfeiffer, arXiv 2005.00247), and with `houlsby` behind the attention too."""
-    for site in find_sites(model):
-        block: Any = site.block
-        for name in ("attn", "mlp") if options.adapter_places == "houlsby" else ("mlp",):
-            adapter = Bottleneck(site.width, options.adapter_width).to(next(block.parameters()))
-            setattr(block, name, Followed(getattr(block, name), adapter))
-
-
-def _add_side_network(model: Any, _: MethodConfig) -> None:
-    width: Any = classifier(model).in_features
-    model.side = SideNetwork(width).to(next(model.parameters()))
-    model.forward = SideForward(model).forward
-
-
-class SideForward:
-    """`forward` of a backbone with a side network: [B, 3, h, w] -> [B, C].
-
-    A method of an object that holds its model, so that it follows deepcopy and pickle.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        # timm types its children as Tensor | Module.
-        self.model: Any = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, C] of the blended feature."""
-        model = self.model
-        feature = model.forward_head(model.forward_features(x), pre_logits=True)
-        logits: Tensor = classifier(model)(model.side(x, feature))
-        return logits
-
-
-_TUNE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
-    "full": _tune_all,
-    "partial": _tune_last_blocks,
-    "mlp": _add_hidden_layers,
-    "bias": _tune_biases,
-    "layernorm": _tune_norms,
-    "adapter": _add_adapters,
-    "sidetune": _add_side_network,
-}

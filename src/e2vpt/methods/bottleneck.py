@@ -1,13 +1,12 @@
-"""Small trained modules beside frozen ones: bottleneck adapters and a side network.
+"""Bottleneck adapters behind frozen modules.
 
-Shapes: B images, N tokens, D model width, r bottleneck width.
+Shapes: D model width, r bottleneck width.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,32 +40,4 @@ class Followed(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What the module gives, through the adapter."""
         out: Tensor = self.adapter(self.inner(x, *args, **kwargs))
-        return out
-
-
-class SideNetwork(nn.Module):
-    """A small convolutional network whose feature is blended with the backbone's (arXiv 1912.13503).
-
-    VPT blends a pretrained AlexNet; this one starts from random values, as nothing else is at hand offline.
-    """
-
-    def __init__(self, width: int, channels: int = 32) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, channels, 7, stride=4, padding=3),
-            nn.GELU(),
-            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
-            nn.GELU(),
-            nn.Conv2d(2 * channels, 4 * channels, 3, stride=2, padding=1),
-            nn.GELU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.project = nn.Linear(4 * channels, width)
-        self.blend = nn.Parameter(torch.zeros(()))
-
-    def forward(self, images: Tensor, feature: Tensor) -> Tensor:
-        """Images [B, 3, h, w] and the backbone's feature [B, D] -> their blend [B, D]."""
-        share = self.blend.sigmoid()
-        out: Tensor = share * feature + (1 - share) * self.project(self.layers(images))
         return out

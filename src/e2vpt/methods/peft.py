@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from e2vpt.config.settings import MethodConfig
+from e2vpt.config import MethodConfig
 from e2vpt.errors import MissingExtra
 
 PEFT_METHODS = ("lora", "dora", "loha", "lokr", "oft", "ia3")

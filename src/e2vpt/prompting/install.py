@@ -1,29 +1,22 @@
-"""Prompts on a frozen backbone: install, find, initialise from images, switch off."""
+"""Prompts into a frozen backbone: install, prove that nothing else changed, freeze."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Attention, VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
-from e2vpt.config.settings import PromptConfig
+from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError, UnsupportedBackbone
 from e2vpt.prompting.attention import PromptedAttention, PromptedWindowAttention
-from e2vpt.prompting.prompts import (
-    BlockPrompts,
-    init_key_value,
-    init_key_value_from_tokens,
-    init_visual,
-    init_visual_from_tokens,
-)
+from e2vpt.prompting.initial import init_key_value, init_visual
+from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
+from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import Site, find_sites
 from e2vpt.prompting.swin import install_live_prompts
-from e2vpt.prompting.tables import keys_values
 from e2vpt.prompting.vit import install_edges
 
 M = TypeVar("M", bound=nn.Module)
@@ -61,37 +54,6 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     return backbone
 
 
-def prompt_layers(model: nn.Module) -> list[BlockPrompts]:
-    """The prompts of every block, in forward order.
-
-    Raises:
-        ConfigError: the model has none.
-    """
-    layers = find_prompts(model)
-    if not layers:
-        raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
-    return layers
-
-
-def find_prompts(model: nn.Module) -> list[BlockPrompts]:
-    """The prompts of every block, in forward order; none of a model that has no room for prompts."""
-    return [module for module in model.modules() if isinstance(module, BlockPrompts)]
-
-
-@contextmanager
-def disabled(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model computes what its backbone and head compute without prompts."""
-    layers = prompt_layers(model)
-    before = [layer.enabled for layer in layers]
-    for layer in layers:
-        layer.enabled = False
-    try:
-        yield
-    finally:
-        for layer, enabled in zip(layers, before, strict=True):
-            layer.enabled = enabled
-
-
 class IntermediateFeatures:
     """`forward_intermediates` of a model whose prompts travel: timm would take their rows for image tokens.
 
@@ -109,64 +71,6 @@ class IntermediateFeatures:
                 "inside `with e2vpt.disabled(model)`."
             )
         return type(self.model).forward_intermediates(self.model, *args, **kwargs)  # type: ignore[attr-defined]
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every module is back in its own mode."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@torch.no_grad()
-def init_from_images(model: nn.Module, images: Tensor) -> None:
-    """Initialise prompts whose config says `patch` from real patch tokens of training images [B, 3, h, w].
-
-    The frozen backbone runs once without prompts; each block's visual prompts become patch tokens seen at
-    its input, its key-value prompts their projected keys and values. Draws from the global random state.
-    """
-    config = getattr(model, "prompt_config", None)
-    if not isinstance(config, PromptConfig):
-        raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
-    for block, tokens in _block_inputs(model, images):
-        attention = block.attn
-        assert isinstance(attention, (PromptedAttention, PromptedWindowAttention))
-        if config.init == "patch":
-            init_visual_from_tokens(attention.prompts, tokens)
-        if config.kv_init == "patch":
-            k_norm = getattr(attention, "k_norm", nn.Identity())
-            keys, values = keys_values(attention.qkv, k_norm, block.norm1(tokens), attention.num_heads)  # type: ignore[operator]
-            init_key_value_from_tokens(attention.prompts, keys, values)
-
-
-def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """Every block with the patch tokens [T, D] it sees, prompts switched off."""
-    blocks = [module for module in model.modules() if isinstance(getattr(module, "attn", None), _PROMPTED)]
-    prefix = getattr(model, "num_prefix_tokens", 0)
-    seen: list[Tensor] = []
-
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        x = args[0]
-        patches = x[:, prefix:] if x.dim() == 3 else x
-        seen.append(patches.reshape(-1, x.shape[-1]))
-
-    hooks = [block.register_forward_pre_hook(keep) for block in blocks]
-    try:
-        with disabled(model), evaluating(model):
-            model.forward_features(images)  # type: ignore[operator]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(zip(blocks, seen, strict=True))
-
-
-_PROMPTED = (PromptedAttention, PromptedWindowAttention)
 
 
 def _make_prompts(
@@ -224,12 +128,6 @@ def _probe(site: Site, new: nn.Module) -> None:
             f"{site.path}.attn computes something else than the attention this version knows "
             f"(relative difference {difference:.1e}). This timm version or this model is not supported yet."
         )
-
-
-def classifier(model: nn.Module) -> nn.Module:
-    """The head of a timm model."""
-    head: nn.Module = model.get_classifier()  # type: ignore[operator]
-    return head
 
 
 def _freeze(model: nn.Module) -> None:

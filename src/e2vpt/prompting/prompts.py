@@ -1,11 +1,10 @@
-"""One block's learned tensors, their keep mask, and the ways to initialise them.
+"""One block's learned tensors and their keep mask.
 
 Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head width, B images.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,13 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from e2vpt.config.settings import KeyValueInit, VisualInit
-from e2vpt.errors import ConfigError
-
-_TOKEN_RMS = 0.2
-"""Root mean square of a visual prompt that starts from a patch token."""
-_NO_TOKEN = 1e-12
 
 
 class BlockPrompts(nn.Module):
@@ -157,79 +149,3 @@ def _parameter(values: Tensor | None) -> nn.Parameter | None:
     if values is None or not values.shape[-2]:
         return None
     return nn.Parameter(values.detach().clone())
-
-
-@torch.no_grad()
-def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None:
-    """Initialise visual prompts [p, D] from the global random state.
-
-    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2); `patch` starts there
-    too, until `model.init_from_images` has seen training images.
-    """
-    if prompts.visual is None:
-        return
-    if how == "zeros":
-        prompts.visual.zero_()
-    elif how == "normal":
-        prompts.visual.normal_(std=0.02)
-    else:
-        bound = math.sqrt(6.0 / (3 * patch_area + prompts.visual.shape[1]))
-        prompts.visual.uniform_(-bound, bound)
-
-
-@torch.no_grad()
-def init_key_value(prompts: BlockPrompts, how: KeyValueInit) -> None:
-    """Initialise key-value prompts [H, m, d] from the global random state.
-
-    `kaiming` is Kaiming uniform with fan-in m·d (reference.md section 2); `patch` starts there too.
-    """
-    if prompts.key is None or prompts.value is None:
-        return
-    for tensor in [prompts.key] if prompts.key is prompts.value else [prompts.key, prompts.value]:
-        if how == "zeros":
-            tensor.zero_()
-        elif how == "normal":
-            tensor.normal_(std=0.02)
-        else:
-            nn.init.kaiming_uniform_(tensor)
-
-
-@torch.no_grad()
-def init_visual_from_tokens(prompts: BlockPrompts, tokens_TD: Tensor) -> None:
-    """Set the visual prompts to p of the T patch tokens [T, D] at this block's input, drawn at random.
-
-    A deep prompt only meets the block's LayerNorm, which undoes its scale, while Adam's steps do not follow
-    it: its size says how fast its direction turns. So all get the same (docs/diary.md).
-    """
-    if prompts.visual is None:
-        return
-    drawn = tokens_TD[_draw(len(tokens_TD), prompts.num_visual)]
-    if not prompts.travels:
-        drawn = drawn * (_TOKEN_RMS / drawn.square().mean(-1, keepdim=True).sqrt().clamp_min(_NO_TOKEN))
-    prompts.visual.copy_(drawn)
-
-
-@torch.no_grad()
-def init_key_value_from_tokens(prompts: BlockPrompts, keys_HTd: Tensor, values_HTd: Tensor) -> None:
-    """Set the key-value prompts to projected patch tokens, keys and values each [H, T, d].
-
-    A shared tensor has to serve as both, so it gets the mean of a token's key and value.
-    """
-    if prompts.key is None or prompts.value is None:
-        return
-    chosen = _draw(keys_HTd.shape[1], prompts.num_kv)
-    keys, values = keys_HTd[:, chosen], values_HTd[:, chosen]
-    if prompts.key is prompts.value:
-        prompts.key.copy_((keys + values) / 2)
-    else:
-        prompts.key.copy_(keys)
-        prompts.value.copy_(values)
-
-
-def _draw(available: int, wanted: int) -> Tensor:
-    if available < wanted:
-        raise ConfigError(
-            f"init='patch' needs at least {wanted} patch tokens and saw {available}; give it more images, "
-            "or use init='uniform' and kv_init='kaiming'."
-        )
-    return torch.randperm(available)[:wanted]

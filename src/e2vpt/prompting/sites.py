@@ -1,18 +1,15 @@
-"""Where prompts enter a timm model; everything not known to be safe is refused by name."""
+"""Where prompts enter a timm model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from timm.models.swin_transformer import WindowAttention
+from timm.models.vision_transformer import Attention
 from torch import nn
 
-from e2vpt.errors import ConfigError, UnsupportedBackbone
-
-_VIT_CHILDREN = frozenset({"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"})
-_SWIN_CHILDREN = frozenset({"qkv", "attn_drop", "proj", "proj_drop", "softmax"})
+from e2vpt.backbones.families import check_family, known_blocks
+from e2vpt.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,70 +33,24 @@ class Site:
     head_dim: int
 
 
-def is_vit(model: nn.Module) -> bool:
-    """Whether this is exactly timm's VisionTransformer."""
-    return type(model) is VisionTransformer
-
-
-def is_swin(model: nn.Module) -> bool:
-    """Whether this is exactly timm's (first version) SwinTransformer."""
-    return type(model) is SwinTransformer
-
-
 def find_sites(model: nn.Module) -> list[Site]:
     """The blocks of a timm ViT or Swin, in forward order.
 
     Raises:
-        UnsupportedBackbone: the model, a block or an attention module is not of a type whose inside is
-            known, or has a child that is not; the message names it.
+        UnsupportedBackbone: its inside is not known (`known_blocks`).
         ConfigError: the model has prompts already.
     """
-    if not (is_vit(model) or is_swin(model)):
-        raise UnsupportedBackbone(
-            f"Prompts can enter timm's VisionTransformer and SwinTransformer; found {_describe(model)}. "
-            "Take a backbone of one of these classes, for example vit_base_patch16_224 or "
-            "swin_base_patch4_window7_224."
-        )
+    check_family(model)
     if any(hasattr(module, "prompts") for module in model.modules()):
         raise ConfigError(
             "This backbone has prompts already. Load a fresh backbone, or a deepcopy made before prompt()."
         )
-    _refuse_patched(model, "", model)
-    sites = [_site(path, block, model) for path, block in _blocks(model)]
-    if not sites:
-        raise UnsupportedBackbone(f"{_describe(model)} has no blocks for prompts to enter.")
-    return sites
+    return [_site(path, block) for path, block in known_blocks(model)]
 
 
-def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(model, VisionTransformer):
-        for index, block in enumerate(model.blocks):
-            yield f"blocks.{index}", block
-    else:
-        for stage_index, stage in enumerate(model.layers):  # type: ignore[arg-type]
-            for index, block in enumerate(stage.blocks):
-                yield f"layers.{stage_index}.blocks.{index}", block
-
-
-def _site(path: str, block: nn.Module, model: nn.Module) -> Site:
-    block_type, attention_type, children = (
-        (Block, Attention, _VIT_CHILDREN)
-        if is_vit(model)
-        else (SwinTransformerBlock, WindowAttention, _SWIN_CHILDREN)
-    )
-    if type(block) is not block_type:
-        _refuse(model, path, block, f"a {block_type.__name__}")
-    _refuse_patched(model, path, block)
+def _site(path: str, block: nn.Module) -> Site:
     attention = block.attn
-    if type(attention) is not attention_type:
-        _refuse(model, f"{path}.attn", attention, f"a plain {attention_type.__name__}")  # type: ignore[arg-type]
     assert isinstance(attention, (Attention, WindowAttention))
-    unknown = {name for name, _ in attention.named_children()} - children
-    if unknown:
-        _refuse(model, f"{path}.attn", attention, f"no child {', '.join(sorted(unknown))}")
-    _refuse_patched(model, f"{path}.attn", attention)
-    if type(attention.qkv) is not nn.Linear:
-        _refuse(model, f"{path}.attn.qkv", attention.qkv, "a plain Linear")
     return Site(
         path=path,
         block=block,
@@ -108,23 +59,3 @@ def _site(path: str, block: nn.Module, model: nn.Module) -> Site:
         num_heads=attention.num_heads,
         head_dim=attention.qkv.out_features // 3 // attention.num_heads,
     )
-
-
-def _refuse(model: nn.Module, path: str, found: nn.Module, expected: str) -> None:
-    raise UnsupportedBackbone(
-        f"{_describe(model)} cannot take prompts: {path} is a {type(found).__name__}, expected {expected}."
-    )
-
-
-def _refuse_patched(model: nn.Module, path: str, module: nn.Module) -> None:
-    """A `forward` set on the object, or compiled for it, would run instead of ours, without prompts."""
-    if "forward" in vars(module) or vars(module).get("_compiled_call_impl") is not None:
-        raise UnsupportedBackbone(
-            f"{_describe(model)} cannot take prompts: the forward of {path or 'the model'} was replaced or "
-            "compiled. Call prompt() on the backbone as timm makes it, and compile or patch it afterwards."
-        )
-
-
-def _describe(model: nn.Module) -> str:
-    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
-    return type(model).__name__ + (f" ({architecture})" if architecture else "")

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from e2vpt.prompting.attention import PromptedWindowAttention, attend
+from e2vpt.prompting.attend import attend
+from e2vpt.prompting.attention import PromptedWindowAttention
 from e2vpt.prompting.tables import Table, build_table
 
 

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.install import evaluating, prompt_layers
+from e2vpt.prompting.parts import evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.pruning.segments import Layout, split_channels
+from e2vpt.pruning.segments import split_channels
 from e2vpt.training.evaluate import Batches
 
 

@@ -6,15 +6,12 @@ Shapes: p visual prompts, D model width, R segments of D / R channels each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
-
-Layout = Literal["strided", "contiguous"]
-"""Which segment channel c is in: "strided" c mod R, as in the official code; "contiguous" c // (D / R)."""
 
 LAYOUTS: tuple[Layout, ...] = ("strided", "contiguous")
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2vpt.adapters.files import save_adapter
-from e2vpt.training.checkpoint import Row
-from e2vpt.config.settings import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError
+from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.predict import stack_probabilities
 from e2vpt.runs.run import Trained, train_run
-from e2vpt.runs.folder import RunConfig
+from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import StepReport
 
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from e2vpt.training.checkpoint import Row
-from e2vpt.config.settings import DataConfig, MethodConfig, PromptConfig, TrainConfig
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config.fields import from_dict, to_dict
-from e2vpt.methods.adapt import METHODS, own_lr
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
+from e2vpt.methods.names import METHODS, own_lr
+from e2vpt.training.checkpoint import Row
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "adapter.safetensors",
@@ -40,7 +40,7 @@ class RunConfig:
 
     Attributes:
         backbone, weights: as in `load_backbone`.
-        method: one of `methods.METHODS`.
+        method: one of `methods.names.METHODS`.
         options: settings of other methods than prompts.
         train: a learning rate of None becomes the method's own.
         adapter_precision: of the numbers in the adapter file.

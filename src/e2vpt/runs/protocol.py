@@ -19,18 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from e2vpt.config.search import GridConfig, PruneConfig
+from e2vpt.config import GridConfig, PruneConfig
+from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
-from e2vpt.training.evaluate import evaluate
-from e2vpt.config.fields import as_tuple, to_dict
-from e2vpt.training.processes import process_rank
-from e2vpt.pruning.selection import Selection, Snapshot, rewind, select, snapshot, visual_kept
-from e2vpt.runs.recipe import Reporting, scores_of, train_reporting
-from e2vpt.runs.run import Prepared, eval_loader, open_run, prepare
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
 from e2vpt.files.atomic import read_json_lines, write_atomic, write_json_lines
+from e2vpt.pruning.applying import visual_kept
+from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
+from e2vpt.pruning.selection import Selection, select
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
+from e2vpt.runs.prepare import Prepared, eval_loader, prepare
+from e2vpt.runs.recipe import scores_of, train_reporting
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import open_run
+from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
+from e2vpt.training.processes import process_rank
 
 Row = dict[str, Any]
 """One finished training: stage, name, lr, weight_decay, tokens, segments, kept, seed, epochs, accuracy and

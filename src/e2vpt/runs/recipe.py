@@ -14,46 +14,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from e2vpt.training.checkpoint import Row
-from e2vpt.config.search import PruneConfig
-from e2vpt.data import Task
-from e2vpt.training.evaluate import evaluate
+from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
-from e2vpt.methods.adapt import tuned_parameters
-from e2vpt.prompting.install import prompt_layers
-from e2vpt.training.processes import as_the_first, process_rank
-from e2vpt.pruning.selection import Selection, Snapshot, num_kept, rewind, select, snapshot, visual_kept
-from e2vpt.pruning.pruned_files import Tried, load_scores, picture, save_scores, write_table
-from e2vpt.runs.run import Prepared, Trained, open_run, prepare, save_run_adapter, train_into, training_images
-from e2vpt.runs.folder import ADAPTER, UNPRUNED, RunConfig, open_folder
-from e2vpt.pruning.scores import Scores, score
+from e2vpt.data import Task
 from e2vpt.files.atomic import write_atomic
-from e2vpt.training.fit import FitResult, StepReport
+from e2vpt.prompting.parts import prompt_layers, tuned_parameters
+from e2vpt.pruning.applying import num_kept, visual_kept
+from e2vpt.pruning.picture import picture
+from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
+from e2vpt.pruning.score_files import load_scores, save_scores
+from e2vpt.pruning.scores import Scores, score
+from e2vpt.pruning.selection import Selection, select
+from e2vpt.runs.folder import ADAPTER, UNPRUNED, RunConfig, open_folder
+from e2vpt.runs.prepare import Prepared, prepare, training_images
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import Trained, open_run, save_run_adapter, train_into
+from e2vpt.runs.tried import Tried, write_table
+from e2vpt.training.evaluate import evaluate
+from e2vpt.training.fit import FitResult
+from e2vpt.training.processes import as_the_first, process_rank
 
 FOLDER = "prune"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reporting:
-    """Who is told what: `on_stage` in words what begins, the others as in `train_run`.
-
-    Only the first of several processes tells.
-    """
-
-    on_stage: Callable[[str], None] | None = None
-    on_step: Callable[[StepReport], None] | None = None
-    on_epoch: Callable[[Row], None] | None = None
-
-    def stage(self, text: str) -> None:
-        """Say what begins."""
-        if self.on_stage is not None and process_rank()[0] == 0:
-            self.on_stage(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e2vpt.config.search import PruneConfig, SearchConfig
+from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
 from e2vpt.errors import MissingExtra
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.recipe import Reporting
-from e2vpt.runs.run import prepare
+from e2vpt.runs.prepare import prepare
+from e2vpt.runs.reporting import Reporting
 from e2vpt.search.space import (
     Stop,
     Suggestion,

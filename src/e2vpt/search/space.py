@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.config.fields import as_tuple, to_dict
-from e2vpt.config.search import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.runs.folder import ADAPTER, RunConfig, open_folder, read_log
-from e2vpt.runs.recipe import FOLDER, Reporting, train_and_prune
-from e2vpt.runs.run import Prepared, train_run
+from e2vpt.runs.prepare import Prepared
+from e2vpt.runs.recipe import FOLDER, train_and_prune
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import train_run
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import StepReport
 

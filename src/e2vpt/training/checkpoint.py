@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2vpt.config import TrainConfig
 from e2vpt.config.fields import to_dict
-from e2vpt.config.settings import TrainConfig
 from e2vpt.errors import AdapterFormatError, RunError
 from e2vpt.files.container import read_container, write_container
 

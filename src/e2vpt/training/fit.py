@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt.config.settings import TrainConfig
+from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError, Diverged
-from e2vpt.prompting.attention import written_out
+from e2vpt.prompting.attend import written_out
 from e2vpt.training.checkpoint import (
     Progress,
     Row,

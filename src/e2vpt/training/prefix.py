@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from e2vpt.data.loaders import Loader
-from e2vpt.prompting.install import evaluating
+from e2vpt.prompting.parts import evaluating
 from e2vpt.training.frozen import frozen_in
 
 

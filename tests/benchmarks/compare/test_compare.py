@@ -18,7 +18,7 @@ from e2vpt.benchmarks.compare.compare import Comparison, chosen_lr, compare_meth
 from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
 from e2vpt.benchmarks.compare.report import latex, lines, write_comparison
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.methods.adapt import METHODS
+from e2vpt.methods.names import METHODS
 
 ENTRIES_HERE = {
     "linear": ComparedMethod(method="linear", lrs=(0.01, 0.001)),

@@ -9,7 +9,7 @@ from support.fgvc_for_tests import sizes, write_cub
 
 from e2vpt.benchmarks.fgvc.places import FOLDERS, find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, load_fgvc
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.errors import DataError
 
 

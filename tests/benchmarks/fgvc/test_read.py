@@ -25,7 +25,7 @@ from support.fgvc_for_tests import (
 )
 
 from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc, load_fgvc
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.errors import DataError
 
 Write = Callable[[Path], dict[str, bytes]]

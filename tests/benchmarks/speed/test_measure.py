@@ -17,7 +17,7 @@ from e2vpt.benchmarks.speed.contestants import Case, make_contestants
 from e2vpt.benchmarks.speed.measure import SpeedConfig, measure_speed
 from e2vpt.benchmarks.speed.report import markdown, write_report
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.install import classifier
+from e2vpt.prompting.parts import classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

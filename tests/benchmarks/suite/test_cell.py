@@ -15,7 +15,7 @@ from e2vpt.benchmarks.suite.cell import Protocol, cell_folder, entry_of, finishe
 from e2vpt.benchmarks.suite.tasks import Suite, open_suite
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import read_json_lines
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 
 FAST = Protocol(
     name="fast",

@@ -17,7 +17,7 @@ from e2vpt.benchmarks.suite.run import Job, all_rows, cells_of, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.atomic import write_json_lines
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 
 SUITE = Suite(
     kind="vtab",

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2vpt.benchmarks.vtab.example import Feature
 from e2vpt.benchmarks.vtab.tasks import VTAB, Slices, clevr_count, clevr_distance, kitti_distance
 from e2vpt.benchmarks.vtab.tfds import Record
-from e2vpt.benchmarks.vtab.tfrecord import Feature
 
 _OFFICIAL: list[tuple[str, dict[str, int], Slices]] = [
     (

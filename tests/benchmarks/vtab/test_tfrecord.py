@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from support import tfds_for_tests as written
 
 from e2vpt.benchmarks.vtab import tfrecord
-from e2vpt.benchmarks.vtab.tfrecord import (
-    Span,
-    crc32c,
-    index_records,
-    masked_crc32c,
-    parse_example,
-    read_payloads,
-)
+from e2vpt.benchmarks.vtab.crc32c import crc32c, masked_crc32c
+from e2vpt.benchmarks.vtab.example import Span, parse_example
+from e2vpt.benchmarks.vtab.tfrecord import index_records, read_payloads
 from e2vpt.errors import DataError
 
 _PAYLOADS = [b"", b"one", np.random.default_rng(0).bytes(3000), b"\0" * 200]

@@ -19,13 +19,13 @@ from typing import Any, Literal
 
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
 from e2vpt.benchmarks.compare.trial import Row, Trial, run_trial, take_over
+from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
-from e2vpt.config.search import PruneConfig
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
 from e2vpt.files.atomic import read_json_lines, write_json_lines
 from e2vpt.runs.folder import RunConfig, open_folder
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 
 TRIALS = "trials.jsonl"
 

@@ -17,7 +17,7 @@ class ComparedMethod:
     """A row of the comparison.
 
     Attributes:
-        method: of `methods.METHODS`.
+        method: of `methods.names.METHODS`.
         lrs: the learning rates that are tried.
         prompts, options: what differs from the settings of the comparison.
         prunes: prune, rewind and train again (methods with visual prompts).

@@ -13,14 +13,16 @@ from torch.nn import functional as F
 
 from e2vpt.adapters.files import read_adapter
 from e2vpt.benchmarks.cost import peak_memory
-from e2vpt.config.search import PruneConfig
+from e2vpt.config import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import Diverged
 from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig
-from e2vpt.runs.recipe import Reporting, train_and_prune
-from e2vpt.runs.run import Trained, eval_loader, train_run
+from e2vpt.runs.prepare import eval_loader
+from e2vpt.runs.recipe import train_and_prune
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import Trained, train_run
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import AUTOCAST
 

@@ -14,7 +14,7 @@ from e2vpt.benchmarks.fgvc.flowers import read_flowers
 from e2vpt.benchmarks.fgvc.folders import image_files, open_fgvc
 from e2vpt.benchmarks.fgvc.lists import ImageLists
 from e2vpt.benchmarks.fgvc.splits import read_vpt_splits, spare_for_validation
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.listing import Listing
 from e2vpt.data.splits import SplitName, build_task

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from e2vpt.backbones.load import build_backbone
 from e2vpt.benchmarks.speed.carried import carried
+from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import check_choices, check_count
-from e2vpt.config.settings import MethodConfig, PromptConfig
 from e2vpt.methods.peft import inject
-from e2vpt.prompting.install import classifier, prompt, prompt_layers
+from e2vpt.prompting.install import prompt
+from e2vpt.prompting.parts import classifier, prompt_layers
 from e2vpt.training.frozen import hold_frozen
 from e2vpt.training.prefix import first_tokens
 

@@ -16,7 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.data import Task
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.run import prepare, train_into
+from e2vpt.runs.prepare import prepare
+from e2vpt.runs.run import train_into
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,14 +21,14 @@ from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
 from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod, config_of
 from e2vpt.benchmarks.compare.trial import Row
 from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task
+from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.config.fields import to_dict
-from e2vpt.config.search import GridConfig, PruneConfig
 from e2vpt.data import Task
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import read_json_lines, write_json_lines
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig
 from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 
 ROWS = "rows.jsonl"
 """In a finished cell's folder: a row for each final training, as in `trial.Row`, with group, source and

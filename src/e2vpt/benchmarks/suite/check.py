@@ -17,7 +17,7 @@ from e2vpt.benchmarks.suite.headers import Header, formats_of, read_headers, unl
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.task import Split
 from e2vpt.errors import DataError
 

@@ -19,14 +19,15 @@ from e2vpt.benchmarks.fgvc.read import FGVC, published_sizes
 from e2vpt.benchmarks.suite.cell import Protocol, entry_of
 from e2vpt.benchmarks.suite.tasks import Kind, Suite, load_suite_task
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
+from e2vpt.config import DataConfig
 from e2vpt.config.fields import as_tuple
-from e2vpt.config.settings import DataConfig
 from e2vpt.data.images import ImageInMemory, ImageSource
 from e2vpt.data.task import Split, Task
 from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.progress import duration
 from e2vpt.runs.recipe import pairs_to_try
-from e2vpt.runs.run import Trained, eval_loader, train_run
+from e2vpt.runs.run import Trained, train_run
 from e2vpt.training.evaluate import evaluate
 
 _LONG = 3.0

@@ -16,7 +16,7 @@ from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.errors import ConfigError, E2VPTError, RunError
 from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.runs.folder import CONFIG, open_folder, read_config
-from e2vpt.runs.recipe import Reporting
+from e2vpt.runs.reporting import Reporting
 from e2vpt.search.cluster import run_on_cluster
 
 Cell = tuple[str, str]

@@ -13,7 +13,7 @@ from e2vpt.benchmarks.fgvc.places import find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, load_fgvc
 from e2vpt.benchmarks.vtab.read import Source, load_vtab, vtab_sources
 from e2vpt.benchmarks.vtab.tasks import VTAB
-from e2vpt.config.settings import DataConfig
+from e2vpt.config import DataConfig
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 

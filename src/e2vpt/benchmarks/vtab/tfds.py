@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from e2vpt.benchmarks.vtab.tfrecord import Feature, index_records, parse_example, read_payloads
+from e2vpt.benchmarks.vtab.example import Feature, parse_example
+from e2vpt.benchmarks.vtab.tfrecord import index_records, read_payloads
 from e2vpt.data.images import ImageFile
 from e2vpt.errors import DataError
 
