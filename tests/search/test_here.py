@@ -21,7 +21,7 @@ from e2vpt.errors import ConfigError, MissingExtra, RunError
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
-from e2vpt.search.space import Stop, TrialResult, configured, ranked, run_trial
+from e2vpt.search.space import Stop, TrialResult, configured, ranked, try_suggestion
 
 BASE = RunConfig(backbone="demo", train=TrainConfig(epochs=2, batch_size=9))
 SEARCH = SearchConfig(trials=3, visual_choices=(2, 4), kv_choices=(1,), keep_choices=(1.0, 0.5))
@@ -105,17 +105,17 @@ def test_a_poor_trial_is_stopped_and_says_so(task: e2vpt.Task, tmp_path: Path) -
         if epoch == 2:  # the first epoch of the second training
             raise Stop
 
-    result = run_trial(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
+    result = try_suggestion(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
     assert (result.name, result.state, result.epochs) == ("7", "stopped", 3)
     assert result.accuracy == heard[-1][1]
     heard.clear()
-    again = run_trial(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
+    again = try_suggestion(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
     assert again == result and [epoch for epoch, _ in heard] == [0, 1, 2]
 
 
 def test_a_trial_that_diverges_ranks_last(task: e2vpt.Task, tmp_path: Path) -> None:
     base = dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, optimizer="sgd"))
-    result = run_trial(task, base, e2vpt.PruneConfig(), TRIED | {"lr": 1e30}, tmp_path / "trial-a")
+    result = try_suggestion(task, base, e2vpt.PruneConfig(), TRIED | {"lr": 1e30}, tmp_path / "trial-a")
     assert (result.state, result.accuracy) == ("diverged", 0.0)
     stopped = dataclasses.replace(result, name="b", state="stopped", accuracy=0.9, loss=0.1)
     good = dataclasses.replace(result, name="c", state="complete", accuracy=0.5, loss=0.5)

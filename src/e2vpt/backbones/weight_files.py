@@ -21,11 +21,11 @@ from torch import Tensor
 
 from e2vpt.errors import WeightsError
 
-State = dict[str, Tensor]
+WeightTensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class CheckpointLayout:
     """How a checkpoint holds a backbone beside other things.
 
     Attributes:
@@ -40,20 +40,20 @@ class Layout:
 
 
 _LAYOUTS = (
-    Layout(  # MoCo v3 pre-training; its file for linear evaluation has plain names
+    CheckpointLayout(  # MoCo v3 pre-training; its file for linear evaluation has plain names
         marker="base_encoder.",
         prefix="base_encoder.",
         ignored=("base_encoder.head.", "momentum_encoder.", "predictor."),
     ),
-    Layout(marker="decoder_", ignored=("decoder_", "mask_token")),  # MAE with its decoder
-    Layout(marker="backbone.", prefix="backbone.", ignored=("head.", "backbone.head.")),
-    Layout(marker=""),
+    CheckpointLayout(marker="decoder_", ignored=("decoder_", "mask_token")),  # MAE with its decoder
+    CheckpointLayout(marker="backbone.", prefix="backbone.", ignored=("head.", "backbone.head.")),
+    CheckpointLayout(marker=""),
 )
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = ("_orig_mod.", "module.", "model.", "backbone.")
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path) -> WeightTensors:
     """The tensors of a weights file by the backbone's own names; the file's code, if any, is never run.
 
     Raises:
@@ -100,7 +100,7 @@ def _reader(path: Path) -> Callable[[Path], object]:
     return _READERS[path.suffix.lower()]
 
 
-def _read_safetensors(path: Path) -> State:
+def _read_safetensors(path: Path) -> WeightTensors:
     return safetensors.torch.load_file(path)
 
 
@@ -111,7 +111,7 @@ def _read_torch(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _read_npz(path: Path) -> State:
+def _read_npz(path: Path) -> WeightTensors:
     """A release file of the JAX ViT, by timm's names; names that are not of that release stay as they are."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy alone leaks a bad file
         state = {_jax_name(name): _jax_tensor(name, torch.from_numpy(arrays[name])) for name in arrays}
@@ -169,7 +169,7 @@ def _jax_tensor(name: str, value: Tensor) -> Tensor:
     return value.T
 
 
-def _unwrap(content: object, path: Path) -> State:
+def _unwrap(content: object, path: Path) -> WeightTensors:
     for _ in _CONTAINERS:  # bounded: a hostile file may nest a dictionary in itself
         if not isinstance(content, Mapping):
             break
@@ -187,7 +187,7 @@ def _unwrap(content: object, path: Path) -> State:
     )
 
 
-def _backbone_names(state: State, path: Path) -> State:
+def _backbone_names(state: WeightTensors, path: Path) -> WeightTensors:
     while prefix := next(
         (prefix for prefix in _WRAPPERS if all(key.startswith(prefix) for key in state)), ""
     ):

@@ -9,7 +9,7 @@ from timm.models import swin_transformer, vision_transformer
 from torch import nn
 
 from e2vpt.backbones.families import is_swin, is_vit, pretrained_cfg
-from e2vpt.backbones.weight_files import State, first_line, some
+from e2vpt.backbones.weight_files import WeightTensors, first_line, some
 from e2vpt.errors import WeightsError
 
 _HEADS = ("head.", "head_dist.", "pre_logits.")
@@ -17,7 +17,7 @@ _HEADS = ("head.", "head_dist.", "pre_logits.")
 _SWIN_BUFFERS = ("relative_position_index", "attn_mask")
 
 
-def load_weights(model: nn.Module, state: State, source: str | Path) -> None:
+def load_weights(model: nn.Module, state: WeightTensors, source: str | Path) -> None:
     """Load every tensor of `state` into a timm ViT or Swin, except heads: the model keeps its own.
 
     Position embeddings and Swin's bias tables are resampled to the model's image size.
@@ -49,7 +49,7 @@ def head_names(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in head}
 
 
-def _convert(model: nn.Module, state: State, source: str | Path) -> State:
+def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> WeightTensors:
     """timm's own conversion of older names, and its resampling to the model's image size."""
     assert is_vit(model) or is_swin(model)
     patch, expected = state.get("patch_embed.proj.weight"), model.state_dict()["patch_embed.proj.weight"]
@@ -79,7 +79,7 @@ def _other_read_out(model: nn.Module) -> tuple[str, ...]:
     return ("attn_pool.",) if is_vit(model) and model.attn_pool is None else ()
 
 
-def _fresh_norm(model: nn.Module, state: State) -> set[str]:
+def _fresh_norm(model: nn.Module, state: WeightTensors) -> set[str]:
     """The norm behind average pooling, if it stays at 1 and 0 because the file has one for single tokens.
 
     VPT and E²VPT do the same with MAE.
@@ -88,7 +88,7 @@ def _fresh_norm(model: nn.Module, state: State) -> set[str]:
     return names if "norm.weight" in state and not names & state.keys() else set()
 
 
-def _problems(state: State, expected: State) -> list[str]:
+def _problems(state: WeightTensors, expected: WeightTensors) -> list[str]:
     shared = sorted(state.keys() & expected.keys())
     shapes = [
         f"{name} {list(state[name].shape)} (expected {list(expected[name].shape)})"

@@ -17,7 +17,7 @@ from torch import nn
 
 from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.cli.bench import app as bench_app
+from e2vpt.cli.bench import bench_app
 from e2vpt.cli.compare import compare_command
 from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, DataArgument, Weights, load, say
 from e2vpt.cli.output import describe, plain, print_csv, print_json, print_text

@@ -10,11 +10,11 @@ import torch
 import typer
 
 from e2vpt.benchmarks.machine import machine
-from e2vpt.benchmarks.speed.contestants import Case, Method
+from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
 from e2vpt.benchmarks.speed.epoch import epoch_markdown, epoch_rows, measure_epochs
 from e2vpt.benchmarks.speed.growth import growth_configs, measure_growth, write_growth
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
-from e2vpt.benchmarks.speed.report import markdown, write_report
+from e2vpt.benchmarks.speed.report import speed_markdown, write_report
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import PRESET_NAMES, DataArgument, Weights, load, note_slow, run_config, say, words
 from e2vpt.config import DataConfig, PromptConfig, TrainConfig
@@ -23,7 +23,7 @@ from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.runs.progress import countdown
 from e2vpt.runs.run import open_run
 
-app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
 
 
 def _numbers(name: str, text: str) -> list[int]:
@@ -45,7 +45,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often everything is timed.")]
 
 
-@app.command()
+@bench_app.command()
 def speed(
     backbones: Annotated[
         str, typer.Option("--backbone", help="timm names, separated by commas.")
@@ -80,7 +80,7 @@ def speed(
     ]
     config = SpeedConfig(
         cases=cases,
-        methods=cast(list[Method], words(methods)),
+        methods=cast(list[SpeedMethod], words(methods)),
         num_visual=_numbers("prompts", prompts),
         num_kv=num_kv,
         modes=cast(Any, words(modes)),
@@ -90,11 +90,11 @@ def speed(
         rows = measure_speed(config, out, on_stage=say, on_call=update)
     facts = machine(device)
     write_report(out, rows, facts)
-    print(markdown(rows, facts))
+    print(speed_markdown(rows, facts))
     print(f"report {out / 'speed.md'}, {out / 'speed.csv'}, {out / 'speed.png'}")
 
 
-@app.command()
+@bench_app.command()
 def growth(
     backbone: Annotated[str, typer.Option(help="A timm ViT.")] = "vit_tiny_patch16_224",
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Arithmetic.")] = "fp32",
@@ -127,7 +127,7 @@ def growth(
     print(f"report {out / 'growth.md'}, {out / 'growth.csv'}, {out / 'growth.png'}")
 
 
-@app.command()
+@bench_app.command()
 @with_config_flags
 def epoch(
     source: DataArgument,

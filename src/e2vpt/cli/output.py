@@ -18,7 +18,7 @@ from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.progress import console
-from e2vpt.runs.protocol import Row
+from e2vpt.runs.protocol import ProtocolRow
 from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
@@ -140,7 +140,7 @@ def print_trials(results: Sequence[TrialResult]) -> None:
     Console(highlight=False).print(table)
 
 
-def print_final(rows: Sequence[Row]) -> None:
+def print_final(rows: Sequence[ProtocolRow]) -> None:
     """What the paper's protocol chose and reached, on stdout."""
     final = [row for row in rows if row["stage"] == "final"]
     one = final[0]

@@ -17,7 +17,7 @@ from e2vpt.benchmarks.suite.check import check_fgvc_sets, check_markdown, check_
 from e2vpt.benchmarks.suite.plan import made_up_images, plan, plan_markdown, published_tasks, suite_tasks
 from e2vpt.benchmarks.suite.report import write_suite
 from e2vpt.benchmarks.suite.run import Job, all_rows, merge, run_suite
-from e2vpt.benchmarks.suite.tasks import Kind, Suite, open_suite
+from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, open_suite
 from e2vpt.benchmarks.vtab.read import Source
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.cli.flags import with_config_flags
@@ -27,7 +27,7 @@ from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import training
 from e2vpt.runs.reporting import Reporting
 
-METHODS = (
+SUITE_METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),
     *("vpt-shallow", "vpt-deep", "e2vpt-paper", "e2vpt"),
 )
@@ -38,7 +38,7 @@ METHODS = (
 class _Asked:
     """What the two commands were told, beside the settings of trainings."""
 
-    kind: Kind
+    kind: Benchmark
     directory: str | None
     source: Source | None
     tasks: list[str]
@@ -47,7 +47,7 @@ class _Asked:
     out: Path
 
 
-def _command(kind: Kind) -> Callable[..., None]:
+def _command(kind: Benchmark) -> Callable[..., None]:
     def command(
         backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
         prompts: PromptConfig,
@@ -66,7 +66,9 @@ def _command(kind: Kind) -> Callable[..., None]:
             Source | None, typer.Option(help="VTAB: whose images, where the directory has several.")
         ] = None,
         tasks: Annotated[str, typer.Option(help="Some of the tasks; all that are there if empty.")] = "",
-        methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(METHODS),
+        methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(
+            SUITE_METHODS
+        ),
         protocol: Annotated[
             Literal["fast", "paper"],
             typer.Option(help="A training for each seed (two to prune), or all of the paper's grid."),

@@ -8,7 +8,7 @@ from pathlib import Path
 from e2vpt.config import DataConfig
 from e2vpt.data.folders import load_folder, load_tar
 from e2vpt.data.hub import load_hub
-from e2vpt.data.images import Progress, verify_images
+from e2vpt.data.images import OnProgress, verify_images
 from e2vpt.data.tables import load_table
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
@@ -21,7 +21,7 @@ def load_task(
     config: DataConfig | None = None,
     *,
     verify: bool = True,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Task:
     """The task at `source`: a folder of class folders, a .tar of it, a .csv, or `hf:NAME`.
 

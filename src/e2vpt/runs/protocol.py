@@ -36,11 +36,11 @@ from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import process_rank
 
-Row = dict[str, Any]
+ProtocolRow = dict[str, Any]
 """One finished training: stage, name, lr, weight_decay, tokens, segments, kept, seed, epochs, accuracy and
 loss on validation images, test_accuracy (final), diverged."""
 
-TRIALS = "trials.jsonl"
+PROTOCOL_TRIALS = "trials.jsonl"
 PUBLISHED_START: dict[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 """How prompts start in the official code, as fields of a PromptConfig (reference.md section 2)."""
 
@@ -55,9 +55,9 @@ class _Protocol:
     grid: GridConfig
     out: Path
     reporting: Reporting
-    rows: list[Row]
+    rows: list[ProtocolRow]
 
-    def of(self, stage: str) -> list[Row]:
+    def of(self, stage: str) -> list[ProtocolRow]:
         """The finished trainings of a stage."""
         return [row for row in self.rows if row["stage"] == stage]
 
@@ -71,7 +71,7 @@ def train_by_the_paper(
     grid: GridConfig | None = None,
     resume: bool = False,
     reporting: Reporting | None = None,
-) -> list[Row]:
+) -> list[ProtocolRow]:
     """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
 
     Prompts start as published, nothing is tuned beside them unless asked for, labels are not smoothed, masks
@@ -99,7 +99,7 @@ def train_by_the_paper(
         grid=grid,
         out=out,
         reporting=reporting or Reporting(),
-        rows=read_json_lines(out / TRIALS),
+        rows=read_json_lines(out / PROTOCOL_TRIALS),
     )
     prepared = prepare(task, config)
     origin = snapshot(prepared.model)
@@ -112,7 +112,7 @@ def train_by_the_paper(
     return protocol.rows
 
 
-def _grid(protocol: _Protocol, prepared: Prepared, origin: Snapshot) -> Row:
+def _grid(protocol: _Protocol, prepared: Prepared, origin: Snapshot) -> ProtocolRow:
     """Learning rate and weight decay; afterwards the model holds the best training's prompts."""
     for base, decay in itertools.product(sorted(protocol.grid.base_lrs), protocol.grid.weight_decays):
         rewind(prepared.model, origin)
@@ -121,13 +121,15 @@ def _grid(protocol: _Protocol, prepared: Prepared, origin: Snapshot) -> Row:
         _drop_checkpoints(protocol, "grid", but=_best(protocol.of("grid")))
     best = _best(protocol.of("grid"))
     if best["diverged"]:
-        raise RunError(f"Every learning rate of the grid diverged; see {protocol.out / TRIALS}.")
+        raise RunError(f"Every learning rate of the grid diverged; see {protocol.out / PROTOCOL_TRIALS}.")
     rewind(prepared.model, origin)
     _fit(protocol, prepared, best)
     return best
 
 
-def _pairs(protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: Row) -> tuple[Selection, Row]:
+def _pairs(
+    protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: ProtocolRow
+) -> tuple[Selection, ProtocolRow]:
     """Keep ratios, with the best of the grid: what stays, and the row that says so."""
     scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors")
     settings = {name: best[name] for name in ("lr", "weight_decay")}
@@ -139,7 +141,7 @@ def _pairs(protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: Row)
     return select(scores, tokens=pair["tokens"], segments=pair["segments"]), pair
 
 
-def _final(protocol: _Protocol, selection: Selection | None, pair: Row) -> None:
+def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) -> None:
     """The chosen settings from each seed's own initial values, on training and validation images."""
     config, task = protocol.config, protocol.task
     settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
@@ -155,10 +157,15 @@ def _final(protocol: _Protocol, selection: Selection | None, pair: Row) -> None:
         write_atomic(protocol.out / ADAPTER, (first / ADAPTER).read_bytes())
 
 
-def _train(protocol: _Protocol, prepared: Prepared, asked: Row) -> None:
+def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
     """One training from where the model is now, unless its row is there already."""
     seed = prepared.config.train.seed
-    row: Row = {"tokens": 1.0, "segments": 1.0, "seed": seed, "kept": visual_kept(prepared.model)} | asked
+    row: ProtocolRow = {
+        "tokens": 1.0,
+        "segments": 1.0,
+        "seed": seed,
+        "kept": visual_kept(prepared.model),
+    } | asked
     row["name"] = _name(row)
     if any(done["name"] == row["name"] for done in protocol.rows):
         return
@@ -177,16 +184,16 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: Row) -> None:
             row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
     protocol.rows.append(row)
     if process_rank()[0] == 0:
-        write_json_lines(protocol.out / TRIALS, protocol.rows)
+        write_json_lines(protocol.out / PROTOCOL_TRIALS, protocol.rows)
 
 
-def _fit(protocol: _Protocol, prepared: Prepared, row: Row) -> FitResult:
+def _fit(protocol: _Protocol, prepared: Prepared, row: ProtocolRow) -> FitResult:
     config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
     changed = dataclasses.replace(prepared, config=config)
     return train_reporting(changed, protocol.out / row["name"], protocol.reporting)
 
 
-def _name(row: Row) -> str:
+def _name(row: ProtocolRow) -> str:
     """The folder of a training, below the run's."""
     if row["stage"] == "grid":
         return f"grid/lr{row['lr']:g}-wd{row['weight_decay']:g}"
@@ -195,10 +202,10 @@ def _name(row: Row) -> str:
     return f"final/{row['seed']}"
 
 
-def _best(rows: Sequence[Row]) -> Row:
+def _best(rows: Sequence[ProtocolRow]) -> ProtocolRow:
     """Highest accuracy; ties to the smaller learning rate, then to fewer prompts, then to the lower loss."""
 
-    def rank(row: Row) -> tuple[float, ...]:
+    def rank(row: ProtocolRow) -> tuple[float, ...]:
         loss = math.inf if row["loss"] is None else cast(float, row["loss"])
         return (row["diverged"], -row["accuracy"], row["lr"], row["kept"], loss)
 
@@ -218,7 +225,7 @@ def _with(config: RunConfig, **train: Any) -> RunConfig:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
 
 
-def _drop_checkpoints(protocol: _Protocol, stage: str, but: Row | None) -> None:
+def _drop_checkpoints(protocol: _Protocol, stage: str, but: ProtocolRow | None) -> None:
     """A finished training needs no checkpoint; a hundred of them would fill a disk."""
     if process_rank()[0] == 0:
         for row in protocol.of(stage):

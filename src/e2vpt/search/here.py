@@ -27,8 +27,8 @@ from e2vpt.search.space import (
     leave_results,
     open_search,
     ranked,
-    run_trial,
     suggest,
+    try_suggestion,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def search_here(
                 raise Stop
 
         folder = out / f"trial-{name}"
-        result = run_trial(
+        result = try_suggestion(
             task, config, prune, tried, folder, like=like, on_epoch=on_epoch, on_step=reporting.on_step
         )
         _tell(study, trial, result)

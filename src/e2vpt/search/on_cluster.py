@@ -27,9 +27,9 @@ from e2vpt.search.space import (
     leave_results,
     open_search,
     ranked,
-    run_trial,
     suggest,
     trial_log,
+    try_suggestion,
 )
 
 _RETRIES = 3
@@ -107,7 +107,7 @@ def _trial(tried: Mapping[str, Any], task: Task, base: RunConfig, prune: PruneCo
     def on_epoch(epoch: int, accuracy: float) -> None:
         tune.report({"accuracy": accuracy, "epochs": epoch + 1})
 
-    result = run_trial(task, base, prune, tried, out / f"trial-{name}", on_epoch=on_epoch)
+    result = try_suggestion(task, base, prune, tried, out / f"trial-{name}", on_epoch=on_epoch)
     write_atomic(out / _RESULTS / f"{name}.json", json.dumps(dataclasses.asdict(result)).encode())
     tune.report({"accuracy": result.accuracy, "epochs": result.epochs})
 

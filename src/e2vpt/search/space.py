@@ -32,7 +32,7 @@ Suggestion = Mapping[str, Any]
 """What a trial tries: lr, weight_decay, num_visual, num_kv, init, keep."""
 
 
-class Trial(Protocol):
+class EngineTrial(Protocol):
     """What `suggest` asks of an engine's trial; Optuna's has it."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
@@ -71,7 +71,7 @@ class TrialResult:
     keep: float
 
 
-def suggest(trial: Trial, search: SearchConfig) -> Suggestion:
+def suggest(trial: EngineTrial, search: SearchConfig) -> Suggestion:
     """The next point of the search space."""
     inits = ("uniform", "patch") if search.inits == "both" else (search.inits,)
     return {
@@ -93,7 +93,7 @@ def configured(base: RunConfig, tried: Suggestion) -> RunConfig:
     return dataclasses.replace(base, train=train, prompts=prompts)
 
 
-def run_trial(
+def try_suggestion(
     task: Task,
     base: RunConfig,
     prune: PruneConfig,

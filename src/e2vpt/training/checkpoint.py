@@ -19,7 +19,7 @@ from e2vpt.errors import AdapterFormatError, RunError
 from e2vpt.files.container import read_container, write_container
 
 Row = dict[str, float]
-State = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,11 +33,11 @@ class Progress:
     """
 
     history: list[Row]
-    best: State
+    best: Tensors
     best_epoch: int
 
 
-def trained_state(model: nn.Module) -> State:
+def trained_state(model: nn.Module) -> Tensors:
     """A copy of every parameter that requires grad, by name."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
@@ -101,7 +101,7 @@ def load_checkpoint(
     return Progress(history=header["history"], best=best, best_epoch=header["best_epoch"])
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: State) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         scope, _, rest = name.partition(".")

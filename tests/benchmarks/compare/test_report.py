@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from e2vpt.benchmarks.compare.report import latex, lines, markdown
+from e2vpt.benchmarks.compare.report import comparison_markdown, latex, lines
 from e2vpt.benchmarks.spread import Spread
 
 GROUPS = {"natural": ["a", "b"], "structured": ["c"]}
@@ -27,7 +27,7 @@ def test_t_is_the_mean_over_tasks_and_g_over_groups() -> None:
     assert line.by_group == {"natural": 80.0, "structured": 20.0} and line.total == Spread(
         pytest.approx(60.0), None
     )
-    head, _, row = markdown([line])
+    head, _, row = comparison_markdown([line])
     cells = [cell.strip() for cell in row.split("|")]
     columns = [cell.strip() for cell in head.split("|")]
     shown = {name: cells[columns.index(name)] for name in ("natural", "structured", "T", "G", "c", "seeds")}
@@ -47,7 +47,7 @@ def test_the_deviation_of_the_total_is_between_whole_seeds() -> None:
     more = [final("m_1", task, 1, value) for task, value in (("a", 0.8), ("b", 0.9))]
     (line,) = lines([*ROWS, *more, final("m_1", "a", 2, 0.85)])
     assert line.total == Spread(pytest.approx((85 + 80 + 20) / 3), pytest.approx(10 / 2**0.5))
-    assert "61.67 ± 7.07" in markdown([line])[2] and r"$61.67 \pm 7.07$" in latex([line])
+    assert "61.67 ± 7.07" in comparison_markdown([line])[2] and r"$61.67 \pm 7.07$" in latex([line])
 
 
 def test_latex_has_a_cell_for_every_column() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from e2vpt.benchmarks.speed import measure as speed
 from e2vpt.benchmarks.speed.contestants import Case, make_contestants
 from e2vpt.benchmarks.speed.measure import SpeedConfig, measure_speed
-from e2vpt.benchmarks.speed.report import markdown, write_report
+from e2vpt.benchmarks.speed.report import speed_markdown, write_report
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.parts import classifier
 
@@ -135,7 +135,7 @@ def test_the_report_says_all_of_it(tmp_path: Path) -> None:
     rows = measure_speed(config, tmp_path)
     write_report(tmp_path, rows, FACTS)
     text = (tmp_path / "speed.md").read_text()
-    assert text == markdown(rows, FACTS)
+    assert text == speed_markdown(rows, FACTS)
     assert "* command: e2vpt bench speed" in text
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [

@@ -12,7 +12,7 @@ import pytest
 
 from e2vpt import RunConfig, TrainConfig
 from e2vpt.benchmarks.suite import run as suite_run
-from e2vpt.benchmarks.suite.cell import ROWS, Protocol, cell_folder
+from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder
 from e2vpt.benchmarks.suite.run import Job, all_rows, cells_of, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.errors import ConfigError, DataError, RunError
@@ -40,7 +40,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             raise DataError("dmlab is broken")
         folder = cell_folder(out, task, method)
         folder.mkdir(parents=True)
-        write_json_lines(folder / ROWS, [{"task": task, "method": method, "accuracy": 0.5}])
+        write_json_lines(folder / CELL_ROWS, [{"task": task, "method": method, "accuracy": 0.5}])
 
     monkeypatch.setattr(suite_run, "run_cell", run_cell)
     return cells

@@ -12,7 +12,7 @@ from support import tfds_for_tests as written
 
 from e2vpt.benchmarks.vtab.tfds import (
     BinaryImage,
-    Prepared,
+    PreparedDataset,
     Record,
     class_count,
     class_names,
@@ -27,7 +27,7 @@ def _payload(number: int) -> bytes:
     return written.example({"image": written.png(number), "label": [number], "box": [0.5, 1.5], "none": []})
 
 
-def _prepared(root: Path, version: str = "3.0.1") -> Prepared:
+def _prepared(root: Path, version: str = "3.0.1") -> PreparedDataset:
     """Ten training examples in shards of 4, 0, 5 and 1, and two test examples."""
     numbers = [range(4), range(0), range(4, 9), range(9, 10)]
     shards = {
@@ -37,11 +37,11 @@ def _prepared(root: Path, version: str = "3.0.1") -> Prepared:
     return open_prepared(written.write_prepared(root / "pets" / version, "pets", shards, {"label": 37}))
 
 
-def _read(data: Prepared, split: str, start: int, stop: int) -> list[Record]:
+def _read(data: PreparedDataset, split: str, start: int, stop: int) -> list[Record]:
     return list(read_slice(data, split, start, stop, ("image", "label")))
 
 
-def _edit(data: Prepared, name: str, **values: Any) -> None:
+def _edit(data: PreparedDataset, name: str, **values: Any) -> None:
     path = data.folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
-from e2vpt.benchmarks.compare.trial import Row, Trial, run_trial, take_over
+from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, run_trial, take_over_training
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
@@ -27,7 +27,7 @@ from e2vpt.files.atomic import read_json_lines, write_json_lines
 from e2vpt.runs.folder import RunConfig, open_folder
 from e2vpt.runs.reporting import Reporting
 
-TRIALS = "trials.jsonl"
+COMPARISON_TRIALS = "trials.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +84,7 @@ class Comparison:
 
 def compare_methods(
     comparison: Comparison, out: Path, *, resume: bool = False, reporting: Reporting | None = None
-) -> list[Row]:
+) -> list[ComparisonRow]:
     """Run what is missing of a comparison in a folder; returns all rows.
 
     Raises:
@@ -92,7 +92,7 @@ def compare_methods(
     """
     reporting = reporting or Reporting()
     open_folder(out, _settings(comparison), resume=resume)
-    rows = read_json_lines(out / TRIALS)
+    rows = read_json_lines(out / COMPARISON_TRIALS)
     for name in comparison.entries:
         for trial in comparison.tuning(name):
             _run(comparison, out, rows, trial, reporting)
@@ -103,7 +103,7 @@ def compare_methods(
     return rows
 
 
-def chosen_lr(rows: Sequence[Row], method: str) -> float:
+def chosen_lr(rows: Sequence[ComparisonRow], method: str) -> float:
     """The rate with the best mean validation accuracy over the tasks it was tried on; ties to the smaller."""
     tried: dict[float, list[float]] = {}
     for row in rows:
@@ -112,7 +112,9 @@ def chosen_lr(rows: Sequence[Row], method: str) -> float:
     return min(tried, key=lambda lr: (-statistics.mean(tried[lr]), lr))
 
 
-def _run(comparison: Comparison, out: Path, rows: list[Row], trial: Trial, reporting: Reporting) -> None:
+def _run(
+    comparison: Comparison, out: Path, rows: list[ComparisonRow], trial: Trial, reporting: Reporting
+) -> None:
     """One training, unless its row is there already."""
     if trial.found_in(rows):
         return
@@ -127,10 +129,10 @@ def _run(comparison: Comparison, out: Path, rows: list[Row], trial: Trial, repor
     spent = 0.0 if prune is None else _take_over_twin(comparison, out, rows, trial)
     task = comparison.tasks[trial.task]
     rows.append(run_trial(trial, task, config, prune, out, reporting, spent=spent))
-    write_json_lines(out / TRIALS, rows)
+    write_json_lines(out / COMPARISON_TRIALS, rows)
 
 
-def _pruning(comparison: Comparison, rows: Sequence[Row], trial: Trial) -> PruneConfig | None:
+def _pruning(comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial) -> PruneConfig | None:
     """What to prune: where the final training has no validation images, what they chose in the tuning before;
     None where they chose not to."""
     if trial.stage == "tuning" or comparison.final_on == "train":
@@ -146,14 +148,14 @@ def _pruning(comparison: Comparison, rows: Sequence[Row], trial: Trial) -> Prune
     )
 
 
-def _take_over_twin(comparison: Comparison, out: Path, rows: Sequence[Row], trial: Trial) -> float:
+def _take_over_twin(comparison: Comparison, out: Path, rows: Sequence[ComparisonRow], trial: Trial) -> float:
     """Begin with the finished training of the entry that does not prune; returns the seconds it took."""
     entry = comparison.entries[trial.method]
     for name, other in comparison.entries.items():
         twin = dataclasses.replace(trial, method=name)
         same = not other.prunes and dataclasses.replace(other, prunes=True, lrs=entry.lrs) == entry
         done = twin.found_in(rows) if same else None
-        if done and take_over(trial, twin, out):
+        if done and take_over_training(trial, twin, out):
             return float(done.get("seconds", 0.0))
     return 0.0
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2vpt.benchmarks.compare.trial import Row
+from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.figures import as_png, new_figure
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.spread import Spread, spread
@@ -54,7 +54,7 @@ Groups = Mapping[str, Sequence[str]]
 
 
 def write_comparison(
-    out: Path, rows: Sequence[Row], machine: Mapping[str, str], groups: Groups | None = None
+    out: Path, rows: Sequence[ComparisonRow], machine: Mapping[str, str], groups: Groups | None = None
 ) -> str:
     """results.csv, tuning.csv, results.md, results.tex and pareto.png in a folder; returns the Markdown."""
     final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
@@ -62,14 +62,14 @@ def write_comparison(
     for name, chosen, columns in (("results.csv", final, _COLUMNS), ("tuning.csv", tuning, _TUNING)):
         write_csv(out / name, [{column: row[column] for column in columns} for row in chosen], columns)
     table = lines(rows, groups or {})
-    text = "\n".join([*report_head("Comparison", machine), "", *markdown(table), ""])
+    text = "\n".join([*report_head("Comparison", machine), "", *comparison_markdown(table), ""])
     write_atomic(out / "results.md", text.encode())
     write_atomic(out / "results.tex", latex(table).encode())
     write_atomic(out / "pareto.png", pareto(table))
     return text
 
 
-def lines(rows: Sequence[Row], groups: Groups | None = None) -> list[Line]:
+def lines(rows: Sequence[ComparisonRow], groups: Groups | None = None) -> list[Line]:
     """The table, a line for each method that has a finished training on every task."""
     final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
     tasks = list(dict.fromkeys(row["task"] for row in final))
@@ -101,7 +101,7 @@ def lines(rows: Sequence[Row], groups: Groups | None = None) -> list[Line]:
     return found
 
 
-def _between_seeds(own: Sequence[Row], tasks: Sequence[str]) -> float | None:
+def _between_seeds(own: Sequence[ComparisonRow], tasks: Sequence[str]) -> float | None:
     by_seed: dict[int, dict[str, float]] = {}
     for row in own:
         by_seed.setdefault(row["seed"], {})[row["task"]] = 100 * row["accuracy"]
@@ -109,7 +109,7 @@ def _between_seeds(own: Sequence[Row], tasks: Sequence[str]) -> float | None:
     return spread(means).deviation if means else None
 
 
-def markdown(table: Sequence[Line]) -> list[str]:
+def comparison_markdown(table: Sequence[Line]) -> list[str]:
     """Test accuracy in %, mean ± standard deviation over seeds, and what it costs."""
     tasks = list(table[0].by_task) if table else []
     costs = ["seeds", "rate", "file, bytes", "training, s", "images/s", "step, MiB"]

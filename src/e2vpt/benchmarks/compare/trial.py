@@ -26,7 +26,7 @@ from e2vpt.runs.run import Trained, train_run
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import AUTOCAST
 
-Row = dict[str, Any]
+ComparisonRow = dict[str, Any]
 """One finished training: stage, task, method, lr, seed, val_accuracy (None without validation images),
 diverged; where it pruned: the shares tokens and segments that were kept; where final: accuracy, num_tuned,
 num_head, adapter_bytes, seconds (of training), images_per_second (of inference), peak_mib (of a step)."""
@@ -48,12 +48,12 @@ class Trial:
         last = f"lr{self.lr:g}" if self.stage == "tuning" else f"seed{self.seed}"
         return f"{self.stage}/{self.method}/{self.task}-{last}"
 
-    def row(self) -> Row:
+    def row(self) -> ComparisonRow:
         """What says which it is."""
         names = ("stage", "task", "method", "lr", "seed")
         return {name: getattr(self, name) for name in names}
 
-    def found_in(self, rows: Sequence[Row]) -> Row | None:
+    def found_in(self, rows: Sequence[ComparisonRow]) -> ComparisonRow | None:
         """Its row, if it is finished."""
         own = self.row().items()
         return next((row for row in rows if own <= row.items()), None)
@@ -68,7 +68,7 @@ def run_trial(
     reporting: Reporting,
     *,
     spent: float = 0.0,
-) -> Row:
+) -> ComparisonRow:
     """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too.
 
     `spent` seconds of training are in the folder already.
@@ -91,7 +91,7 @@ def run_trial(
     return row if trial.stage == "tuning" else row | _on_test_images(task, trained, config, seconds)
 
 
-def take_over(trial: Trial, done: Trial, out: Path) -> bool:
+def take_over_training(trial: Trial, done: Trial, out: Path) -> bool:
     """Begin a trial that prunes with one that does not, of the same settings and seed: it is the first of its
     two trainings, to the bit. False where there is nothing to take over, or the trial has begun already."""
     first, folder = out / done.folder, out / trial.folder
@@ -104,7 +104,7 @@ def take_over(trial: Trial, done: Trial, out: Path) -> bool:
     return True
 
 
-def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float) -> Row:
+def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float) -> ComparisonRow:
     assert task.test is not None
     loader = eval_loader(task.test, trained.preprocessing, config)
     began = time.perf_counter()

@@ -22,8 +22,8 @@ from e2vpt.prompting.parts import classifier, prompt_layers
 from e2vpt.training.frozen import hold_frozen
 from e2vpt.training.prefix import first_tokens
 
-Method = Literal["plain", "linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late"]
-PROMPTED: tuple[Method, ...] = ("carried", "carried-fused", "e2vpt", "late")
+SpeedMethod = Literal["plain", "linear", "full", "lora", "carried", "carried-fused", "e2vpt", "late"]
+PROMPTED: tuple[SpeedMethod, ...] = ("carried", "carried-fused", "e2vpt", "late")
 _LORA_RANK = 8
 
 
@@ -80,7 +80,7 @@ class Contestant:
         images: what inference is given.
     """
 
-    method: Method
+    method: SpeedMethod
     num_visual: int
     num_kv: int
     num_tuned: int
@@ -114,7 +114,7 @@ class Contestant:
 
 
 def make_contestants(
-    case: Case, methods: Sequence[Method], num_visual: Sequence[int], num_kv: int
+    case: Case, methods: Sequence[SpeedMethod], num_visual: Sequence[int], num_kv: int
 ) -> list[Contestant]:
     """The contestants of a case, the plain backbone first; prompted ones once for each number of prompts.
 
@@ -126,7 +126,9 @@ def make_contestants(
     data = case.make_data(backbone)
     full = copy.deepcopy(backbone).requires_grad_(True) if "full" in methods else None
 
-    def contestant(method: Method, model: nn.Module, count: int = 0, given: Tensor = data[0]) -> Contestant:
+    def contestant(
+        method: SpeedMethod, model: nn.Module, count: int = 0, given: Tensor = data[0]
+    ) -> Contestant:
         tuned = [p for p in model.parameters() if p.requires_grad]
         return Contestant(
             method=method,

@@ -16,7 +16,7 @@ import numpy as np
 from e2vpt.benchmarks.figures import as_png, new_figure
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.speed.contestants import Case
-from e2vpt.benchmarks.speed.measure import Row, SpeedConfig, measure_speed
+from e2vpt.benchmarks.speed.measure import SpeedConfig, SpeedRow, measure_speed
 from e2vpt.files.atomic import write_atomic, write_csv
 
 AXES = {
@@ -79,7 +79,7 @@ def measure_growth(
     *,
     on_stage: Callable[[str], None] = lambda text: None,
     on_call: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, list[Row]]:
+) -> dict[str, list[SpeedRow]]:
     """The rows of every axis, kept in a folder each, so that a killed measurement goes on."""
     found = {}
     for axis, config in configs.items():
@@ -87,7 +87,7 @@ def measure_growth(
     return found
 
 
-def curve(rows: Sequence[Row], axis: str, method: str, mode: str, quantity: str) -> tuple[Any, Any]:
+def curve(rows: Sequence[SpeedRow], axis: str, method: str, mode: str, quantity: str) -> tuple[Any, Any]:
     """One curve: steps of the axis, and ms or MiB at each."""
     name, unit, _ = AXES[axis]
     chosen = [row for row in rows if (row["method"], row["mode"]) == (method, mode)]
@@ -98,7 +98,7 @@ def curve(rows: Sequence[Row], axis: str, method: str, mode: str, quantity: str)
     return steps, values * _QUANTITIES[quantity][0]
 
 
-def fits(found: Mapping[str, list[Row]]) -> list[Fit]:
+def fits(found: Mapping[str, list[SpeedRow]]) -> list[Fit]:
     """The line of every curve that has at least two steps."""
     lines = []
     for axis, rows in found.items():
@@ -129,7 +129,7 @@ def _rounded(value: float, y: Any) -> float:
     return 0.0 if abs(value) < 1e-9 * float(np.abs(y).max()) else float(value)
 
 
-def write_growth(out: Path, found: Mapping[str, list[Row]], machine: Mapping[str, str]) -> str:
+def write_growth(out: Path, found: Mapping[str, list[SpeedRow]], machine: Mapping[str, str]) -> str:
     """growth.md, growth.csv and growth.png in a folder; returns the Markdown."""
     lines = fits(found)
     text = [*report_head("How cost grows", machine), ""]
@@ -150,7 +150,7 @@ def write_growth(out: Path, found: Mapping[str, list[Row]], machine: Mapping[str
     return markdown
 
 
-def _picture(found: Mapping[str, list[Row]]) -> bytes:
+def _picture(found: Mapping[str, list[SpeedRow]]) -> bytes:
     """Time above, memory below, an axis a column, with the slope of every line."""
     figure = new_figure(4.2 * len(found), 6.5)
     slopes = {(f.axis, f.quantity, f.method, f.mode): f.slope for f in fits(found)}

@@ -15,21 +15,21 @@ from typing import Any, Literal, get_args
 
 from e2vpt.benchmarks.cost import flops, peak_memory, saved_bytes
 from e2vpt.benchmarks.speed.clock import Timing, take_turns
-from e2vpt.benchmarks.speed.contestants import PROMPTED, Case, Contestant, Method, make_contestants
+from e2vpt.benchmarks.speed.contestants import PROMPTED, Case, Contestant, SpeedMethod, make_contestants
 from e2vpt.config.fields import check_count, require
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 
 Mode = Literal["inference", "step"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-COMPARED: tuple[Method, ...] = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt")
+COMPARED: tuple[SpeedMethod, ...] = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt")
 """What is measured beside the plain forward pass, unless asked otherwise."""
 
-Row = dict[str, Any]
+SpeedRow = dict[str, Any]
 """One contestant in one mode: the fields of its Case, mode, method, num_visual, num_kv, num_tuned; seconds,
 ratio, ratio_low, ratio_high (time over that of the plain forward pass), images_per_second; gflop (an image),
 flop_ratio; peak_mib and saved_mib (allocated by a call; kept for the backward pass)."""
 
-ROWS = "speed.jsonl"
+SPEED_ROWS = "speed.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class SpeedConfig:
     """
 
     cases: Sequence[Case]
-    methods: Sequence[Method] = COMPARED
+    methods: Sequence[SpeedMethod] = COMPARED
     num_visual: Sequence[int] = (5, 10, 50, 100, 200)
     num_kv: int = 5
     modes: Sequence[Mode] = MODES
@@ -57,7 +57,7 @@ class SpeedConfig:
         check_count("num_kv", self.num_kv, 0)
         for count in self.num_visual:
             check_count("num_visual", count, 1)
-        for name, kind in (("methods", Method), ("modes", Mode)):
+        for name, kind in (("methods", SpeedMethod), ("modes", Mode)):
             for value in getattr(self, name):
                 require(
                     value in get_args(kind),
@@ -72,7 +72,7 @@ def measure_speed(
     *,
     on_stage: Callable[[str], None] = lambda text: None,
     on_call: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Row]:
+) -> list[SpeedRow]:
     """Measure every case in every mode, or what is missing of that in `out`; returns all rows.
 
     `on_call` is told how many calls of how many are done.
@@ -81,7 +81,7 @@ def measure_speed(
         MissingExtra: LoRA without PEFT.
     """
     make_folder(out)
-    rows = read_json_lines(out / ROWS)
+    rows = read_json_lines(out / SPEED_ROWS)
     cases = [
         (case, [mode for mode in config.modes if not _is_measured(rows, config, case, mode)])
         for case in config.cases
@@ -94,7 +94,7 @@ def measure_speed(
             on_stage(f"{case_in_words(dataclasses.asdict(case))}: {mode}")
             measured = _measure(contestants, mode, config.rounds, lambda: on_call(next(done), total))
             rows = [row for row in rows if not _is_of(row, config, case, mode)] + measured
-            write_json_lines(out / ROWS, rows)
+            write_json_lines(out / SPEED_ROWS, rows)
     return [
         row
         for case, mode in itertools.product(config.cases, config.modes)
@@ -103,7 +103,7 @@ def measure_speed(
     ]
 
 
-def contestant_names(config: SpeedConfig) -> list[tuple[Method, int]]:
+def contestant_names(config: SpeedConfig) -> list[tuple[SpeedMethod, int]]:
     """Methods with their numbers of visual prompts, the plain forward pass first."""
     plain = [(m, 0) for m in ("plain", *config.methods) if m not in PROMPTED]
     return [*plain, *((m, p) for p in config.num_visual for m in config.methods if m in PROMPTED)]
@@ -123,7 +123,7 @@ def _contestants(case: Case, config: SpeedConfig) -> list[Contestant]:
 
 def _measure(
     contestants: list[Contestant], mode: Mode, rounds: int, on_call: Callable[[], None]
-) -> list[Row]:
+) -> list[SpeedRow]:
     runs = {_name(one): _run(one, mode) for one in contestants}
     timings = take_turns(runs, rounds, device=contestants[0].case.device, on_call=on_call)
     plain = flops(runs[_name(contestants[0])])
@@ -136,7 +136,7 @@ def _run(contestant: Contestant, mode: Mode) -> Callable[[], None]:
     return contestant.step if mode == "step" and contestant.method != "plain" else contestant.infer
 
 
-def _row(contestant: Contestant, mode: Mode, run: Callable[[], None], timing: Timing, plain: int) -> Row:
+def _row(contestant: Contestant, mode: Mode, run: Callable[[], None], timing: Timing, plain: int) -> SpeedRow:
     case, count = contestant.case, flops(run)
     is_step = run == contestant.step
     aside = (*contestant.model.parameters(), *contestant.model.buffers(), *contestant.data, contestant.images)
@@ -161,11 +161,11 @@ def _name(contestant: Contestant) -> str:
     return f"{contestant.method} {contestant.num_visual}"
 
 
-def _is_measured(rows: list[Row], config: SpeedConfig, case: Case, mode: Mode) -> bool:
+def _is_measured(rows: list[SpeedRow], config: SpeedConfig, case: Case, mode: Mode) -> bool:
     found = {(row["method"], row["num_visual"]) for row in rows if _is_of(row, config, case, mode)}
     return found >= set(contestant_names(config))
 
 
-def _is_of(row: Row, config: SpeedConfig, case: Case, mode: Mode) -> bool:
+def _is_of(row: SpeedRow, config: SpeedConfig, case: Case, mode: Mode) -> bool:
     same = all(row[name] == value for name, value in dataclasses.asdict(case).items())
     return same and row["mode"] == mode and row["num_kv"] in (0, config.num_kv)

@@ -10,7 +10,7 @@ from typing import Any
 from e2vpt.benchmarks.figures import as_png, new_figure
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.speed.contestants import PROMPTED
-from e2vpt.benchmarks.speed.measure import Row, case_in_words
+from e2vpt.benchmarks.speed.measure import SpeedRow, case_in_words
 from e2vpt.files.atomic import write_atomic, write_csv
 
 _CASE = ("backbone", "image_size", "depth", "precision", "batch_size", "device", "num_classes", "mode")
@@ -34,18 +34,18 @@ prompts.
 """
 
 
-def write_report(out: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> None:
+def write_report(out: Path, rows: Sequence[SpeedRow], machine: Mapping[str, str]) -> None:
     """speed.md, speed.csv and speed.png in a folder.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
     write_csv(out / "speed.csv", rows, list(rows[0]))
-    write_atomic(out / "speed.md", markdown(rows, machine).encode())
-    write_atomic(out / "speed.png", picture(rows))
+    write_atomic(out / "speed.md", speed_markdown(rows, machine).encode())
+    write_atomic(out / "speed.png", speed_picture(rows))
 
 
-def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
+def speed_markdown(rows: Sequence[SpeedRow], machine: Mapping[str, str]) -> str:
     """The report's text: how it was measured, then a table for each case and mode."""
     lines = [*report_head("Speed and memory", machine), _LEGEND]
     for case, group in _cases(rows):
@@ -53,17 +53,17 @@ def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _cases(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+def _cases(rows: Iterable[SpeedRow]) -> list[tuple[str, list[SpeedRow]]]:
     """Rows of the same case and mode together, with its name."""
     groups = itertools.groupby(rows, key=lambda row: tuple(row[name] for name in _CASE))
     return [(_title(group[0]), group) for group in (list(found) for _, found in groups)]
 
 
-def _title(row: Row) -> str:
+def _title(row: SpeedRow) -> str:
     return f"{case_in_words(row)}: {'training step' if row['mode'] == 'step' else 'inference'}"
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _table(rows: list[SpeedRow]) -> list[str]:
     is_step = rows[0]["mode"] == "step"
     head = ["method", "prompts", "tuned", "time", "images/s", "FLOPs", "peak MiB"]
     head += ["kept MiB", "over official"] if is_step else ["over official"]
@@ -86,7 +86,7 @@ def _table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def picture(rows: Sequence[Row]) -> bytes:
+def speed_picture(rows: Sequence[SpeedRow]) -> bytes:
     """A PNG: time ratio against prompts, a panel for each case and mode."""
     cases = _cases(rows)
     columns = min(2, len(cases))
@@ -97,7 +97,7 @@ def picture(rows: Sequence[Row]) -> bytes:
     return as_png(figure)
 
 
-def _panel(axes: Any, title: str, rows: list[Row]) -> None:
+def _panel(axes: Any, title: str, rows: list[SpeedRow]) -> None:
     styles = {"e2vpt": "-o", "carried-fused": "--s", "carried": "-^", "late": "-v"}
     for method, style in styles.items():
         points = [(row["num_visual"], row["ratio"]) for row in rows if row["method"] == method]

@@ -19,7 +19,7 @@ from e2vpt.adapters.files import read_adapter
 from e2vpt.backbones.load import build_backbone
 from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
 from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod, config_of
-from e2vpt.benchmarks.compare.trial import Row
+from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task
 from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.config.fields import to_dict
@@ -30,8 +30,8 @@ from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig
 from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
 
-ROWS = "rows.jsonl"
-"""In a finished cell's folder: a row for each final training, as in `trial.Row`, with group, source and
+CELL_ROWS = "rows.jsonl"
+"""In a finished cell's folder: a row for each final training, as in `ComparisonRow`, with group, source and
 num_backbone (parameters of the backbone)."""
 
 
@@ -76,9 +76,9 @@ def cell_folder(out: Path, task: str, method: str) -> Path:
     return out / "cells" / task / method
 
 
-def finished_rows(out: Path, task: str, method: str, protocol: Protocol) -> list[Row]:
+def finished_rows(out: Path, task: str, method: str, protocol: Protocol) -> list[ComparisonRow]:
     """A cell's final rows; none where one of its seeds is missing."""
-    rows = read_json_lines(cell_folder(out, task, method) / ROWS)
+    rows = read_json_lines(cell_folder(out, task, method) / CELL_ROWS)
     return rows if protocol.name == "paper" or len(rows) >= protocol.seeds else []
 
 
@@ -100,7 +100,7 @@ def run_cell(
         "source": suite.source,
         "num_backbone": num_backbone(protocol.config),
     }
-    write_json_lines(folder / ROWS, [row | shared for row in rows])
+    write_json_lines(folder / CELL_ROWS, [row | shared for row in rows])
     # A finished training needs no checkpoint; those of full fine-tuning would fill a disk.
     for name in (CHECKPOINT, LAST):
         for path in folder.rglob(name):
@@ -116,7 +116,7 @@ def num_backbone(config: RunConfig) -> int:
 
 def _fast(
     task: Task, entry: ComparedMethod, protocol: Protocol, method: str, folder: Path, reporting: Reporting
-) -> Sequence[Row]:
+) -> Sequence[ComparisonRow]:
     comparison = Comparison(
         tasks={task.name: task},
         config=protocol.config,
@@ -135,7 +135,7 @@ def _fast(
 
 def _paper(
     task: Task, entry: ComparedMethod, protocol: Protocol, method: str, folder: Path, reporting: Reporting
-) -> Sequence[Row]:
+) -> Sequence[ComparisonRow]:
     config = config_of(protocol.config, entry, None, 0)
     grid = protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
     rows = train_by_the_paper(task, config, folder, grid=grid, resume=True, reporting=reporting)

@@ -21,7 +21,7 @@ from e2vpt.config import DataConfig
 from e2vpt.data.task import Split
 from e2vpt.errors import DataError
 
-State = Literal["ok", "differs", "broken", "missing"]
+Verdict = Literal["ok", "differs", "broken", "missing"]
 OnTask = Callable[[str], None]
 
 
@@ -42,7 +42,7 @@ class Checked:
 
     name: str
     group: str
-    state: State
+    state: Verdict
     source: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     num_classes: int = 0

@@ -17,7 +17,7 @@ from PIL import Image
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
 from e2vpt.benchmarks.fgvc.read import FGVC, published_sizes
 from e2vpt.benchmarks.suite.cell import Protocol, entry_of
-from e2vpt.benchmarks.suite.tasks import Kind, Suite, load_suite_task
+from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, load_suite_task
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
 from e2vpt.config import DataConfig
 from e2vpt.config.fields import as_tuple
@@ -78,7 +78,7 @@ class Planned:
     bytes: int
 
 
-def published_tasks(kind: Kind) -> list[PlannedTask]:
+def published_tasks(kind: Benchmark) -> list[PlannedTask]:
     """The benchmark by its published sizes, for a plan before any image is there."""
     if kind == "fgvc":
         return [PlannedTask(name=name, **published_sizes(name)) for name in FGVC]

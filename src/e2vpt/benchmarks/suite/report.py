@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2vpt.benchmarks.compare.report import escaped, plot
-from e2vpt.benchmarks.compare.trial import Row
+from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.spread import Spread, spread
 from e2vpt.benchmarks.suite.published import Published, published
@@ -43,7 +43,7 @@ class SuiteLine:
     seeds: int
 
 
-def suite_lines(suite: Suite, rows: Sequence[Row]) -> list[SuiteLine]:
+def suite_lines(suite: Suite, rows: Sequence[ComparisonRow]) -> list[SuiteLine]:
     """A line for each method that has finished a task, in the order of the rows."""
     lines = []
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -72,7 +72,7 @@ def suite_lines(suite: Suite, rows: Sequence[Row]) -> list[SuiteLine]:
 def write_suite(
     out: Path,
     suite: Suite,
-    rows: Sequence[Row],
+    rows: Sequence[ComparisonRow],
     machine: Mapping[str, str],
     *,
     backbone: str,

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from e2vpt.benchmarks.compare.trial import Row
-from e2vpt.benchmarks.suite.cell import ROWS, Protocol, cell_folder, finished_rows, run_cell
+from e2vpt.benchmarks.compare.trial import ComparisonRow
+from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder, finished_rows, run_cell
 from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.errors import ConfigError, E2VPTError, RunError
 from e2vpt.files.atomic import make_folder, write_atomic
@@ -100,8 +100,8 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     count = 0
     for folder in folders:
         open_folder(out, read_config(folder / CONFIG), resume=True)
-        for rows in sorted((folder / "cells").glob(f"*/*/{ROWS}")):
-            target = cell_folder(out, rows.parent.parent.name, rows.parent.name) / ROWS
+        for rows in sorted((folder / "cells").glob(f"*/*/{CELL_ROWS}")):
+            target = cell_folder(out, rows.parent.parent.name, rows.parent.name) / CELL_ROWS
             if not target.exists():
                 make_folder(target.parent)
                 write_atomic(target, rows.read_bytes())
@@ -109,7 +109,7 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     return count
 
 
-def all_rows(suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path) -> list[Row]:
+def all_rows(suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path) -> list[ComparisonRow]:
     """The final rows of every finished cell."""
     return [row for cell in cells_of(suite, methods) for row in finished_rows(out, *cell, protocol)]
 
@@ -145,6 +145,6 @@ class _OnWorker:
         run_cell(self.suite, self.protocol, *cell, self.out, Reporting())
 
 
-def _accuracy(rows: Sequence[Row]) -> str:
+def _accuracy(rows: Sequence[ComparisonRow]) -> str:
     mean = sum(row["accuracy"] for row in rows) / len(rows)
     return f"{100 * mean:.1f} %, {len(rows)} seed{'s' if len(rows) > 1 else ''}"

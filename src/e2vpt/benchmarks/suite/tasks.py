@@ -17,7 +17,7 @@ from e2vpt.config import DataConfig
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 
-Kind = Literal["vtab", "fgvc"]
+Benchmark = Literal["vtab", "fgvc"]
 ARCHIVES = "archives"
 
 
@@ -31,7 +31,7 @@ class Suite:
         tasks: those that are there, with their groups, in the order of the papers' tables.
     """
 
-    kind: Kind
+    kind: Benchmark
     directory: str
     source: str
     tasks: Mapping[str, str]
@@ -50,7 +50,9 @@ class Suite:
         return groups
 
 
-def open_suite(kind: Kind, directory: str, names: Sequence[str] = (), source: Source | None = None) -> Suite:
+def open_suite(
+    kind: Benchmark, directory: str, names: Sequence[str] = (), source: Source | None = None
+) -> Suite:
     """What a directory holds of a benchmark; with `names`, these and no others.
 
     Raises:

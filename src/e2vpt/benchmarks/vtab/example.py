@@ -9,10 +9,10 @@ from typing import Literal
 
 from e2vpt.errors import DataError
 
-Kind = Literal["none", "bytes", "floats", "ints"]
+ValueKind = Literal["none", "bytes", "floats", "ints"]
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _FIXED = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
-_KINDS: dict[int, Kind] = {1: "bytes", 2: "floats", 3: "ints"}
+_KINDS: dict[int, ValueKind] = {1: "bytes", 2: "floats", 3: "ints"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class Span:
 class Feature:
     """The values of one feature, all of one kind; bytes as their places in the payload, never copied."""
 
-    kind: Kind = "none"
+    kind: ValueKind = "none"
     spans: tuple[Span, ...] = ()
     floats: tuple[float, ...] = ()
     ints: tuple[int, ...] = ()
@@ -101,7 +101,7 @@ def _named_features(data: bytes, at: int, end: int) -> Iterator[tuple[str, tuple
 
 def _feature(data: bytes, at: int, end: int) -> Feature:
     """A `Feature` message, which holds one list; of several kinds the last one counts."""
-    kind: Kind = "none"
+    kind: ValueKind = "none"
     values: list[tuple[int, int, int]] = []
     for number, wire, start, stop in _fields(data, at, end):
         if number in _KINDS and wire == _LENGTH:

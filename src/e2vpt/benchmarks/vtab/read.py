@@ -12,7 +12,7 @@ from e2vpt.benchmarks.vtab.image_lists import has_lists, list_folders, read_imag
 from e2vpt.benchmarks.vtab.tasks import CLASS_NAMES, VTAB, Slices, VtabTask
 from e2vpt.benchmarks.vtab.tfds import (
     BinaryImage,
-    Prepared,
+    PreparedDataset,
     Record,
     class_count,
     class_names,
@@ -166,7 +166,9 @@ def _data(
     )
 
 
-def _split(task: VtabTask, data: Prepared, split: str, start: int, stop: int, checksums: bool) -> Split:
+def _split(
+    task: VtabTask, data: PreparedDataset, split: str, start: int, stop: int, checksums: bool
+) -> Split:
     images: list[ImageSource] = []
     labels: list[int] = []
     for record in read_slice(data, split, start, stop, ("image", *task.keys), checksums=checksums):
@@ -193,7 +195,7 @@ def _label(task: VtabTask, record: Record) -> int:
     return label
 
 
-def _classes(task: VtabTask, data: Prepared) -> tuple[str, ...]:
+def _classes(task: VtabTask, data: PreparedDataset) -> tuple[str, ...]:
     """Their names, once the data's own count of them is the official one."""
     names = None if task.label else class_names(data, task.keys[0])
     for found in (None if task.label else class_count(data, task.keys[0]), names and len(names)):
@@ -205,7 +207,7 @@ def _classes(task: VtabTask, data: Prepared) -> tuple[str, ...]:
     return CLASS_NAMES.get(task.name) or names or tuple(map(str, range(task.num_classes)))
 
 
-def _refuse_overlap(task: VtabTask, data: Prepared, slices: Slices) -> None:
+def _refuse_overlap(task: VtabTask, data: PreparedDataset, slices: Slices) -> None:
     """Only data of another size than the official ones can overlap."""
     for number, (split, start, stop) in enumerate(slices):
         for other, first, last in slices[number + 1 :]:

@@ -25,7 +25,7 @@ _AGAIN = "Prepare the data set again with tfds, file format tfrecord."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class PreparedDataset:
     """One prepared version: how many examples each shard of each split holds."""
 
     folder: Path
@@ -149,7 +149,7 @@ def find_prepared(root: Path, name: str, config: str | None, versions: Sequence[
     )
 
 
-def open_prepared(folder: Path) -> Prepared:
+def open_prepared(folder: Path) -> PreparedDataset:
     """The splits of the version in `folder`, from its dataset_info.json.
 
     Raises:
@@ -167,11 +167,11 @@ def open_prepared(folder: Path) -> Prepared:
     odd = [s["filepathTemplate"] for s in info["splits"] if s.get("filepathTemplate", _TEMPLATE) != _TEMPLATE]
     if odd:
         raise DataError(f"{where}: shards are named {odd[0]}; expected {_TEMPLATE}. {_AGAIN}")
-    return Prepared(folder=folder, name=name, version=version, splits=splits)
+    return PreparedDataset(folder=folder, name=name, version=version, splits=splits)
 
 
 def read_slice(
-    data: Prepared, split: str, start: int, stop: int, keys: Collection[str], *, checksums: bool = True
+    data: PreparedDataset, split: str, start: int, stop: int, keys: Collection[str], *, checksums: bool = True
 ) -> Iterator[Record]:
     """Examples `start` to `stop` (excluded) of a split in the order of TFDS, with the features at `keys`.
 
@@ -194,7 +194,7 @@ def read_slice(
         first += length
 
 
-def class_names(data: Prepared, key: str) -> tuple[str, ...] | None:
+def class_names(data: PreparedDataset, key: str) -> tuple[str, ...] | None:
     """The names of the classes at `key`, in order of their numbers; None where TFDS stored none.
 
     Raises:
@@ -210,7 +210,7 @@ def class_names(data: Prepared, key: str) -> tuple[str, ...] | None:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def class_count(data: Prepared, key: str) -> int | None:
+def class_count(data: PreparedDataset, key: str) -> int | None:
     """How many classes features.json gives `key`; None without that file or without a count in it.
 
     Raises:
