@@ -1,6 +1,7 @@
-"""Settings as frozen dataclasses; the command line is generated from them: a field's name is its flag.
+"""Settings as frozen dataclasses; the command line is made from them: a field's name is its flag.
 
-From above: errors. Never: anything that computes, torch included.
+May import: errors.
+Never: what computes: settings are read and checked without torch.
 """
 
 from e2vpt.config.images import DataConfig as DataConfig

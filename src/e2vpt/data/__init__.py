@@ -1,5 +1,8 @@
 """Image-classification tasks, from folders, archives, tables and data sets to batches of tensors.
 
+May import: errors, config.
+Never: prompting, and anything that knows a benchmark.
+
 randomness.py   random choices that depend on named numbers only
 pixels.py       any pixel format to 8-bit RGB
 images.py       one image: where it lies, decoding, finding every broken one
@@ -10,17 +13,10 @@ folders.py      class folders
 tables.py       CSV files
 hub.py          Hugging Face data sets
 objects.py      torchvision-style data set objects
-tfrecord.py     TFRecord files and the examples in them, without TensorFlow
-tfds.py         data sets that TensorFlow Datasets prepared
-image_lists.py  train800.txt and its like beside images
-vtab_tasks.py   the 19 tasks of VTAB-1k: slices and labels
-vtab_hub.py     them as Hugging Face data sets
-vtab.py         reading them from whichever source
-matlab*.py      whole numbers and texts of .mat files
-fgvc*.py        the five fine-grained data sets from their archives' layouts
-headers.py      format and size of stored images, held to the official ones
-check.py        is a directory the published benchmark
-preprocess.py   image to tensor, augmentation
+load.py         a task from whichever of these
+preprocess.py   how images become tensors
+transforms.py   image to tensor, augmentation
+samples.py      one image of a split, read when asked for
 batches.py      which images meet in which batch
 loaders.py      splits to batches of tensors
 

@@ -14,8 +14,6 @@ from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.parts import find_prompts, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.pruning.scores import Scores as Scores
-from e2vpt.pruning.scores import score as score
 from e2vpt.pruning.segments import expand
 from e2vpt.pruning.selection import Selection
 

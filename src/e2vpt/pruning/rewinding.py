@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.pruning.applying import apply
-from e2vpt.pruning.scores import Scores as Scores
-from e2vpt.pruning.scores import score as score
 from e2vpt.pruning.selection import Selection
 
 

@@ -9,7 +9,7 @@ Shapes: B images, p visual prompts, m key-value prompts, H heads, d head width, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,6 @@ from e2vpt.errors import ConfigError
 from e2vpt.prompting.parts import evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.pruning.segments import split_channels
-from e2vpt.training.evaluate import Batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,7 +45,7 @@ class Scores:
 
 def score(
     model: nn.Module,
-    loader: Batches,
+    loader: Iterable[tuple[Tensor, Tensor]],
     *,
     num_segments: int = 16,
     layout: Layout = "strided",

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
-from e2vpt.pruning.scores import Scores as Scores
-from e2vpt.pruning.scores import score as score
+from e2vpt.pruning.scores import Scores
 
 Wanted = float | int
 """How much to keep: a share (float in [0, 1]) or a count (int)."""

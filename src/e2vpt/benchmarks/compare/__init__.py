@@ -1,1 +1,1 @@
-"""compare."""
+"""Methods side by side, each tuned alike: trials, table, picture."""

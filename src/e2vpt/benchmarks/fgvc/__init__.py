@@ -1,1 +1,1 @@
-"""fgvc."""
+"""The five fine-grained data sets of FGVC from their archives' layouts."""

@@ -1,1 +1,1 @@
-"""Measuring: what the method costs beside its alternatives. Each command leaves a report."""
+"""Time, FLOPs and memory beside the official form; each command leaves a report."""

@@ -1,1 +1,1 @@
-"""vtab."""
+"""VTAB-1k from TFDS folders, image lists or the hub, without TensorFlow."""
