@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,13 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from support.backbones_for_tests import randomise
-from timm.models.swin_transformer import SwinTransformer
+from support.weights_for_tests import State, decoder, headless, moco_v3, prefixed, swin, to_jax, vit, without
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from e2vpt.backbones.weight_files import read_weights
 from e2vpt.backbones.weights import head_names, load_weights
 from e2vpt.errors import WeightsError
-
-State = dict[str, Tensor]
-
-
-def vit(num_classes: int = 7, **options: Any) -> nn.Module:
-    return randomise(timm.create_model("test_vit", num_classes=num_classes, **options))
-
-
-def swin(image_size: int = 32) -> nn.Module:
-    return randomise(
-        SwinTransformer(
-            img_size=image_size, patch_size=2, embed_dim=16, depths=(2, 2), num_heads=(2, 4), window_size=4
-        )
-    )
 
 
 def assert_loaded(model: nn.Module, expected: State, head_before: State) -> None:
@@ -45,36 +29,6 @@ def assert_loaded(model: nn.Module, expected: State, head_before: State) -> None
 
 def load(model: nn.Module, path: Path) -> None:
     load_weights(model, read_weights(path), path)
-
-
-def prefixed(state: State, prefix: str) -> State:
-    return {prefix + name: value for name, value in state.items()}
-
-
-def headless(state: State) -> State:
-    return {name: value for name, value in state.items() if not name.startswith("head.")}
-
-
-def decoder(_: State) -> State:
-    return {"mask_token": torch.ones(1, 1, 8), "decoder_embed.weight": torch.ones(8, 64)}
-
-
-def moco_v3(state: State) -> dict[str, Any]:
-    """A pre-training file: two encoders under MLP heads, and a predictor."""
-    mlp = {
-        "head.0.weight": torch.ones(4, 4),
-        "head.1.running_mean": torch.ones(4),
-        "head.6.weight": torch.ones(2),
-    }
-    encoder = {**headless(state), **mlp}
-    other = {name: value + 1 for name, value in encoder.items()}
-    tensors = {
-        **prefixed(encoder, "module.base_encoder."),
-        **prefixed(other, "module.momentum_encoder."),
-        "module.predictor.0.weight": torch.ones(3),
-    }
-    optimizer = {"state": {0: {"mu": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
-    return {"epoch": 300, "arch": "vit_base", "state_dict": tensors, "optimizer": optimizer, "scaler": {}}
 
 
 TORCH_LAYOUTS: dict[str, Callable[[State], Any]] = {
@@ -111,39 +65,6 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     load(model, tmp_path / "half.safetensors")
     assert_loaded(model, {name: value.float() for name, value in half.items()}, before)
-
-
-def to_jax(state: State, num_heads: int) -> dict[str, np.ndarray[Any, Any]]:
-    """A timm ViT's weights as the JAX release names and shapes them."""
-    out = {
-        "cls": state["cls_token"],
-        "embedding/kernel": state["patch_embed.proj.weight"].permute(2, 3, 1, 0),
-        "embedding/bias": state["patch_embed.proj.bias"],
-        "Transformer/posembed_input/pos_embedding": state["pos_embed"],
-        "Transformer/encoder_norm/scale": state["norm.weight"],
-        "Transformer/encoder_norm/bias": state["norm.bias"],
-        "head/kernel": state["head.weight"].T,
-        "head/bias": state["head.bias"],
-        "pre_logits/kernel": torch.ones(3, 3),
-        "pre_logits/bias": torch.ones(3),
-    }
-    width = state["norm.weight"].numel()
-    for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
-        old, new = f"blocks.{index}", f"Transformer/encoderblock_{index}"
-        for number, norm in ((0, "norm1"), (2, "norm2")):
-            out[f"{new}/LayerNorm_{number}/scale"] = state[f"{old}.{norm}.weight"]
-            out[f"{new}/LayerNorm_{number}/bias"] = state[f"{old}.{norm}.bias"]
-        for number in (0, 1):
-            out[f"{new}/MlpBlock_3/Dense_{number}/kernel"] = state[f"{old}.mlp.fc{number + 1}.weight"].T
-            out[f"{new}/MlpBlock_3/Dense_{number}/bias"] = state[f"{old}.mlp.fc{number + 1}.bias"]
-        attention = f"{new}/MultiHeadDotProductAttention_1"
-        for row, part in enumerate(("query", "key", "value")):
-            kernel = state[f"{old}.attn.qkv.weight"].chunk(3)[row].T
-            out[f"{attention}/{part}/kernel"] = kernel.reshape(width, num_heads, -1)
-            out[f"{attention}/{part}/bias"] = state[f"{old}.attn.qkv.bias"].chunk(3)[row].view(num_heads, -1)
-        out[f"{attention}/out/kernel"] = state[f"{old}.attn.proj.weight"].T.reshape(num_heads, -1, width)
-        out[f"{attention}/out/bias"] = state[f"{old}.attn.proj.bias"]
-    return {name: value.numpy() for name, value in out.items()}
 
 
 def test_jax_release_loads_as_timm_loads_it(tmp_path: Path) -> None:
@@ -202,10 +123,6 @@ def test_average_pooling_keeps_a_tuned_norm(tmp_path: Path) -> None:
     assert_loaded(model, source.state_dict(), before)
 
 
-def without(name: str) -> Callable[[State], State]:
-    return lambda state: {key: value for key, value in state.items() if key != name}
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -249,88 +166,6 @@ def test_a_deeper_jax_release_is_not_cut_to_size(tmp_path: Path) -> None:
     np.savez(tmp_path / "deep.npz", **to_jax(deeper, 2))
     with pytest.raises(WeightsError, match=r"left over: blocks.6"):
         load(vit(), tmp_path / "deep.npz")
-
-
-def test_tensors_with_and_without_prefix_are_ambiguous(tmp_path: Path) -> None:
-    state = vit().state_dict()
-    torch.save({**state, **prefixed(state, "backbone.")}, tmp_path / "twice.pth")
-    with pytest.raises(WeightsError, match=r"twice, with and without 'backbone.'"):
-        read_weights(tmp_path / "twice.pth")
-
-
-class Hostile:
-    """Unpickled without protection, it makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.folder),)
-
-
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    torch.save({"model": Hostile(tmp_path / "made")}, tmp_path / "evil.pth")
-    with pytest.raises(WeightsError, match=r"evil.pth was not read: it needs the code \w+.mkdir"):
-        read_weights(tmp_path / "evil.pth")
-    np.savez(tmp_path / "evil.npz", cls=np.array([Hostile(tmp_path / "made")], dtype=object))
-    with pytest.raises(
-        WeightsError, match=r"evil.npz cannot be read: ValueError: Object arrays cannot be loaded"
-    ):
-        read_weights(tmp_path / "evil.npz")
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".npz"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
-def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
-    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"part{suffix}"
-    state = vit().state_dict()
-    if suffix == ".safetensors":
-        safetensors.torch.save_file(state, whole)
-    elif suffix == ".pth":
-        torch.save(state, whole)
-    else:
-        np.savez(whole, **to_jax(state, 2))
-    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-    with pytest.raises(WeightsError, match=rf"part\{suffix} (cannot be read|is no torch weights file)"):
-        read_weights(path)
-
-
-def test_paths_that_are_no_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"There is no weights file .*absent\.pth\. Check the path"):
-        read_weights(tmp_path / "absent.pth")
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(
-        WeightsError, match=r"is a folder; give the weights file itself .*Found in it: model\.safe"
-    ):
-        read_weights(tmp_path)
-    (tmp_path / "w.onnx").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"has the suffix '\.onnx'; weights files end in \.safetensors, "):
-        read_weights(tmp_path / "w.onnx")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([torch.ones(2)], "found a list, expected a dictionary of tensors"),
-        ({}, "found a dict"),
-        ({"model": {}}, "found a dict"),
-        ({"epoch": 3, "weights": {"a": torch.ones(1)}}, "found the entries epoch, weights"),
-        ({1: torch.ones(1)}, "found the entries 1"),
-    ],
-)
-def test_torch_files_without_weights(tmp_path: Path, content: Any, message: str) -> None:
-    torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=message):
-        read_weights(tmp_path / "w.pt")
-
-
-def test_a_dictionary_inside_itself_ends(tmp_path: Path) -> None:
-    content: dict[str, Any] = {}
-    content["model"] = content
-    torch.save(content, tmp_path / "loop.pt")
-    with pytest.raises(WeightsError, match="found the entries model"):
-        read_weights(tmp_path / "loop.pt")
 
 
 @pytest.mark.shared

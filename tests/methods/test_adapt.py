@@ -23,7 +23,7 @@ from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.config import MethodConfig
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint
-from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.methods.names import METHODS
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.pruning.applying import num_kept
 from e2vpt.pruning.rewinding import rewind, snapshot
@@ -243,15 +243,6 @@ def test_an_adapter_of_another_method_s_tensors(tmp_path: Path) -> None:
 def test_bad_settings(method: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         adapt(tiny_vit(), method, PROMPTS, MethodConfig(**options))
-
-
-def test_prompts_of_each_method() -> None:
-    asked = PromptConfig(num_visual=6, num_kv=2, visual_depth="shallow", dropout=0.1)
-    assert prompts_of("e2vpt", asked) == asked
-    assert prompts_of("vpt-deep", asked) == dataclasses.replace(asked, num_kv=0, visual_depth="deep")
-    assert prompts_of("vpt-shallow", asked) == dataclasses.replace(asked, num_kv=0)
-    assert prompts_of("kv", asked) == dataclasses.replace(asked, num_visual=0, visual_depth="deep")
-    assert prompts_of("bias", asked) is None
 
 
 def test_rewinding_brings_back_what_is_tuned_beside() -> None:

@@ -69,32 +69,6 @@ def test_without_prompts_a_named_model_is_timms(key: str) -> None:
     assert relative(switched_off(x), expected) > 1e-4
 
 
-@pytest.mark.parametrize("kind", ["vit-shallow", "swin-shallow-pooled"])
-def test_disabled_travelling_and_pooled_prompts_leave_timm(kind: str) -> None:
-    backbone, model = MODELS[kind][0](), made(kind)
-    images = images_for(backbone)
-    before = model(images)
-    with e2vpt.disabled(model):
-        assert relative(model(images), backbone(images)) < 1e-12
-        assert relative(model.forward_features(images), backbone.forward_features(images)) < 1e-12
-        assert relative(type(model).forward(model, images), backbone(images)) < 1e-12
-    assert torch.equal(model(images), before)
-
-
-def stop(layers: list[BlockPrompts]) -> None:
-    assert not any(layer.enabled for layer in layers)
-    raise RuntimeError("stop")
-
-
-def test_disabled_restores_each_layer_even_after_an_error() -> None:
-    model = made("vit")
-    first, second, third = e2vpt.prompt_layers(model)
-    second.enabled = False
-    with pytest.raises(RuntimeError, match="stop"), e2vpt.disabled(model):
-        stop([first, second, third])
-    assert (first.enabled, second.enabled, third.enabled) == (True, False, True)
-
-
 @each_model
 def test_only_prompts_and_head_are_tuned(kind: str) -> None:
     model = made(kind)
@@ -361,69 +335,3 @@ def test_default_config_and_layers_in_forward_order() -> None:
     assert [layer.key.shape for layer in layers] == [(2, 5, 8), (2, 5, 8), (4, 5, 8), (4, 5, 8)]
     assert model.prompt_config == e2vpt.PromptConfig()
     assert all(isinstance(layer, BlockPrompts) and bool(layer.keep.all()) for layer in layers)
-
-
-@pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("kind", ["vit", "vit-avg", "registers", "swin"])
-def test_patch_init_draws_tokens_of_the_images(kind: str, share: bool) -> None:
-    backbone = tiny_vit(reg_tokens=2) if kind == "registers" else MODELS[kind][0]()
-    config = {"num_visual": 5, "num_kv": 4, "share_kv": share, "init": "patch", "kv_init": "patch"}
-    model, images = prompted(backbone, **config), images_for(backbone)
-    model.train()
-    e2vpt.prompt_layers(model)[0].eval()
-    modes = [m.training for m in model.modules()]
-    e2vpt.init_from_images(model, images)
-    assert [m.training for m in model.modules()] == modes
-    assert all(layer.enabled for layer in e2vpt.prompt_layers(model))
-    for layer, block, tokens in zip(e2vpt.prompt_layers(model), *inputs(backbone, images), strict=True):
-        # Deep prompts all have one size, which the block's norm undoes.
-        assert_rows_of(layer.visual, 0.2 * tokens / tokens.square().mean(-1, keepdim=True).sqrt())
-        attention = block.attn
-        q_k_v = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, attention.num_heads, -1))
-        keys, values = q_k_v[:, 1], q_k_v[:, 2]
-        keys = attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
-        if share:
-            assert_rows_of(layer.key.transpose(0, 1).flatten(1), ((keys + values) / 2).flatten(1))
-        else:
-            both = torch.cat([layer.key, layer.value], -1).transpose(0, 1).flatten(1)
-            assert_rows_of(both, torch.cat([keys, values], -1).flatten(1))
-
-
-def inputs(backbone: nn.Module, images: Tensor) -> tuple[list[nn.Module], list[Tensor]]:
-    """timm's blocks and the patch tokens that enter each."""
-    blocks = [m for m in backbone.modules() if hasattr(m, "attn") and hasattr(m, "norm1")]
-    seen: list[Tensor] = []
-    prefix = getattr(backbone, "num_prefix_tokens", 0)
-    for block in blocks:
-        block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.no_grad():
-        backbone.eval().forward_features(images)
-    return blocks, [x[:, prefix:].flatten(0, 1) if x.dim() == 3 else x.flatten(0, 2) for x in seen]
-
-
-@torch.no_grad()
-def assert_rows_of(rows: Tensor, tokens: Tensor) -> None:
-    """Each row is one of the tokens, all different ones."""
-    distance = torch.cdist(rows, tokens, compute_mode="donot_use_mm_for_euclid_dist")
-    assert float(distance.min(1).values.max()) < 1e-12
-    assert len(distance.argmin(1).unique()) == len(rows)
-
-
-def test_patch_init_needs_enough_tokens_and_a_prompted_model() -> None:
-    model = prompted(tiny_vit(), num_visual=40, init="patch")
-    with pytest.raises(ConfigError, match="at least 40 patch tokens and saw 32"):
-        e2vpt.init_from_images(model, images_for(model))
-    with pytest.raises(ConfigError, match="no prompts"):
-        e2vpt.init_from_images(tiny_vit(), images_for(model))
-
-
-def test_patch_init_is_seeded_and_leaves_other_prompts() -> None:
-    model = prompted(tiny_vit(), num_visual=3, num_kv=2, init="patch", kv_init="kaiming")
-    key = e2vpt.prompt_layers(model)[0].key.clone()
-    drawn = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        e2vpt.init_from_images(model, images_for(model))
-        drawn.append(e2vpt.prompt_layers(model)[1].visual.clone())
-    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
-    assert torch.equal(e2vpt.prompt_layers(model)[0].key, key)

@@ -159,15 +159,6 @@ def test_json_of_the_wrong_shape_is_named(cls: type[Any], values: dict[str, Any]
         from_dict(cls, values)
 
 
-def test_counts_per_block() -> None:
-    assert PromptConfig(num_visual=3).visual_counts(3) == (3, 3, 3)
-    assert PromptConfig(num_visual=3, visual_depth="shallow").visual_counts(3) == (3, 0, 0)
-    assert PromptConfig(num_kv=(1, 0, 2)).kv_counts(3) == (1, 0, 2)
-    assert PromptConfig(num_kv=(1, 4, 2), kv_depth="shallow").kv_counts(3) == (1, 0, 0)
-    with pytest.raises(ConfigError, match="num_kv has 3 counts; the backbone has 12 blocks"):
-        PromptConfig(num_kv=(1, 0, 2)).kv_counts(12)
-
-
 def test_numbers_beyond_floats_and_words_for_bools_are_refused() -> None:
     with pytest.raises(ConfigError, match="dropout is 10"):
         PromptConfig(dropout=10**400)
