@@ -26,13 +26,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from e2vpt.bench.clock import take_turns
-from e2vpt.bench.contestants import Case, Contestant, make_contestants
-from e2vpt.bench.machine import machine
+from e2vpt.benchmarks.machine import machine
+from e2vpt.benchmarks.speed.clock import take_turns
+from e2vpt.benchmarks.speed.contestants import Case, Contestant, make_contestants
 from e2vpt.config import TrainConfig
-from e2vpt.data import load_task
-from e2vpt.run import prepare, train_into
-from e2vpt.run_folder import RunConfig
+from e2vpt.data.load import load_task
+from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.prepare import prepare
+from e2vpt.runs.run import train_into
 
 ROOT = Path(__file__).parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

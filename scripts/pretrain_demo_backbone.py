@@ -40,7 +40,7 @@ ARCHITECTURE: dict[str, Any] = {
 }
 MEAN = STD = 0.5
 WORK = Path("/tmp/e2vpt-pretrain")
-OUTPUT = Path(__file__).resolve().parents[1] / "src" / "e2vpt" / "demo_backbone.safetensors"
+OUTPUT = Path(__file__).resolve().parents[1] / "src" / "e2vpt" / "backbones" / "demo_backbone.safetensors"
 SIDE, CANVAS = 32, 64
 Points = npt.NDArray[np.float64]
 Stroke = tuple[Points, bool]  # (points in [-1, 1] x [-1, 1], whether closed)

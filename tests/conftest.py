@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2vpt.cli import main
+from e2vpt.cli.app import main
 
 SHARED = Path(os.environ.get("E2VPT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from backbones_for_tests import gradients, images_for, named_backbone, prompted, relative
-from oracles import vit_oracle
-from test_conformance import NAMES, TOLERANCE, Case
+from support.backbones_for_tests import gradients, images_for, named_backbone, prompted, relative
+from support.conformance import NAMES, Case
+from support.oracles import vit_oracle
 from torch import nn
 from torch.nn import functional as F
 
 import e2vpt
-from e2vpt.model import evaluating
+from e2vpt.prompting.parts import evaluating
 
 pytestmark = pytest.mark.gpu
+TOLERANCE = 1e-9
 BACKBONES = ("supervised", "deit3-layer-scale", "dinov2-registers", "siglip-map", "gap", "qk-norm")
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tasks_for_tests import batches, tiny_vit, write_task
+from support.tasks_for_tests import batches, tiny_vit, write_task
 from torch import nn
 
 import e2vpt
 from e2vpt import TrainConfig, fit
-from e2vpt import train as fit_module
-from e2vpt.checkpoint import trained_state
-from e2vpt.replay import Replayed
-from e2vpt.run import prepare
-from e2vpt.run_folder import ADAPTER, RunConfig
+from e2vpt.runs.folder import ADAPTER, RunConfig
+from e2vpt.runs.prepare import prepare
+from e2vpt.training import fit as fit_module
+from e2vpt.training.checkpoint import trained_state
+from e2vpt.training.replay import Replayed
 
 pytestmark = pytest.mark.gpu
 STEPS = [16, 16, 16, 16]
@@ -158,12 +158,12 @@ SCRIPT = """
 import sys, torch
 sys.path.insert(0, {tests!r})
 from safetensors.torch import save_file
-from tasks_for_tests import batches, tiny_vit
+from support.tasks_for_tests import batches, tiny_vit
 from e2vpt import TrainConfig, fit
 from e2vpt import train as fit_module
-from e2vpt.checkpoint import trained_state
-from e2vpt.replay import Replayed
-from e2vpt.processes import leave_processes, process_rank
+from e2vpt.training.checkpoint import trained_state
+from e2vpt.training.replay import Replayed
+from e2vpt.training.processes import leave_processes, process_rank
 
 torch.manual_seed(0)
 rank, world = process_rank()

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from e2vpt.data.pixels import array_to_rgb, to_rgb
 from e2vpt.errors import UnreadableImages
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 class ImageSource(Protocol):
@@ -108,7 +108,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise _unreadable(name, _reason(error)) from error
 
 
-def verify_images(images: Sequence[ImageSource], progress: Progress | None = None) -> None:
+def verify_images(images: Sequence[ImageSource], progress: OnProgress | None = None) -> None:
     """Decode every image once, before any training, calling `progress(done, total)` after each.
 
     Raises:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from e2vpt.data.batches import deal, epoch_batches
 from e2vpt.data.preprocess import Preprocessing
-from e2vpt.data.samples import ComputedDataset, Key, Sample, TaskDataset
+from e2vpt.data.samples import ComputedDataset, EpochIndex, Sample, TaskDataset
 from e2vpt.data.task import Split
 from e2vpt.data.transforms import Augment, train_transform
 from e2vpt.errors import DataError, UnreadableImages
@@ -37,7 +37,7 @@ class _Dealer:
     def global_batches(self) -> list[list[int]]:
         return epoch_batches(self.num_images, self.batch_size, self.seed, self.epoch, self.shuffle)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[EpochIndex]]:
         for batch in self.global_batches():
             for share in deal(batch, self.accumulation, self.rank, self.world):
                 if share:

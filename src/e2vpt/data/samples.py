@@ -13,7 +13,8 @@ from e2vpt.data.task import Split
 from e2vpt.data.transforms import Transform
 from e2vpt.errors import UnreadableImages
 
-Key = tuple[int, int]  # (epoch, index): the epoch travels with the index, so it reaches workers that live on.
+EpochIndex = tuple[int, int]
+"""The epoch travels with the index, so it reaches workers that live on."""
 Sample = tuple[Tensor, int]
 
 
@@ -27,11 +28,11 @@ class ComputedDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: EpochIndex) -> Sample:
         """Row and label of (epoch, index)."""
         return self.values[key[1]], self.split.labels[key[1]]
 
-    def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, keys: Sequence[EpochIndex]) -> tuple[Tensor, Tensor]:
         """A whole batch at once, where the values lie: one copy on a GPU."""
         rows = torch.tensor([index for _, index in keys])
         labels = torch.tensor([self.split.labels[index] for _, index in keys])
@@ -55,7 +56,7 @@ class TaskDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: EpochIndex) -> Sample:
         """Image [3, H, W] and label of (epoch, index).
 
         Raises:
@@ -70,11 +71,11 @@ class TaskDataset(Dataset[Sample]):
                 self._kept[index], self._room = image, self._room - image.nbytes
         return image, self.split.labels[index]
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[Sample | UnreadableImages]:
+    def __getitems__(self, keys: Sequence[EpochIndex]) -> list[Sample | UnreadableImages]:
         """Several samples for the DataLoader, which cannot carry our errors out of a worker: as values."""
         return [self._sample_or_problem(key) for key in keys]
 
-    def _sample_or_problem(self, key: Key) -> Sample | UnreadableImages:
+    def _sample_or_problem(self, key: EpochIndex) -> Sample | UnreadableImages:
         try:
             return self[key]
         except UnreadableImages as error:

@@ -1,0 +1,223 @@
+"""The adapter file of a task: prompts, head, and all that is needed to use them on the same backbone.
+
+One safetensors file. Tensors: `blocks.<i>.visual` and its mask (see `packing`), `blocks.<i>.key` [H, m, d],
+`blocks.<i>.value` (only when not shared with the keys), `head.<name>`, and `tuned.<name>` for whatever else
+is tuned. The JSON header holds what `AdapterInfo` lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
+from e2vpt.adapters.matching import check_backbone, check_tuned, image_size, pooling
+from e2vpt.adapters.packing import pack, unpack
+from e2vpt.backbones.load import backbone_name, load_backbone
+from e2vpt.config import DataConfig, PromptConfig
+from e2vpt.config.fields import to_dict
+from e2vpt.data.preprocess import Preprocessing, preprocessing_for
+from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
+from e2vpt.files.container import printable, read_container, write_container
+from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint
+from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
+from e2vpt.prompting.prompts import BlockPrompts
+
+
+def save_adapter(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    method: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    backbone_fingerprint: str | None = None,
+) -> int:
+    """Write the adapter of a model of `prompt` or `adapt` atomically; the same model makes the same bytes.
+
+    `classes` are numbered where not given; `preprocessing` is the backbone's own, `method` that of `adapt`,
+    where not given;
+    `backbone_fingerprint` saves hashing the weights again. Returns the file's bytes.
+
+    Raises:
+        ConfigError: the model has no prompts or no linear head, the class names do not fit the head, or
+            something could not be read back: a number that is not finite, an image size that does not fit.
+        RunError: the file cannot be written.
+    """
+    made, layers = adapted_as(model), find_prompts(model)
+    preprocessing = preprocessing or preprocessing_for(model, DataConfig())
+    tensors, layout, segments = pack(layers)
+    head = classifier(model)
+    tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    tensors |= {f"tuned.{name}": p.detach() for name, p in tuned_parameters(model).items()}
+    tensors = {name: t if name == "keep" else t.to(DTYPES[precision]) for name, t in tensors.items()}
+    header = {
+        "format": FORMAT_VERSION,
+        "method": method or made.method,
+        "options": to_dict(made.options),
+        "backbone": backbone_name(model),
+        "fingerprint": backbone_fingerprint or original_fingerprint(model),
+        "pool": pooling(model),
+        "blocks": made.num_blocks,
+        "visual_before": [layer.visual_before for layer in layers] or [0] * made.num_blocks,
+        "layout": layout,
+        "segments": segments,
+        "classes": list(_checked_classes(model, classes)),
+        "preprocessing": preprocessing.to_dict(),
+        "prompts": to_dict(_current(made.prompts, layers)),
+        "metrics": {name: float(value) for name, value in sorted((metrics or {}).items())},
+        "versions": _versions(),
+        "precision": precision,
+    }
+    _check_readable(model, header, tensors, preprocessing)
+    return write_container(path, header, tensors)
+
+
+def read_adapter(path: str | Path) -> AdapterInfo:
+    """What an adapter file says of itself; no backbone is needed.
+
+    Raises:
+        AdapterFormatError: truncated, altered, hostile, or of a newer format.
+    """
+    return _read(path)[0]
+
+
+def load_adapter(
+    path: str | Path, backbone: nn.Module | str | None = None, *, weights: str | Path | None = None
+) -> tuple[nn.Module, AdapterInfo]:
+    """Put an adapter on its backbone: the model in eval mode, and what the file says.
+
+    `backbone` is a timm model without prompts (changed and returned), a name, or None for the name in the
+    file; `weights` as in `load_backbone`.
+
+    Raises:
+        AdapterFormatError: truncated, altered, hostile, or of a newer format.
+        BackboneMismatch: the backbone is not the one the adapter was made for.
+        BackboneError: the backbone cannot be made or takes no prompts, as in `load_backbone`.
+        ConfigError: the backbone has prompts already.
+    """
+    info, tensors = _read(path)
+    model = backbone if isinstance(backbone, nn.Module) else _named_backbone(path, info, backbone, weights)
+    check_backbone(path, info, tensors, model)
+    try:
+        adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
+    except ConfigError as error:
+        raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
+    check_tuned(path, info, tensors, tuned_parameters(model))
+    _fit_head(model, tensors["head.weight"])
+    _fill(model, info, tensors)
+    return model.eval(), info
+
+
+def _current(config: PromptConfig, layers: Sequence[BlockPrompts]) -> PromptConfig:
+    """The settings with the counts the model has now, which pruning may have changed."""
+    if not layers:
+        return config
+    counts: dict[str, Any] = {
+        "num_visual": tuple(layer.num_visual for layer in layers),
+        "num_kv": tuple(layer.num_kv for layer in layers),
+    }
+    unchanged = (config.visual_counts(len(layers)), config.kv_counts(len(layers))) == tuple(counts.values())
+    return config if unchanged else dataclasses.replace(config, **counts)
+
+
+def _checked_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...]:
+    head = classifier(model)
+    if not isinstance(head, nn.Linear) or head.bias is None:
+        raise ConfigError(f"An adapter holds a linear head with a bias; this model's head is {head}.")
+    names = tuple(map(str, range(head.out_features))) if classes is None else tuple(classes)
+    problem = names_problem(names)
+    if problem:
+        raise ConfigError(f"These class names cannot be stored: {problem}.")
+    if len(names) != head.out_features:
+        raise ConfigError(f"{len(names)} class names for a head of {head.out_features} outputs.")
+    return names
+
+
+def _check_readable(
+    model: nn.Module, header: Mapping[str, Any], tensors: Mapping[str, Tensor], preprocessing: Preprocessing
+) -> None:
+    """Hold what is about to be written to what `load_adapter` will demand of it."""
+    size = image_size(model)
+    if size not in (None, preprocessing.image_size):
+        raise ConfigError(
+            f"The preprocessing makes images of {preprocessing.image_size}, the model needs {size}."
+        )
+    try:
+        parse_header(header, tensors, 0)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"This model cannot be stored as an adapter: {error}") from error
+
+
+def _versions() -> dict[str, str]:
+    import e2vpt  # not at the top: the package imports this module
+
+    libraries = {module.__name__: module.__version__ for module in (e2vpt, timm)}
+    return {"python": platform.python_version(), **libraries, "torch": importlib.metadata.version("torch")}
+
+
+def _read(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
+    header, tensors, size = read_container(path)
+    version = header.get("format")
+    if type(version) is not int or version < 1:
+        raise AdapterFormatError(
+            f"{path}: the header's format is {printable(repr(version))}; expected a whole number from 1."
+        )
+    if version > FORMAT_VERSION:
+        raise AdapterFormatError(
+            f"{path} has adapter format {printable(str(version))}; this e2vpt reads up to {FORMAT_VERSION}. "
+            "Upgrade it: pip install -U e2vpt"
+        )
+    try:
+        return parse_header(header, tensors, size), tensors
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else printable(str(error))
+        raise AdapterFormatError(f"{path}: the header cannot be used: {what}") from error
+
+
+def _named_backbone(
+    path: str | Path, info: AdapterInfo, name: str | None, weights: str | Path | None
+) -> nn.Module:
+    if name is None and info.backbone.startswith("hf-hub:") and not info.backbone.startswith("hf-hub:timm/"):
+        raise BackboneMismatch(
+            f"{path} was made on {info.backbone}; a file does not choose what is downloaded from the hub. "
+            f"If you trust that repository: load_adapter(path, backbone={info.backbone!r})."
+        )
+    name = name or info.backbone
+    if not name:
+        raise BackboneMismatch(
+            f"{path} was made on a backbone without a timm name; pass that backbone: "
+            "load_adapter(path, backbone=...)."
+        )
+    side = info.preprocessing.image_size[0]
+    return load_backbone(name, num_classes=len(info.classes), weights=weights, image_size=side)
+
+
+def _fit_head(model: nn.Module, weight: Tensor) -> None:
+    """A fresh linear head, beside the rest of the model, where its own is not of this shape."""
+    head = classifier(model)
+    if not isinstance(head, nn.Linear) or head.bias is None or head.weight.shape != weight.shape:
+        model.reset_classifier(len(weight))  # type: ignore[operator]
+        classifier(model).to(next(model.parameters()))
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, info: AdapterInfo, tensors: Mapping[str, Tensor]) -> None:
+    layers, head = find_prompts(model), classifier(model)
+    unpack(layers, tensors, info.segments, info.layout)
+    for layer, before in zip(layers, info.visual_before if layers else (), strict=True):
+        layer.visual_before = before
+    for name in ("weight", "bias"):
+        getattr(head, name).copy_(tensors[f"head.{name}"])
+    for name, parameter in tuned_parameters(model).items():
+        parameter.copy_(tensors[f"tuned.{name}"])

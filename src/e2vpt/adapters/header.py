@@ -1,0 +1,294 @@
+"""What an adapter file says of itself, checked word by word: the file may come from anyone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from e2vpt.adapters.packing import SPARSEST, count_kept, split_masks
+from e2vpt.config import MethodConfig, PromptConfig
+from e2vpt.config.fields import from_dict
+from e2vpt.config.pruning import Layout
+from e2vpt.data.preprocess import Preprocessing
+from e2vpt.methods.names import METHODS
+from e2vpt.pruning.segments import LAYOUTS
+
+FORMAT_VERSION = 1
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
+_HUB_NAME = re.compile(r"hf-hub:[\w.\-]{1,96}(/[\w.\-]{1,96})?(@[\w.\-/]{1,100})?", re.ASCII)
+_TUNED = re.compile(r"tuned(\.\w{1,64}){1,16}", re.ASCII)
+_MAX_BLOCKS = 1000
+_MAX_SEGMENTS = 2**16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterInfo:
+    """What an adapter file says of itself.
+
+    Attributes:
+        method: how it was trained, one of `methods.names.METHODS`.
+        options: settings of that method.
+        backbone: timm name, preset or "hf-hub:owner/name" of the backbone ("" for one made by hand).
+        fingerprint: sha256 of the backbone's weights (see `backbones.fingerprint`).
+        pool: the backbone's pooling, "token", "avg" or "map".
+        classes: class names, in the order of the logits.
+        preprocessing: how images become tensors.
+        prompts: the prompt settings.
+        metrics: what the training measured, "val_accuracy" for one.
+        versions: of Python and libraries that wrote the file.
+        precision: "fp32" or "fp16", of the stored numbers.
+        num_visual: visual prompts of every block.
+        num_kv: key-value prompts of every block.
+        visual_before: visual prompt elements of every block before pruning.
+        segments: of every block's masked visual prompts; none where nothing is masked.
+        layout: which channels they have, "strided" or "contiguous".
+        num_tuned: tuned parameters without the head; what was pruned away does not count.
+        num_head: parameters of the head.
+        visual_kept: share of the visual prompt elements that survived pruning, 0 to 1.
+        bytes: size of the file.
+    """
+
+    method: str
+    options: MethodConfig
+    backbone: str
+    fingerprint: str
+    pool: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    prompts: PromptConfig
+    metrics: Mapping[str, float]
+    versions: Mapping[str, str]
+    precision: Literal["fp32", "fp16"]
+    num_visual: tuple[int, ...]
+    num_kv: tuple[int, ...]
+    visual_before: tuple[int, ...]
+    segments: tuple[int, ...]
+    layout: Layout
+    num_tuned: int
+    num_head: int
+    visual_kept: float
+    bytes: int
+
+
+def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size: int) -> AdapterInfo:
+    """The header of a file of `size` bytes as an AdapterInfo; its tensors must be the very ones it promises.
+
+    Raises:
+        ValueError, KeyError, TypeError, OverflowError: something is missing or not as promised; the text
+            says what.
+    """
+    classes = _class_list(header["classes"])
+    prompts = from_dict(PromptConfig, _object(header, "prompts"))
+    blocks = header["blocks"]
+    if type(blocks) is not int or not 1 <= blocks <= _MAX_BLOCKS:
+        raise ValueError(f"blocks is {blocks!r}; expected a whole number from 1 to {_MAX_BLOCKS}.")
+    if header["precision"] not in list(DTYPES):
+        raise ValueError(f"precision is {header['precision']!r}; expected one of {', '.join(DTYPES)}.")
+    counts = prompts.visual_counts(blocks)
+    _check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
+    segments = _segments(header["segments"], counts)
+    _check_packed(tensors, counts, segments)
+    if header["layout"] not in LAYOUTS:
+        raise ValueError(f"layout is {header['layout']!r}; expected one of {', '.join(LAYOUTS)}.")
+    before = _counted(header["visual_before"], blocks)
+    kept = _kept(tensors, counts, segments)
+    return AdapterInfo(
+        method=_method(header["method"]),
+        options=_options(header),
+        backbone=_backbone(header["backbone"]),
+        fingerprint=_word(header["fingerprint"]),
+        pool=_word(header["pool"]),
+        classes=classes,
+        preprocessing=Preprocessing.from_dict(_object(header, "preprocessing")),
+        prompts=prompts,
+        metrics={_word(name): _number(value) for name, value in _object(header, "metrics").items()},
+        versions={_word(name): _word(text) for name, text in _object(header, "versions").items()},
+        precision=header["precision"],
+        num_visual=counts,
+        num_kv=prompts.kv_counts(blocks),
+        visual_before=before,
+        segments=segments,
+        layout=header["layout"],
+        num_tuned=sum(kept) + sum(t.numel() for name, t in tensors.items() if _is_tuned(name)),
+        num_head=sum(t.numel() for name, t in tensors.items() if name.startswith("head.")),
+        visual_kept=_visual_kept(kept, before),
+        bytes=size,
+    )
+
+
+def names_problem(names: Sequence[object]) -> str:
+    """What keeps these from being class names, or nothing: they are printed on terminals and pages."""
+    if not names:
+        return "there are none"
+    for name in names:
+        if not isinstance(name, str) or not name or len(name) > 500 or not name.isprintable():
+            return f"{name!r} is not a printable name of 1 to 500 characters"
+    return "" if len(set(names)) == len(names) else "two classes have the same name"
+
+
+def _class_list(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"classes is a {type(value).__name__}; expected a list of names.")
+    problem = names_problem(value)
+    if problem:
+        raise ValueError(f"classes: {problem}.")
+    return tuple(value)
+
+
+def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
+    value = header[field]
+    if not isinstance(value, dict):
+        raise ValueError(f"{field} is {type(value).__name__}; expected an object.")
+    return value
+
+
+def _options(header: Mapping[str, Any]) -> MethodConfig:
+    options = from_dict(MethodConfig, _object(header, "options"))
+    if options.beside == "auto":
+        raise ValueError("options.beside is 'auto'; expected what was tuned: none, bias or norm.")
+    return options
+
+
+def _method(value: object) -> str:
+    if value not in METHODS:
+        raise ValueError(f"method is {value!r}; expected one of {', '.join(METHODS)}.")
+    return str(value)
+
+
+def _is_tuned(name: str) -> bool:
+    """Key-value prompts, and what is tuned beside prompts and head; masks count the visual prompts."""
+    return name.startswith("tuned.") or (name.startswith("blocks.") and name.endswith((".key", ".value")))
+
+
+def _word(value: object) -> str:
+    """A name that is safe to print and to look up: letters, digits, dot, plus, dash, underscore."""
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise ValueError(f"{value!r} was found where letters, digits, '.', '+', '-', '_' are expected.")
+    return value
+
+
+def _backbone(value: object) -> str:
+    return value if isinstance(value, str) and _HUB_NAME.fullmatch(value) else _word(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
+        raise ValueError(f"a metric is {value!r}; expected a finite number.")
+    return float(value)
+
+
+def _check_tensors(
+    tensors: Mapping[str, Tensor], prompts: PromptConfig, blocks: int, num_classes: int, dtype: torch.dtype
+) -> None:
+    """Hold the tensors to the exact names, kinds and counts that the settings promise."""
+    expected: dict[str, tuple[int | None, ...]] = {
+        "head.weight": (num_classes, None),
+        "head.bias": (num_classes,),
+    }
+    for i, (p, m) in enumerate(zip(prompts.visual_counts(blocks), prompts.kv_counts(blocks), strict=True)):
+        if p:
+            expected |= _visual_shapes(tensors, i, p)
+        if m:
+            expected[f"blocks.{i}.key"] = (None, m, None)
+            if not prompts.share_kv:
+                expected[f"blocks.{i}.value"] = (None, m, None)
+    if "keep" in tensors:
+        expected["keep"] = (None,)
+    # Their shapes are the model's: `matching.check_tuned` holds them to it.
+    expected |= {name: (None,) * t.dim() for name, t in tensors.items() if _TUNED.fullmatch(name)}
+    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    if missing or unknown:
+        raise ValueError(f"the settings promise other tensors: missing {missing[:5]}, unknown {unknown[:5]}.")
+    for name, tensor in tensors.items():
+        shape = expected[name]
+        fits = len(shape) == tensor.dim() and all(
+            want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
+        )
+        wanted = torch.uint8 if name == "keep" else dtype
+        if not fits or tensor.dtype != wanted:
+            raise ValueError(
+                f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; expected {wanted} "
+                f"{['any' if side is None else side for side in shape]}."
+            )
+        _check_values(name, tensor)
+
+
+def _visual_shapes(
+    tensors: Mapping[str, Tensor], index: int, count: int
+) -> dict[str, tuple[int | None, ...]]:
+    """A block of `count` visual prompts has all their elements, or beside a mask those kept."""
+    name = f"blocks.{index}.visual"
+    packed = "keep" in tensors and name in tensors and tensors[name].dim() == 1
+    return {name: (None,) if packed else (count, None)}
+
+
+def _check_packed(tensors: Mapping[str, Tensor], counts: Sequence[int], segments: Sequence[int]) -> None:
+    """Hold masks to what they say of the visual prompts: nothing is allocated by their word alone."""
+    if bool(segments) != ("keep" in tensors):
+        raise ValueError(
+            f"segments is {list(segments)!r} {'without' if segments else 'beside'} a tensor keep."
+        )
+    if not segments:
+        return
+    for i, mask in enumerate(split_masks(tensors["keep"], counts, segments)):
+        visual, bits, kept = tensors.get(f"blocks.{i}.visual"), counts[i] * segments[i], count_kept(mask)
+        if bits % 8 and count_kept(mask[-1:] << bits % 8):
+            raise ValueError(f"the mask of block {i} has bits beyond its {bits} segments.")
+        if visual is None or visual.dim() == 2:
+            continue
+        if kept * SPARSEST < bits or visual.numel() % kept:
+            raise ValueError(
+                f"blocks.{i}.visual has {visual.numel()} elements for {kept} of {bits} segments; expected a "
+                f"multiple, and at least one in {SPARSEST} kept."
+            )
+
+
+def _segments(value: object, counts: Sequence[int]) -> tuple[int, ...]:
+    numbers: list[Any] = value if isinstance(value, list) else [None]
+    fits = all(type(n) is int and 0 <= n <= _MAX_SEGMENTS for n in numbers)
+    if not fits or len(numbers) not in (0, len(counts)):
+        raise ValueError(
+            f"segments is {value!r}; expected none, or a number for each of {len(counts)} blocks."
+        )
+    found: tuple[int, ...] = tuple(numbers)
+    if any((num > 0) != (count > 0) for num, count in zip(found, counts, strict=False)):
+        raise ValueError(f"segments is {value!r} for {list(counts)} visual prompts by block.")
+    return found
+
+
+def _check_values(name: str, tensor: Tensor) -> None:
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"tensor {name} has values that are not finite numbers in {tensor.dtype}.")
+
+
+def _counted(value: object, blocks: int) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) != blocks or any(type(n) is not int or n < 0 for n in value):
+        raise ValueError(f"visual_before is {value!r}; expected a count for each of {blocks} blocks.")
+    return tuple(value)
+
+
+def _kept(tensors: Mapping[str, Tensor], counts: Sequence[int], segments: Sequence[int]) -> list[int]:
+    """Visual prompt elements of every block that are not masked."""
+    visual = [tensors.get(f"blocks.{i}.visual") for i in range(len(counts))]
+    stored = [0 if part is None else part.numel() for part in visual]
+    if not segments:
+        return stored
+    masks = split_masks(tensors["keep"], counts, segments)
+    return [
+        number * count_kept(mask) // (count * num) if part is not None and part.dim() == 2 else number
+        for part, number, mask, count, num in zip(visual, stored, masks, counts, segments, strict=True)
+    ]
+
+
+def _visual_kept(kept: Sequence[int], before: Sequence[int]) -> float:
+    """Share of what there was before pruning."""
+    for index, (left, most) in enumerate(zip(kept, before, strict=True)):
+        if left > most:
+            raise ValueError(f"visual_before[{index}] is {most}, fewer than the {left} elements kept.")
+    return sum(kept) / sum(before) if sum(before) else 1.0

@@ -1,1 +1,0 @@
-"""Measuring: what the method costs beside its alternatives. Each command leaves a report."""

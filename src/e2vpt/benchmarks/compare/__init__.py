@@ -1,0 +1,1 @@
+"""Methods side by side, each tuned alike: trials, table, picture."""

@@ -1,0 +1,168 @@
+"""`e2vpt compare`: methods beside each other on the same tasks, every one tuned with the same effort.
+
+1. tuning: every method's learning rates on some of the tasks, on validation images; one rate is chosen for
+   all tasks, by mean accuracy, ties to the smaller.
+2. final: every task, method and seed with that rate; test images are read once for each.
+
+A finished training is a row in trials.jsonl and never done again; the running one resumes. What prunes begins
+with the training of its twin that does not, where both are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
+from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, run_trial, take_over_training
+from e2vpt.config import PruneConfig
+from e2vpt.config.fields import to_dict
+from e2vpt.data import Task
+from e2vpt.errors import ConfigError
+from e2vpt.files.atomic import read_json_lines, write_json_lines
+from e2vpt.runs.folder import RunConfig, open_folder
+from e2vpt.runs.reporting import Reporting
+
+COMPARISON_TRIALS = "trials.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        tasks: by name, in the order of the table.
+        config: what every training shares; method, rate and seed come from the entries.
+        entries: by name, in the order of the table.
+        tune_on: names of the tasks that learning rates are chosen on.
+        seeds: of the final trainings: 0 to seeds - 1.
+        final_on: train+val once everything is chosen, as VTAB-1k is measured; or the training images, with
+            the best epoch by validation images. A method with nothing to choose then needs no tuning.
+    """
+
+    tasks: Mapping[str, Task]
+    config: RunConfig
+    entries: Mapping[str, ComparedMethod]
+    tune_on: Sequence[str]
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    seeds: int = 3
+    final_on: Literal["train", "train+val"] = "train"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.tune_on) - set(self.tasks))
+        if unknown or not self.tune_on:
+            raise ConfigError(
+                f"Rates are chosen on {', '.join(self.tune_on)}; the tasks are {', '.join(self.tasks)}."
+            )
+        blind = [name for name, task in self.tasks.items() if task.val is None or task.test is None]
+        if blind:
+            raise ConfigError(f"{', '.join(blind)}: a comparison needs validation and test images.")
+
+    def tuning(self, name: str) -> Iterator[Trial]:
+        """What is tried to choose a method's rate, and its pruning where validation images are for that."""
+        entry = self.entries[name]
+        if len(entry.lrs) > 1 or (entry.prunes and self.final_on == "train+val"):
+            for lr in entry.lrs:
+                for task in self.tune_on:
+                    yield Trial(stage="tuning", task=task, method=name, lr=lr)
+
+    def final(self, name: str, lr: float) -> Iterator[Trial]:
+        """A method's trainings with the rate that was chosen."""
+        for task in self.tasks:
+            for seed in range(self.seeds):
+                yield Trial(stage="final", task=task, method=name, lr=lr, seed=seed)
+
+    def num_trainings(self) -> int:
+        """How many runs it takes; one that prunes trains twice."""
+        trials = ([*self.tuning(name), *self.final(name, 0.0)] for name in self.entries)
+        return sum(map(len, trials))
+
+
+def compare_methods(
+    comparison: Comparison, out: Path, *, resume: bool = False, reporting: Reporting | None = None
+) -> list[ComparisonRow]:
+    """Run what is missing of a comparison in a folder; returns all rows.
+
+    Raises:
+        RunError: the folder holds something else, or a comparison with other settings.
+    """
+    reporting = reporting or Reporting()
+    open_folder(out, _settings(comparison), resume=resume)
+    rows = read_json_lines(out / COMPARISON_TRIALS)
+    for name in comparison.entries:
+        for trial in comparison.tuning(name):
+            _run(comparison, out, rows, trial, reporting)
+    for name, entry in comparison.entries.items():
+        tuned = any(comparison.tuning(name))
+        for trial in comparison.final(name, chosen_lr(rows, name) if tuned else entry.lrs[0]):
+            _run(comparison, out, rows, trial, reporting)
+    return rows
+
+
+def chosen_lr(rows: Sequence[ComparisonRow], method: str) -> float:
+    """The rate with the best mean validation accuracy over the tasks it was tried on; ties to the smaller."""
+    tried: dict[float, list[float]] = {}
+    for row in rows:
+        if row["stage"] == "tuning" and row["method"] == method:
+            tried.setdefault(row["lr"], []).append(row["val_accuracy"])
+    return min(tried, key=lambda lr: (-statistics.mean(tried[lr]), lr))
+
+
+def _run(
+    comparison: Comparison, out: Path, rows: list[ComparisonRow], trial: Trial, reporting: Reporting
+) -> None:
+    """One training, unless its row is there already."""
+    if trial.found_in(rows):
+        return
+    done = sum(row["method"] in comparison.entries for row in rows)
+    reporting.stage(f"Run {done + 1} of {comparison.num_trainings()}: {trial.folder}")
+    entry = comparison.entries[trial.method]
+    config = config_of(comparison.config, entry, trial.lr, trial.seed)
+    if trial.stage == "final":
+        data = dataclasses.replace(config.data, train_on=comparison.final_on)
+        config = dataclasses.replace(config, data=data)
+    prune = _pruning(comparison, rows, trial) if entry.prunes else None
+    spent = 0.0 if prune is None else _take_over_twin(comparison, out, rows, trial)
+    task = comparison.tasks[trial.task]
+    rows.append(run_trial(trial, task, config, prune, out, reporting, spent=spent))
+    write_json_lines(out / COMPARISON_TRIALS, rows)
+
+
+def _pruning(comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial) -> PruneConfig | None:
+    """What to prune: where the final training has no validation images, what they chose in the tuning before;
+    None where they chose not to."""
+    if trial.stage == "tuning" or comparison.final_on == "train":
+        return comparison.prune
+    task = trial.task if trial.task in comparison.tune_on else comparison.tune_on[0]
+    tuned = dataclasses.replace(trial, stage="tuning", task=task, seed=0).found_in(rows)
+    if tuned is None or tuned["diverged"]:
+        return comparison.prune
+    if tuned["tokens"] == tuned["segments"] == 1.0:
+        return None
+    return dataclasses.replace(
+        comparison.prune, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],)
+    )
+
+
+def _take_over_twin(comparison: Comparison, out: Path, rows: Sequence[ComparisonRow], trial: Trial) -> float:
+    """Begin with the finished training of the entry that does not prune; returns the seconds it took."""
+    entry = comparison.entries[trial.method]
+    for name, other in comparison.entries.items():
+        twin = dataclasses.replace(trial, method=name)
+        same = not other.prunes and dataclasses.replace(other, prunes=True, lrs=entry.lrs) == entry
+        done = twin.found_in(rows) if same else None
+        if done and take_over_training(trial, twin, out):
+            return float(done.get("seconds", 0.0))
+    return 0.0
+
+
+def _settings(comparison: Comparison) -> dict[str, Any]:
+    """What must be the same to go on; entries, tasks and seeds may be added later."""
+    shared = comparison.config.to_dict() | {"method": None, "source": None}
+    shared["train"] |= {"lr": None, "seed": None}
+    own = {"prune": to_dict(comparison.prune), "tune_on": list(comparison.tune_on)}
+    return shared | own | {"final_on": comparison.final_on}

@@ -1,0 +1,77 @@
+"""The methods that are compared: names of rows, what they differ in, which learning rates they may try."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from e2vpt.methods.peft import PEFT_METHODS
+from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.protocol import PUBLISHED_START as PUBLISHED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedMethod:
+    """A row of the comparison.
+
+    Attributes:
+        method: of `methods.names.METHODS`.
+        lrs: the learning rates that are tried.
+        prompts, options: what differs from the settings of the comparison.
+        prunes: prune, rewind and train again (methods with visual prompts).
+    """
+
+    method: str
+    lrs: Sequence[float]
+    prompts: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prunes: bool = False
+
+
+_PROMPT_LRS = (2e-3, 5e-3, 1e-2)
+_OUR_LRS = (5e-3, 1e-2, 2e-2)
+_LRS = (1e-2, 2e-2, 4e-2)
+_PLAIN: Mapping[str, Any] = {"beside": "none"}
+ENTRIES: Mapping[str, ComparedMethod] = {
+    "linear": ComparedMethod(method="linear", lrs=(1e-3, 2e-3, 5e-3)),
+    "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
+    "partial-1": ComparedMethod(method="partial", lrs=(3e-4, 1e-3, 3e-3)),
+    "mlp-3": ComparedMethod(method="mlp", lrs=(1e-3, 3e-3, 1e-2)),
+    "sidetune": ComparedMethod(method="sidetune", lrs=(2e-3, 5e-3, 1e-2)),
+    "bias": ComparedMethod(method="bias", lrs=_LRS),
+    "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
+    "adapter": ComparedMethod(method="adapter", lrs=(3e-3, 1e-2, 3e-2)),
+    **{method: ComparedMethod(method=method, lrs=(3e-3, 1e-2, 3e-2)) for method in PEFT_METHODS},
+    **{method: ComparedMethod(method=method, lrs=(1e-2, 3e-2, 1e-1)) for method in ("loha", "lokr", "ia3")},
+    # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
+    "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=PUBLISHED),
+    "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
+    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True),
+    "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=PUBLISHED),
+    "e2vpt-paper-no-prune": ComparedMethod(
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN
+    ),
+    "e2vpt-paper": ComparedMethod(
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN, prunes=True
+    ),
+    # Ours, and ours without one of its parts.
+    "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
+    "e2vpt": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prunes=True),
+    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
+    "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED),
+    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
+    "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_visual": 0}),
+}
+
+
+def config_of(config: RunConfig, entry: ComparedMethod, lr: float | None, seed: int) -> RunConfig:
+    """The settings of one training; without a rate, the method's own."""
+    own = dataclasses.replace(
+        config,
+        method=entry.method,
+        prompts=dataclasses.replace(config.prompts, **entry.prompts),
+        options=dataclasses.replace(config.options, **entry.options),
+    )
+    return dataclasses.replace(own, train=dataclasses.replace(config.train, lr=lr, seed=seed))

@@ -1,0 +1,142 @@
+"""One training of a comparison, and the row of figures it becomes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.nn import functional as F
+
+from e2vpt.adapters.files import read_adapter
+from e2vpt.benchmarks.cost import peak_memory
+from e2vpt.config import PruneConfig
+from e2vpt.data import Task
+from e2vpt.data.loaders import Loader
+from e2vpt.errors import Diverged
+from e2vpt.files.atomic import make_folder, write_atomic
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig
+from e2vpt.runs.prepare import eval_loader
+from e2vpt.runs.recipe import train_and_prune
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import Trained, train_run
+from e2vpt.training.evaluate import evaluate
+from e2vpt.training.fit import AUTOCAST
+
+ComparisonRow = dict[str, Any]
+"""One finished training: stage, task, method, lr, seed, val_accuracy (None without validation images),
+diverged; where it pruned: the shares tokens and segments that were kept; where final: accuracy, num_tuned,
+num_head, adapter_bytes, seconds (of training), images_per_second (of inference), peak_mib (of a step)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """Which training: "tuning" looks at validation images only, "final" reads the test images once."""
+
+    stage: Literal["tuning", "final"]
+    task: str
+    method: str
+    lr: float
+    seed: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Below the comparison's."""
+        last = f"lr{self.lr:g}" if self.stage == "tuning" else f"seed{self.seed}"
+        return f"{self.stage}/{self.method}/{self.task}-{last}"
+
+    def row(self) -> ComparisonRow:
+        """What says which it is."""
+        names = ("stage", "task", "method", "lr", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def found_in(self, rows: Sequence[ComparisonRow]) -> ComparisonRow | None:
+        """Its row, if it is finished."""
+        own = self.row().items()
+        return next((row for row in rows if own <= row.items()), None)
+
+
+def run_trial(
+    trial: Trial,
+    task: Task,
+    config: RunConfig,
+    prune: PruneConfig | None,
+    out: Path,
+    reporting: Reporting,
+    *,
+    spent: float = 0.0,
+) -> ComparisonRow:
+    """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too.
+
+    `spent` seconds of training are in the folder already.
+    """
+    folder, began = out / trial.folder, time.perf_counter()
+    row = trial.row()
+    try:
+        if prune is None:
+            trained = train_run(task, config, folder, resume=True, on_step=reporting.on_step)
+        else:
+            pruned = train_and_prune(task, config, prune, folder, resume=True, reporting=_quiet(reporting))
+            trained = pruned.trained
+            kept = next(tried for tried in pruned.tried if tried.chosen)
+            row |= {"tokens": kept.tokens, "segments": kept.segments}
+    except Diverged:
+        return row | {"val_accuracy": 0.0, "diverged": True}
+    best = trained.result.history[trained.result.best_epoch]
+    row |= {"val_accuracy": best.get("val_accuracy"), "diverged": False}
+    seconds = spent + time.perf_counter() - began
+    return row if trial.stage == "tuning" else row | _on_test_images(task, trained, config, seconds)
+
+
+def take_over_training(trial: Trial, done: Trial, out: Path) -> bool:
+    """Begin a trial that prunes with one that does not, of the same settings and seed: it is the first of its
+    two trainings, to the bit. False where there is nothing to take over, or the trial has begun already."""
+    first, folder = out / done.folder, out / trial.folder
+    if folder.exists() or not (first / CHECKPOINT).exists():
+        return False
+    make_folder(folder)
+    # The config comes first: a folder with one is a run that can be gone on with.
+    for name in (CONFIG, *sorted({path.name for path in first.iterdir()} - {CONFIG, ADAPTER})):
+        write_atomic(folder / name, (first / name).read_bytes())
+    return True
+
+
+def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float) -> ComparisonRow:
+    assert task.test is not None
+    loader = eval_loader(task.test, trained.preprocessing, config)
+    began = time.perf_counter()
+    accuracy = evaluate(trained.model, loader).accuracy
+    info = read_adapter(trained.adapter)
+    return {
+        "accuracy": accuracy,
+        "num_tuned": info.num_tuned,
+        "num_head": info.num_head,
+        "adapter_bytes": info.bytes,
+        "seconds": seconds,
+        "images_per_second": len(task.test) / (time.perf_counter() - began),
+        "peak_mib": _step_memory(trained, loader, config) / 2**20,
+    }
+
+
+def _step_memory(trained: Trained, loader: Loader, config: RunConfig) -> int:
+    """Most bytes that forward and backward of one batch hold at a time."""
+    images, labels = next(iter(loader))
+    model, autocast = trained.model, AUTOCAST[config.train.precision]
+    device = next(model.parameters()).device
+
+    def step() -> None:
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            logits = model(images.to(device))
+        F.cross_entropy(logits.float(), labels.to(device)).backward()  # type: ignore[no-untyped-call]
+
+    peak = peak_memory(step, device.type)
+    model.zero_grad(set_to_none=True)
+    return peak
+
+
+def _quiet(reporting: Reporting) -> Reporting:
+    """Bars only: a line for each stage of each training would bury what matters."""
+    return Reporting(on_step=reporting.on_step)

@@ -1,0 +1,1 @@
+"""The five fine-grained data sets of FGVC from their archives' layouts."""

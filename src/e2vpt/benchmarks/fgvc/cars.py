@@ -1,0 +1,69 @@
+"""Stanford Cars: `cars_train/`, `cars_test/` and `devkit/`, or the older `car_ims/` with `cars_annos.mat`."""
+
+from __future__ import annotations
+
+from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file, read_file
+from e2vpt.benchmarks.fgvc.matlab import MatFile, mat_numbers, mat_texts, read_mat
+from e2vpt.data.images import ImageFile
+from e2vpt.data.listing import Listing
+from e2vpt.data.splits import SplitName
+from e2vpt.errors import DataError
+
+_TRAIN, _TEST = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+
+
+def read_cars(listing: Listing) -> ImageLists:
+    """The lists of Stanford Cars; of both layouts in one folder, the one with `cars_train/` counts.
+
+    Raises:
+        DataError: a list that is missing or truncated (the labels of the test images are a file of their own,
+            `cars_test_annos_withlabels.mat`), or a class without a name.
+    """
+    tops = listing.tops()
+    images, names = _one_folder(listing) if _is_older(tops) else _two_folders(listing)
+    unnamed = sorted({image.class_id for image in images} - names.keys())
+    if unnamed:
+        raise DataError(
+            f"{listing.where}: images of classes {unnamed[:20]}, but class_names has {len(names)} names. "
+            "Unpack the lists again."
+        )
+    return ImageLists(where=listing.where, images=images, class_names=distinct_names(names))
+
+
+def _is_older(tops: list[str]) -> bool:
+    return "car_ims" in tops and "cars_train" not in tops
+
+
+def _one_folder(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, str]]:
+    mat = _mat(find_file(listing, "cars_annos.mat", "devkit/cars_annos.mat"))
+    paths = mat_texts(mat, "annotations", "relative_im_path")
+    labels, tests = mat_numbers(mat, "annotations", "class"), mat_numbers(mat, "annotations", "test")
+    images = (
+        ListedImage(path=path, class_id=label, split="test" if test else "train")
+        for path, label, test in zip(paths, labels, tests, strict=True)
+    )
+    return tuple(images), _names(mat)
+
+
+def _two_folders(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, str]]:
+    names = _names(_mat(find_file(listing, "devkit/cars_meta.mat", "cars_meta.mat")))
+    train = _annotated(find_file(listing, f"devkit/{_TRAIN}", _TRAIN), "cars_train", "train")
+    test = _annotated(find_file(listing, f"devkit/{_TEST}", _TEST), "cars_test", "test")
+    return (*train, *test), names
+
+
+def _annotated(file: ImageFile, folder: str, split: SplitName) -> tuple[ListedImage, ...]:
+    mat = _mat(file)
+    names, labels = mat_texts(mat, "annotations", "fname"), mat_numbers(mat, "annotations", "class")
+    return tuple(
+        ListedImage(path=f"{folder}/{name}", class_id=label, split=split)
+        for name, label in zip(names, labels, strict=True)
+    )
+
+
+def _names(mat: MatFile) -> dict[int, str]:
+    return dict(enumerate(mat_texts(mat, "class_names"), start=1))
+
+
+def _mat(file: ImageFile) -> MatFile:
+    return read_mat(read_file(file), file.name)

@@ -1,0 +1,1 @@
+"""Time, FLOPs and memory beside the official form; each command leaves a report."""

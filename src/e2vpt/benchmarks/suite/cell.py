@@ -1,0 +1,153 @@
+"""One cell of a benchmark's table: a task, a method, all the trainings the protocol takes for it.
+
+fast   the method's own learning rate for every task, or with `tune` the best of three on the validation
+       images; pruning is chosen on them too. The final trainings have all 1000 images (VTAB-1k).
+paper  `train_by_the_paper`: SGD, its whole grid, keep ratios for what prunes, five seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from e2vpt.adapters.files import read_adapter
+from e2vpt.backbones.load import build_backbone
+from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
+from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod, config_of
+from e2vpt.benchmarks.compare.trial import ComparisonRow
+from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task
+from e2vpt.config import GridConfig, PruneConfig
+from e2vpt.config.fields import to_dict
+from e2vpt.data import Task
+from e2vpt.errors import RunError
+from e2vpt.files.atomic import read_json_lines, write_json_lines
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig
+from e2vpt.runs.protocol import train_by_the_paper
+from e2vpt.runs.reporting import Reporting
+
+CELL_ROWS = "rows.jsonl"
+"""In a finished cell's folder: a row for each final training, as in `ComparisonRow`, with group, source and
+num_backbone (parameters of the backbone)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """How a cell is trained.
+
+    Attributes:
+        name: see above.
+        config: what every training shares.
+        prune: fast: what is pruned and how.
+        grid: paper: what is gone through.
+        seeds: fast: final trainings of each cell.
+        tune: fast: try three learning rates for each task.
+    """
+
+    name: Literal["fast", "paper"]
+    config: RunConfig
+    prune: PruneConfig = dataclasses.field(default_factory=PruneConfig)
+    grid: GridConfig = dataclasses.field(default_factory=GridConfig)
+    seeds: int = 3
+    tune: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for rows to stand in one table; more methods and seeds may come later."""
+        shared = self.config.to_dict() | {"method": None, "source": None, "weights": None}
+        own = {"prune": to_dict(self.prune)} if self.name == "fast" else {"grid": to_dict(self.grid)}
+        return shared | own | {"protocol": self.name, "tune": self.tune}
+
+
+def entry_of(protocol: Protocol, method: str) -> ComparedMethod:
+    """A method as the protocol takes it."""
+    entry = ENTRIES[method]
+    if protocol.name == "paper" or protocol.tune:
+        return entry
+    own = config_of(protocol.config, entry, None, 0).train.peak_lr
+    return dataclasses.replace(entry, lrs=(own,))
+
+
+def cell_folder(out: Path, task: str, method: str) -> Path:
+    """Where a cell's trainings lie."""
+    return out / "cells" / task / method
+
+
+def finished_rows(out: Path, task: str, method: str, protocol: Protocol) -> list[ComparisonRow]:
+    """A cell's final rows; none where one of its seeds is missing."""
+    rows = read_json_lines(cell_folder(out, task, method) / CELL_ROWS)
+    return rows if protocol.name == "paper" or len(rows) >= protocol.seeds else []
+
+
+def run_cell(
+    suite: Suite, protocol: Protocol, name: str, method: str, out: Path, reporting: Reporting
+) -> None:
+    """Run what is missing of a cell, and leave its rows and adapters.
+
+    Raises:
+        DataError: the task's files are broken.
+        RunError: every learning rate diverged.
+    """
+    task, entry = load_suite_task(suite, name, protocol.config.data), entry_of(protocol, method)
+    folder = cell_folder(out, name, method)
+    run = _fast if protocol.name == "fast" else _paper
+    rows = run(task, entry, protocol, method, folder, reporting)
+    shared = {
+        "group": suite.tasks[name],
+        "source": suite.source,
+        "num_backbone": num_backbone(protocol.config),
+    }
+    write_json_lines(folder / CELL_ROWS, [row | shared for row in rows])
+    # A finished training needs no checkpoint; those of full fine-tuning would fill a disk.
+    for name in (CHECKPOINT, LAST):
+        for path in folder.rglob(name):
+            path.unlink()
+
+
+def num_backbone(config: RunConfig) -> int:
+    """Parameters of the backbone without a head, built without memory."""
+    with torch.device("meta"):
+        model = build_backbone(config.backbone, num_classes=0, image_size=config.data.image_size)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _fast(
+    task: Task, entry: ComparedMethod, protocol: Protocol, method: str, folder: Path, reporting: Reporting
+) -> Sequence[ComparisonRow]:
+    comparison = Comparison(
+        tasks={task.name: task},
+        config=protocol.config,
+        entries={method: entry},
+        tune_on=(task.name,),
+        prune=protocol.prune,
+        seeds=protocol.seeds,
+        final_on="train+val",
+    )
+    rows = compare_methods(comparison, folder, resume=True, reporting=reporting)
+    final = [row for row in rows if row["stage"] == "final"]
+    if any(row["diverged"] for row in final):
+        raise RunError(f"{task.name}, {method}: training diverged at {final[0]['lr']:g}; try --tune.")
+    return final
+
+
+def _paper(
+    task: Task, entry: ComparedMethod, protocol: Protocol, method: str, folder: Path, reporting: Reporting
+) -> Sequence[ComparisonRow]:
+    config = config_of(protocol.config, entry, None, 0)
+    grid = protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
+    rows = train_by_the_paper(task, config, folder, grid=grid, resume=True, reporting=reporting)
+    final = []
+    for row in rows:
+        if row["stage"] == "final":
+            if row["diverged"]:
+                raise RunError(f"{task.name}, {method}: seed {row['seed']} diverged at {row['lr']:g}.")
+            info = read_adapter(folder / row["name"] / ADAPTER)
+            final.append(
+                {name: row[name] for name in ("stage", "lr", "seed", "diverged")}
+                | {"task": task.name, "method": method, "accuracy": row["test_accuracy"]}
+                | {"num_tuned": info.num_tuned, "num_head": info.num_head, "adapter_bytes": info.bytes}
+            )
+    return final

@@ -1,0 +1,214 @@
+"""Is a directory the published benchmark? Found out before hours are spent on it.
+
+Counts, classes and checksums come from reading the data, formats and sizes from the headers of at most 1000
+images of each split, evenly spaced: of VTAB-1k all that are trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from e2vpt.benchmarks.fgvc.places import FOLDERS, find_fgvc
+from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc, load_fgvc
+from e2vpt.benchmarks.suite.headers import Header, formats_of, read_headers, unlike_official, unreadable
+from e2vpt.benchmarks.vtab.image_lists import list_folders
+from e2vpt.benchmarks.vtab.read import read_vtab
+from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
+from e2vpt.config import DataConfig
+from e2vpt.data.task import Split
+from e2vpt.errors import DataError
+
+Verdict = Literal["ok", "differs", "broken", "missing"]
+OnTask = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """What a task's data are.
+
+    Attributes:
+        name, group: which; natural, specialized, structured, or fgvc.
+        state: as published; differs in what `problems` says; cannot be trained on; not there.
+        source: "tfds", "image lists", "hugging face" or "archives"; "" where nothing was read.
+        counts: images in train, val and test; empty where nothing was read.
+        num_classes: 0 where nothing was read.
+        formats: "PNG", "JPEG", "JPEG and PNG", ... of the images that were looked at.
+        problems: a sentence or two each: what was found, what was expected, what to do.
+        notes: what is worth knowing and no problem.
+    """
+
+    name: str
+    group: str
+    state: Verdict
+    source: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    num_classes: int = 0
+    formats: str = ""
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """All tasks of a benchmark in one place, and problems that no task has alone."""
+
+    where: str
+    tasks: tuple[Checked, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> bool:
+        """Whether every task is there and as published."""
+        return not self.problems and all(task.state == "ok" for task in self.tasks)
+
+
+def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None) -> Check:
+    """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:`.
+
+    Every record of TFDS data is held to its checksum (about 300 MB/s). `on_task` is given each task's name
+    before it is read. What Hugging Face does not have counts as broken, since only reading shows it.
+
+    Raises:
+        DataError: the folder holds data of none of the tasks, or none can be read from Hugging Face.
+        MissingExtra: `hf:` without the `datasets` package.
+    """
+    hub = isinstance(directory, str) and directory.startswith("hf:")
+    where = directory if hub else Path(directory).expanduser()
+    wanted = [task for task in VTAB.values() if not names or task.name in names]
+    if not any(_is_there(where, task) for task in wanted):
+        places = "; ".join(f"{task.name} in {' or '.join(_places(task))}" for task in wanted)
+        raise DataError(f"{where} holds no task of VTAB-1k. Looked for {places}.")
+    tasks = []
+    for task in wanted:
+        if on_task is not None:
+            on_task(task.name)
+        tasks.append(_check_vtab_task(where, task))
+    if hub and not any(task.source for task in tasks):
+        raise DataError(f"{where} holds no task of VTAB-1k. {tasks[0].name}: {tasks[0].problems[0]}")
+    return Check(where=str(where), tasks=tuple(tasks), problems=_mixed(tasks))
+
+
+def check_fgvc_sets(
+    directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None
+) -> Check:
+    """The fine-grained data sets, all five or those of `names`, in the folders that `find_fgvc` finds.
+
+    `on_task` is given each data set's name before it is read.
+
+    Raises:
+        DataError: as for `find_fgvc`.
+    """
+    directory = Path(directory).expanduser()
+    found = find_fgvc(directory)
+    tasks = []
+    for name in (own for own in FGVC if not names or own in names):
+        if on_task is not None:
+            on_task(name)
+        tasks.append(_check_fgvc_set(name, found.get(name)))
+    return Check(where=str(directory), tasks=tuple(tasks))
+
+
+def check_markdown(check: Check) -> list[str]:
+    """A table with a line for each task, then what is wrong and what is worth knowing."""
+    out = ["| task | source | train | val | test | classes | format | verdict |", "|" + "---|" * 8]
+    for task in check.tasks:
+        counts = [
+            f"{task.counts.get(split, 0):,}" if task.counts else "" for split in ("train", "val", "test")
+        ]
+        classes = f"{task.num_classes}" if task.num_classes else ""
+        out.append(f"| {' | '.join([task.name, task.source, *counts, classes, task.formats, task.state])} |")
+    below = [*check.problems]
+    below += [f"{task.name}: {problem}" for task in check.tasks for problem in task.problems]
+    below += [f"{task.name}, no problem: {note}" for task in check.tasks for note in task.notes]
+    return [*out, "", *("* " + line.replace("\n", "\n  ") for line in below)] if below else out
+
+
+def _places(task: VtabTask) -> tuple[str, ...]:
+    """The folders that can hold a task's data: TFDS's and those of lists."""
+    prepared = f"{task.dataset}/{task.config}" if task.config else task.dataset
+    return tuple(dict.fromkeys((prepared, *list_folders(task.name))))
+
+
+def _is_there(where: Path | str, task: VtabTask) -> bool:
+    """Of an address on Hugging Face, which is a text, only reading can tell."""
+    return isinstance(where, str) or any((where / place).is_dir() for place in _places(task))
+
+
+def _check_vtab_task(where: Path | str, task: VtabTask) -> Checked:
+    checked = Checked(name=task.name, group=task.group, state="missing")
+    if not _is_there(where, task):
+        places = " or ".join(str(Path(where) / place) for place in _places(task))
+        return replace(checked, problems=(f"no data; expected in {places}. Prepare or copy it there.",))
+    try:
+        data = read_vtab(where, task.name)
+    except DataError as error:
+        return replace(checked, state="broken", problems=(str(error),))
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    headers = read_headers(splits)
+    problems = [*_other_counts(splits, task), *_unused(splits, task), *unlike_official(task.name, headers)]
+    checked = replace(checked, source=data.source, num_classes=len(data.classes))
+    if absent := len(data.absent()):
+        note = f"{absent} of {task.num_classes} classes have no training image, as the draw came out."
+        checked = replace(checked, notes=(note,))
+    return _with_images(checked, splits, headers, problems)
+
+
+def _check_fgvc_set(name: FgvcName, folder: Path | None) -> Checked:
+    checked = Checked(name=name, group="fgvc", state="missing")
+    if folder is None:
+        names = " or ".join(dict.fromkeys((name, *FOLDERS[name])))
+        return replace(checked, problems=(f"no data; expected a folder {names}. Unpack it there.",))
+    try:
+        problems = [problem.removeprefix(f"{name}: ") for problem in check_fgvc(folder, name)]
+        task = load_fgvc(folder, name, DataConfig())
+    except DataError as error:
+        return replace(checked, state="broken", problems=(str(error),))
+    checked = replace(checked, source="archives", num_classes=len(task.classes))
+    return _with_images(checked, task.splits(), read_headers(task.splits()), problems)
+
+
+def _with_images(
+    checked: Checked, splits: Mapping[str, Split], headers: Sequence[Header], problems: Sequence[str]
+) -> Checked:
+    """The verdict on data that could be read."""
+    bad = unreadable(headers)
+    return replace(
+        checked,
+        state="broken" if bad else "differs" if problems else "ok",
+        counts={which: len(split) for which, split in splits.items()},
+        formats=formats_of(headers),
+        problems=(*bad, *problems),
+    )
+
+
+def _mixed(tasks: Sequence[Checked]) -> tuple[str, ...]:
+    of: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.source:
+            of.setdefault(task.source, []).append(task.name)
+    if len(of) < 2:
+        return ()
+    found = "; ".join(f"{source}: {', '.join(names)}" for source, names in of.items())
+    return (
+        f"The tasks come from several sources ({found}). Take one for all, or their scores do not compare.",
+    )
+
+
+def _other_counts(splits: Mapping[str, Split], task: VtabTask) -> Iterator[str]:
+    published = {"train": TRAIN_IMAGES, "val": VAL_IMAGES, "test": task.test_images}
+    for which, images in published.items():
+        if len(splits[which]) != images:
+            yield (
+                f"{which} has {len(splits[which]):,} images; published are {images:,}. "
+                "Is it the official data, and all of it?"
+            )
+
+
+def _unused(splits: Mapping[str, Split], task: VtabTask) -> Iterator[str]:
+    """Lists do not say how many classes there are; all the official ones have images."""
+    unused = task.num_classes - len({label for split in splits.values() for label in split.labels})
+    if unused:
+        yield f"{unused} of {task.num_classes} classes have no image in any split. Is it the official data?"

@@ -1,0 +1,137 @@
+"""What the headers of stored images say: format and size, held to the official ones; no pixel is decoded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from e2vpt.benchmarks.fgvc.lists import read_file
+from e2vpt.benchmarks.vtab.tfds import BinaryImage
+from e2vpt.data.hub import RowImage
+from e2vpt.data.images import ImageFile, ImageSource
+from e2vpt.data.task import Split
+from e2vpt.errors import UnreadableImages
+
+LOOKED_AT = 1000
+"""Images of a split, at most, that are looked at."""
+
+_EXACT = frozenset({"PNG", "BMP", "PPM"})
+# TFDS makes PNG of arrays, and CLEVR's files are PNG. The others, EuroSAT and DMLab too, were JPEG all along.
+_LOSSLESS = frozenset(
+    {
+        *("cifar100", "svhn", "patch_camelyon", "clevr_count", "clevr_distance", "kitti_distance"),
+        *("dsprites_location", "dsprites_orientation", "smallnorb_azimuth", "smallnorb_elevation"),
+    }
+)
+# Width and height: the `shape` of the feature in tensorflow/datasets 4.9.10; CLEVR v1.0's own.
+_SIZES: Mapping[str, tuple[int, int]] = {
+    "cifar100": (32, 32),
+    "svhn": (32, 32),
+    "patch_camelyon": (96, 96),
+    "eurosat": (64, 64),
+    "resisc45": (256, 256),
+    "clevr_count": (480, 320),
+    "clevr_distance": (480, 320),
+    "dmlab": (480, 360),
+    "dsprites_location": (64, 64),
+    "dsprites_orientation": (64, 64),
+    "smallnorb_azimuth": (96, 96),
+    "smallnorb_elevation": (96, 96),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """Format (Pillow's name; "" where it is no readable image) and size (width, height) of a stored image."""
+
+    image: ImageSource
+    format: str
+    size: tuple[int, int]
+
+
+def read_headers(splits: Mapping[str, Split]) -> list[Header]:
+    """Of at most `LOOKED_AT` images of each split, evenly spaced."""
+    chosen = [image for split in splits.values() for image in _spread(split.images)]
+    return [_header(image) for image in chosen]
+
+
+def formats_of(headers: Sequence[Header]) -> str:
+    """`PNG`, `JPEG and PNG`, ...; "" where none is readable."""
+    return " and ".join(sorted({header.format for header in headers} - {""}))
+
+
+def unlike_official(task: str, headers: Sequence[Header]) -> list[str]:
+    """A sentence for each way in which images differ from the official ones of a task of VTAB-1k.
+
+    A copy compressed with loss of images that were lossless, and images of another size where the official
+    ones have all the same. That JPEG images were compressed once more does not show here.
+    """
+    readable = [header for header in headers if header.format]
+    problems = []
+    lossy = [header for header in readable if header.format not in _EXACT]
+    if lossy and task in _LOSSLESS:
+        problems.append(
+            f"{_share(lossy, headers)} {formats_of(lossy)}; the official ones are lossless PNG. Prepare them "
+            "with TFDS: copies as JPEG cost CIFAR-100 about ten points (ZhangYuanhan-AI/NOAH issue 28, "
+            "visinf/adapter_plus issue 3)."
+        )
+    size = _SIZES.get(task)
+    resized = [header for header in readable if size and header.size != size]
+    if resized:
+        problems.append(
+            f"{_share(resized, headers)} {_pixels(resized[0].size)} or another size; the official ones are "
+            f"{_pixels(size)} (width x height). Prepare them with TFDS, and do not resize them."
+        )
+    return problems
+
+
+def unreadable(headers: Sequence[Header]) -> list[str]:
+    """One sentence if some are no readable images, none otherwise."""
+    bad = [header for header in headers if not header.format]
+    if not bad:
+        return []
+    reason = _reason(bad[0].image)
+    return [f"{_share(bad, headers)} not readable ({reason}). Download or copy the data again."]
+
+
+def _share(some: Sequence[Header], headers: Sequence[Header]) -> str:
+    return f"{len(some):,} of {len(headers):,} images looked at, {some[0].image.name} the first, are"
+
+
+def _pixels(size: tuple[int, int] | None) -> str:
+    return " x ".join(map(str, size or ()))
+
+
+def _spread(images: Sequence[ImageSource]) -> Sequence[ImageSource]:
+    return images[:: -(-len(images) // LOOKED_AT)]
+
+
+def _header(image: ImageSource) -> Header:
+    try:
+        with Image.open(_stored(image)) as opened:
+            return Header(image=image, format=opened.format or "", size=opened.size)
+    except Exception:  # Decoders raise almost anything on broken bytes.
+        return Header(image=image, format="", size=(0, 0))
+
+
+def _stored(image: ImageSource) -> Path | io.BytesIO:
+    """The image as it lies on disk; Pillow reads of a path only what it needs."""
+    if isinstance(image, BinaryImage):
+        image = image.file
+    if isinstance(image, RowImage):
+        cell = image.rows[image.index][image.column]
+        return Path(cell["path"]) if cell["bytes"] is None else io.BytesIO(cell["bytes"])
+    assert isinstance(image, ImageFile)
+    return image.path if image.size is None else io.BytesIO(read_file(image))
+
+
+def _reason(image: ImageSource) -> str:
+    try:
+        image.open()
+    except UnreadableImages as error:
+        return error.problems[image.name]
+    return "its header does not parse"

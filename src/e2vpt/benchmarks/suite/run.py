@@ -1,0 +1,150 @@
+"""Running a benchmark: its cells one after another, a share of them, or on the workers of a Ray cluster.
+
+Each finished cell has its rows in a folder of its own, so that jobs that never meet can share one folder, and
+the folders of jobs that cannot be put together: nothing is ever run twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from e2vpt.benchmarks.compare.trial import ComparisonRow
+from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder, finished_rows, run_cell
+from e2vpt.benchmarks.suite.tasks import Suite
+from e2vpt.errors import ConfigError, E2VPTError, RunError
+from e2vpt.files.atomic import make_folder, write_atomic
+from e2vpt.runs.folder import CONFIG, open_folder, read_config
+from e2vpt.runs.reporting import Reporting
+from e2vpt.search.cluster import run_on_cluster
+
+Cell = tuple[str, str]
+"""Task and method."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What of a benchmark is to be run here, and by whom.
+
+    Attributes:
+        shard: (i, n): the i-th of n shares of the cells, from 1.
+        workers: processes of this machine that run cells, each with a GPU of its own where there are any;
+            0 for this process itself.
+        address: a Ray cluster to run on instead, as ray.init takes it.
+    """
+
+    shard: tuple[int, int] = (1, 1)
+    workers: int = 0
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise ConfigError(f"shard is {index}/{count}; expected a number from 1 to {count}.")
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}; expected 0 or more.")
+
+
+def cells_of(suite: Suite, methods: Sequence[str], shard: tuple[int, int] = (1, 1)) -> list[Cell]:
+    """A share of the cells; every share has some of each task and method."""
+    cells = [(task, method) for task in suite.tasks for method in methods]
+    return cells[shard[0] - 1 :: shard[1]]
+
+
+def run_suite(
+    suite: Suite,
+    protocol: Protocol,
+    methods: Sequence[str],
+    out: Path,
+    job: Job,
+    reporting: Reporting | None = None,
+) -> None:
+    """Run what is missing of a benchmark's cells. A cell that fails does not stop the others.
+
+    Raises:
+        RunError: the folder holds a benchmark with other settings or from another source; or at the end,
+            naming every cell that failed and why.
+    """
+    reporting = reporting or Reporting()
+    open_folder(
+        out, protocol.settings() | {"kind": suite.kind, "source_of_images": suite.source}, resume=True
+    )
+    cells = cells_of(suite, methods, job.shard)
+    missing = [cell for cell in cells if not finished_rows(out, *cell, protocol)]
+    reporting.stage(f"{len(cells) - len(missing)} of {len(cells)} cells are there already.")
+    failed: dict[Cell, str] = {}
+
+    def on_done(cell: Cell, problem: str | None) -> None:
+        if problem is not None:
+            failed[cell] = problem
+        words = "failed" if problem else _accuracy(finished_rows(out, *cell, protocol))
+        reporting.stage(f"{cell[0]}, {cell[1]}: {words}")
+
+    if job.workers or job.address:
+        run: Callable[[Cell], None] = _OnWorker(suite, protocol, out.resolve())
+        run_on_cluster(run, missing, on_done, workers=job.workers, address=job.address)
+    else:
+        _run_here(suite, protocol, missing, out, reporting, on_done)
+    if failed:
+        lines = "\n".join(f"  {task}, {method}: {why}" for (task, method), why in failed.items())
+        raise RunError(f"{len(failed)} of {len(cells)} cells failed; the others are kept in {out}:\n{lines}")
+
+
+def merge(folders: Sequence[Path], out: Path) -> int:
+    """Copy the finished cells of other jobs' folders into one; returns how many came.
+
+    Raises:
+        RunError: a folder is no benchmark, or one with other settings or another source.
+    """
+    count = 0
+    for folder in folders:
+        open_folder(out, read_config(folder / CONFIG), resume=True)
+        for rows in sorted((folder / "cells").glob(f"*/*/{CELL_ROWS}")):
+            target = cell_folder(out, rows.parent.parent.name, rows.parent.name) / CELL_ROWS
+            if not target.exists():
+                make_folder(target.parent)
+                write_atomic(target, rows.read_bytes())
+                count += 1
+    return count
+
+
+def all_rows(suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path) -> list[ComparisonRow]:
+    """The final rows of every finished cell."""
+    return [row for cell in cells_of(suite, methods) for row in finished_rows(out, *cell, protocol)]
+
+
+def _run_here(
+    suite: Suite,
+    protocol: Protocol,
+    cells: Sequence[Cell],
+    out: Path,
+    reporting: Reporting,
+    on_done: Callable[[Cell, str | None], None],
+) -> None:
+    quiet = Reporting(on_step=reporting.on_step)
+    for number, cell in enumerate(cells):
+        reporting.stage(f"Cell {number + 1} of {len(cells)}: {cell[0]}, {cell[1]}")
+        try:
+            run_cell(suite, protocol, *cell, out, quiet)
+        except E2VPTError as error:
+            on_done(cell, str(error))
+        else:
+            on_done(cell, None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _OnWorker:
+    """Runs a cell in another process."""
+
+    suite: Suite
+    protocol: Protocol
+    out: Path
+
+    def __call__(self, cell: Cell) -> None:
+        run_cell(self.suite, self.protocol, *cell, self.out, Reporting())
+
+
+def _accuracy(rows: Sequence[ComparisonRow]) -> str:
+    mean = sum(row["accuracy"] for row in rows) / len(rows)
+    return f"{100 * mean:.1f} %, {len(rows)} seed{'s' if len(rows) > 1 else ''}"

@@ -1,0 +1,117 @@
+"""The paper's benchmarks, VTAB-1k and FGVC: which of their tasks a directory holds, and from what source.
+
+Numbers of different sources do not belong in one table: JPEG copies cost CIFAR-100 about ten points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from e2vpt.benchmarks.fgvc.places import find_fgvc
+from e2vpt.benchmarks.fgvc.read import FGVC, load_fgvc
+from e2vpt.benchmarks.vtab.read import Source, load_vtab, vtab_sources
+from e2vpt.benchmarks.vtab.tasks import VTAB
+from e2vpt.config import DataConfig
+from e2vpt.data.task import Task
+from e2vpt.errors import DataError
+
+Benchmark = Literal["vtab", "fgvc"]
+ARCHIVES = "archives"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suite:
+    """A benchmark as far as a directory holds it.
+
+    Attributes:
+        kind, directory: which, and where; for VTAB also `hf:` and a template, as in `read_vtab`.
+        source: where all images come from.
+        tasks: those that are there, with their groups, in the order of the papers' tables.
+    """
+
+    kind: Benchmark
+    directory: str
+    source: str
+    tasks: Mapping[str, str]
+
+    def whole(self) -> list[str]:
+        """Every task of the benchmark, those that are not there included."""
+        return list(FGVC if self.kind == "fgvc" else VTAB)
+
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of the whole benchmark and their tasks; FGVC has none."""
+        if self.kind == "fgvc":
+            return {}
+        groups: dict[str, list[str]] = {}
+        for task in VTAB.values():
+            groups.setdefault(task.group, []).append(task.name)
+        return groups
+
+
+def open_suite(
+    kind: Benchmark, directory: str, names: Sequence[str] = (), source: Source | None = None
+) -> Suite:
+    """What a directory holds of a benchmark; with `names`, these and no others.
+
+    Raises:
+        DataError: none of the tasks, not all that were named, or tasks from different sources.
+    """
+    found = _fgvc(directory) if kind == "fgvc" else _vtab(directory, source)
+    missing = [name for name in names if name not in found]
+    if missing or not found:
+        there = ", ".join(found) or "nothing"
+        wanted = ", ".join(missing) or ("a data set of FGVC" if kind == "fgvc" else "a task of VTAB-1k")
+        raise DataError(
+            f"{directory} does not hold {wanted}; found {there}. docs/benchmarks.md says how to lay it out."
+        )
+    chosen = {name: found[name] for name in found if not names or name in names}
+    sources = sorted({where for where, _ in chosen.values()})
+    if len(sources) > 1:
+        lists = "; ".join(
+            f"{where}: {', '.join(name for name, (own, _) in chosen.items() if own == where)}"
+            for where in sources
+        )
+        raise DataError(
+            f"{directory} mixes sources, whose numbers do not belong in one table ({lists}). "
+            "Choose one with --source, or the tasks with --tasks."
+        )
+    return Suite(
+        kind=kind,
+        directory=directory,
+        source=sources[0],
+        tasks={name: group for name, (_, group) in chosen.items()},
+    )
+
+
+def load_suite_task(suite: Suite, name: str, config: DataConfig) -> Task:
+    """One task of the benchmark.
+
+    Raises:
+        DataError: its files are broken.
+    """
+    if suite.kind == "fgvc":
+        return load_fgvc(find_fgvc(suite.directory)[name], name, config)  # type: ignore[index, arg-type]
+    return load_vtab(suite.directory, name, source=suite.source)  # type: ignore[arg-type]
+
+
+def _fgvc(directory: str) -> dict[str, tuple[str, str]]:
+    return {str(name): (ARCHIVES, "fgvc") for name in find_fgvc(directory)}
+
+
+def _vtab(directory: str, source: Source | None) -> dict[str, tuple[str, str]]:
+    """Tasks that are there: their source and group."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, task in VTAB.items():
+        sources = vtab_sources(directory, name)
+        if source is not None:
+            sources = tuple(own for own in sources if own == source)
+        if len(sources) > 1:
+            raise DataError(
+                f"{directory} has {name} from {' and '.join(sources)}. Choose one with --source, the same "
+                "for every task."
+            )
+        if sources:
+            found[name] = (sources[0], task.group)
+    return found

@@ -1,0 +1,1 @@
+"""VTAB-1k from TFDS folders, image lists or the hub, without TensorFlow."""

@@ -1,0 +1,177 @@
+"""The 19 tasks of VTAB-1k: which TFDS data they are made of, their splits and labels.
+
+Splits, labels and versions are those of google-research/task_adaptation (data/*.py, commit d7630d3, with the
+arguments of scripts/run_all_tasks.sh) and of KMnP/vpt, which differ in KITTI's version only. Images to train
+on, to choose settings on and to test on are the same ones; their order is TFDS's order over the shards.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from e2vpt.benchmarks.vtab.tfds import Record
+
+Group = Literal["natural", "specialized", "structured"]
+Slices = tuple[tuple[str, int, int], tuple[str, int, int], tuple[str, int, int]]
+"""Training, validation, test: each the TFDS split, the first example, and the one after the last."""
+
+TRAIN_IMAGES, VAL_IMAGES = 800, 200
+_CLEVR_EDGES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
+_KITTI_EDGES = (-100.0, 8.0, 20.0, 999.0)
+_KITTI_NO_VEHICLE = 1000.0
+_KITTI_VEHICLES = (0, 1, 2)
+"""Car, van and truck among TFDS's types of objects."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VtabTask:
+    """One task: its TFDS data, what makes a label of a record's features `keys`, and the official slices.
+
+    A label is the first key's, whose `label_values` classes fall into `num_classes` equal bins, or `label`'s.
+    `binary` images hold 0 and 1 for black and white. `test_images` is the published size of the test set,
+    which readers do not insist on.
+    """
+
+    name: str
+    group: Group
+    num_classes: int
+    dataset: str
+    versions: tuple[str, ...]
+    slices: Callable[[Mapping[str, int]], Slices]
+    test_images: int
+    keys: tuple[str, ...]
+    label_values: int
+    label: Callable[[Record], int] | None = None
+    config: str | None = None
+    binary: bool = False
+
+
+def clevr_count(record: Record) -> int:
+    """3 to 10 objects are classes 0 to 7."""
+    return len(record.numbers("objects/size")) - 3
+
+
+def clevr_distance(record: Record) -> int:
+    """The bin of the closest object's distance; an edge belongs to the bin below it.
+
+    Raises:
+        ValueError: no objects, or broken coordinates.
+    """
+    return bisect_left(_CLEVR_EDGES, min(_depths(record, "objects/pixel_coords"))) - 1
+
+
+def kitti_distance(record: Record) -> int:
+    """The bin of the closest car's, van's or truck's distance in metres, edges as above; 3 for none.
+
+    Raises:
+        ValueError: broken coordinates, or another number of them than of objects.
+    """
+    objects = zip(record.numbers("objects/type"), _depths(record, "objects/location"), strict=True)
+    distances = [distance for type, distance in objects if type in _KITTI_VEHICLES]
+    return bisect_left(_KITTI_EDGES, min([*distances, _KITTI_NO_VEHICLE])) - 1
+
+
+def _own_validation(counts: Mapping[str, int]) -> Slices:
+    return ("train", 0, TRAIN_IMAGES), ("validation", 0, VAL_IMAGES), ("test", 0, counts["test"])
+
+
+def _held_out(percent: int, test: str, counts: Mapping[str, int]) -> Slices:
+    """Validation from where `percent` of the training split end."""
+    start = counts["train"] * percent // 100
+    return ("train", 0, TRAIN_IMAGES), ("train", start, start + VAL_IMAGES), (test, 0, counts[test])
+
+
+def _carved(percent: int, val_percent: int, counts: Mapping[str, int]) -> Slices:
+    """All from the training split, which is the only one; the two shares are rounded down one by one."""
+    total = counts["train"]
+    start = total * percent // 100
+    test = start + total * val_percent // 100
+    return ("train", 0, TRAIN_IMAGES), ("train", start, start + VAL_IMAGES), ("train", test, total)
+
+
+def _halved_test(counts: Mapping[str, int]) -> Slices:
+    """TFDS rounds percentages to the closest example."""
+    total = counts["test"]
+    return ("train", 0, TRAIN_IMAGES), ("test", 0, VAL_IMAGES), ("test", round(total * 50 / 100), total)
+
+
+def _depths(record: Record, key: str) -> tuple[float, ...]:
+    """The third of three coordinates of each object."""
+    coordinates = record.floats(key)
+    if len(coordinates) % 3:
+        raise ValueError(f"{key} holds {len(coordinates)} numbers, no multiple of 3")
+    return coordinates[2::3]
+
+
+def _row(
+    name: str,
+    group: Group,
+    classes: int,
+    data: str,
+    slices: Callable[[Mapping[str, int]], Slices],
+    test_images: int,
+    **others: Any,
+) -> VtabTask:
+    """`data` is `name[/config]:versions`. Most tasks have the same name and one feature `label` in all."""
+    full, _, versions = data.partition(":")
+    dataset, _, config = full.partition("/")
+    usual: dict[str, Any] = {"keys": ("label",), "label_values": classes}
+    return VtabTask(
+        name=name,
+        group=group,
+        num_classes=classes,
+        dataset=dataset,
+        config=config or None,
+        versions=tuple(versions.split(",")),
+        slices=slices,
+        test_images=test_images,
+        **(usual | others),
+    )
+
+
+_LAST_TENTH, _LAST_FIFTH = partial(_held_out, 90, "test"), partial(_held_out, 80, "test")
+_CLEVR = partial(_held_out, 90, "validation")
+_IN_FIVES, _IN_TENS = partial(_carved, 60, 20), partial(_carved, 80, 10)
+_RETINOPATHY = "diabetic_retinopathy_detection/btgraham-300:3.*.*"
+_CLEVR_COUNT = {"keys": ("objects/size",), "label": clevr_count}
+_CLEVR_DISTANCE = {"keys": ("objects/pixel_coords",), "label": clevr_distance}
+_KITTI = {"keys": ("objects/type", "objects/location"), "label": kitti_distance}
+_LOCATION = {"keys": ("label_x_position",), "label_values": 32, "binary": True}
+_ORIENTATION = {"keys": ("label_orientation",), "label_values": 40, "binary": True}
+_AZIMUTH, _ELEVATION = {"keys": ("label_azimuth",)}, {"keys": ("label_elevation",)}
+CLASS_NAMES: Mapping[str, tuple[str, ...]] = {
+    "clevr_count": tuple(f"{n} objects" for n in range(3, 11)),
+    "clevr_distance": ("to 8", "to 8.5", "to 9", "to 9.5", "to 10", "over 10"),
+    "kitti_distance": ("to 8 m", "to 20 m", "over 20 m", "no vehicle"),
+    "smallnorb_azimuth": tuple(f"{20 * n} degrees" for n in range(18)),
+    "smallnorb_elevation": tuple(f"{30 + 5 * n} degrees" for n in range(9)),
+}
+
+_TASKS = (
+    _row("cifar100", "natural", 100, "cifar100:3.*.*", _LAST_TENTH, 10000),
+    _row("caltech101", "natural", 102, "caltech101:3.*.*", _LAST_TENTH, 6084),
+    _row("dtd", "natural", 47, "dtd:3.*.*", _own_validation, 1880),
+    _row("oxford_flowers102", "natural", 102, "oxford_flowers102:2.*.*", _own_validation, 6149),
+    _row("oxford_iiit_pet", "natural", 37, "oxford_iiit_pet:3.*.*", _LAST_FIFTH, 3669),
+    _row("svhn", "natural", 10, "svhn_cropped:3.*.*", _LAST_TENTH, 26032),
+    _row("sun397", "natural", 397, "sun397/tfds:4.*.*", _own_validation, 21750),
+    _row("patch_camelyon", "specialized", 2, "patch_camelyon:2.*.*", _own_validation, 32768),
+    _row("eurosat", "specialized", 10, "eurosat/rgb:2.*.*", _IN_FIVES, 5400),
+    _row("resisc45", "specialized", 45, "resisc45:3.*.*", _IN_FIVES, 6300),
+    _row("diabetic_retinopathy", "specialized", 5, _RETINOPATHY, _own_validation, 42670),
+    _row("clevr_count", "structured", 8, "clevr:3.*.*", _CLEVR, 15000, **_CLEVR_COUNT),
+    _row("clevr_distance", "structured", 6, "clevr:3.*.*", _CLEVR, 15000, **_CLEVR_DISTANCE),
+    _row("dmlab", "structured", 6, "dmlab:2.0.1", _own_validation, 22735),
+    # task_adaptation asks for 3.1.0, VPT for 3.2.0; TFDS makes the same examples for all three.
+    _row("kitti_distance", "structured", 4, "kitti:3.2.0,3.3.0,3.1.0", _own_validation, 711, **_KITTI),
+    _row("dsprites_location", "structured", 16, "dsprites:2.*.*", _IN_TENS, 73728, **_LOCATION),
+    _row("dsprites_orientation", "structured", 16, "dsprites:2.*.*", _IN_TENS, 73728, **_ORIENTATION),
+    _row("smallnorb_azimuth", "structured", 18, "smallnorb:2.*.*", _halved_test, 12150, **_AZIMUTH),
+    _row("smallnorb_elevation", "structured", 9, "smallnorb:2.*.*", _halved_test, 12150, **_ELEVATION),
+)
+VTAB: Mapping[str, VtabTask] = {task.name: task for task in _TASKS}
+"""The tasks by name, in the order of the tables in the papers."""

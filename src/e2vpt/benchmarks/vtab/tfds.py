@@ -1,0 +1,271 @@
+"""Data sets that TensorFlow Datasets prepared: `<name>/<config>/<version>/` with shards of TFRecords.
+
+Examples are numbered over the shards in their order, and in each shard in the order of its records, so that
+`read_slice(data, "train", 0, 800)` is what TFDS calls `train[:800]` (core/utils/shard_utils.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from e2vpt.benchmarks.vtab.example import Feature, parse_example
+from e2vpt.benchmarks.vtab.tfrecord import index_records, read_payloads
+from e2vpt.data.images import ImageFile
+from e2vpt.errors import DataError
+
+_INFO = "dataset_info.json"
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_AGAIN = "Prepare the data set again with tfds, file format tfrecord."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedDataset:
+    """One prepared version: how many examples each shard of each split holds."""
+
+    folder: Path
+    name: str
+    version: str
+    splits: Mapping[str, tuple[int, ...]]
+
+    def counts(self) -> dict[str, int]:
+        """Examples in each split."""
+        return {split: sum(lengths) for split, lengths in self.splits.items()}
+
+    def shards(self, split: str) -> tuple[Path, ...]:
+        """The files of a split, in order.
+
+        Raises:
+            DataError: no such split, or missing files, naming each.
+        """
+        if split not in self.splits:
+            raise DataError(f"{self.folder} has no split {split!r}; it has {', '.join(self.splits)}.")
+        total = len(self.splits[split])
+        names = [f"{self.name}-{split}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        if missing:
+            raise DataError(
+                f"{self.folder}: {len(missing)} of {total} files of {split} are missing: "
+                f"{', '.join(missing[:20])}. Download or copy them again."
+            )
+        return tuple(self.folder / name for name in names)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One example: its features, and where its payload lies, so that images are read in place."""
+
+    name: str
+    path: Path
+    offset: int
+    features: Mapping[str, Feature]
+
+    def image(self, key: str) -> ImageFile:
+        """The encoded image at `key`, byte for byte as TFDS stored it.
+
+        Raises:
+            DataError: there is not exactly one.
+        """
+        spans = self._feature(key).spans
+        if len(spans) != 1:
+            raise DataError(f"{self.name}: {key} holds {len(spans)} images; expected one. {_AGAIN}")
+        start = self.offset + spans[0].offset
+        return ImageFile(name=self.name, path=self.path, offset=start, size=spans[0].size)
+
+    def number(self, key: str) -> int:
+        """The one whole number at `key`.
+
+        Raises:
+            DataError: there is not exactly one.
+        """
+        numbers = self.numbers(key)
+        if len(numbers) != 1:
+            raise DataError(f"{self.name}: {key} holds {len(numbers)} whole numbers; expected one. {_AGAIN}")
+        return numbers[0]
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """The whole numbers at `key`, which may be none.
+
+        Raises:
+            DataError: no such feature.
+        """
+        return self._feature(key).ints
+
+    def floats(self, key: str) -> tuple[float, ...]:
+        """The 32-bit floats at `key`, which may be none.
+
+        Raises:
+            DataError: no such feature.
+        """
+        return self._feature(key).floats
+
+    def _feature(self, key: str) -> Feature:
+        if key not in self.features:
+            raise DataError(f"{self.name} has no feature {key!r}. Is it the right data set? {_AGAIN}")
+        return self.features[key]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BinaryImage:
+    """dSprites stores pixels 0 and 1; the official definition shows them as 0 and 255."""
+
+    file: ImageFile
+
+    @property
+    def name(self) -> str:
+        """See `ImageSource.name`."""
+        return self.file.name
+
+    def open(self) -> Image.Image:
+        """See `ImageSource.open`."""
+        return self.file.open().point(([0] + [255] * 255) * 3)
+
+
+def find_prepared(root: Path, name: str, config: str | None, versions: Sequence[str]) -> Path:
+    """The folder of a version below `root/name[/config]`; of `versions` (`3.*.*`) the first that is there.
+
+    Of several that one of them allows, the highest.
+
+    Raises:
+        DataError: none; says which versions are there.
+    """
+    above = root / name / config if config else root / name
+    found = [path for path in above.glob("*.*.*") if _number(path.name) and (path / _INFO).is_file()]
+    found.sort(key=lambda path: _number(path.name))
+    for pattern in versions:
+        fitting = [path for path in found if _allows(pattern, path.name)]
+        if fitting:
+            return fitting[-1]
+    full = f"{name}/{config}" if config else name
+    raise DataError(
+        f"{above}: no prepared version {' or '.join(versions)}; found "
+        f"{', '.join(path.name for path in found) or 'none'}. Prepare it once with `tfds build {full}`, "
+        f"or name the folder that holds {name}/."
+    )
+
+
+def open_prepared(folder: Path) -> PreparedDataset:
+    """The splits of the version in `folder`, from its dataset_info.json.
+
+    Raises:
+        DataError: that file is missing or broken, or the shards are not TFRecord files of the usual names.
+    """
+    info = _read_json(folder / _INFO)
+    where = folder / _INFO
+    if info.get("fileFormat", "tfrecord") != "tfrecord":
+        raise DataError(f"{where}: file format {info['fileFormat']!r}; expected tfrecord. {_AGAIN}")
+    try:
+        splits = {str(split["name"]): _lengths(split) for split in info["splits"]}
+        name, version = str(info["name"]), str(info["version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} does not list splits with shardLengths ({error!r}). {_AGAIN}") from error
+    odd = [s["filepathTemplate"] for s in info["splits"] if s.get("filepathTemplate", _TEMPLATE) != _TEMPLATE]
+    if odd:
+        raise DataError(f"{where}: shards are named {odd[0]}; expected {_TEMPLATE}. {_AGAIN}")
+    return PreparedDataset(folder=folder, name=name, version=version, splits=splits)
+
+
+def read_slice(
+    data: PreparedDataset, split: str, start: int, stop: int, keys: Collection[str], *, checksums: bool = True
+) -> Iterator[Record]:
+    """Examples `start` to `stop` (excluded) of a split in the order of TFDS, with the features at `keys`.
+
+    Only the shards that hold them are opened; each must have as many records as dataset_info.json says.
+
+    Raises:
+        DataError: a slice beyond the split, and missing, truncated, damaged or miscounted shards.
+    """
+    shards = data.shards(split)
+    total = sum(data.splits[split])
+    if not 0 <= start < stop <= total:
+        raise DataError(
+            f"{data.folder}: {split} has {total} examples; {split}[{start}:{stop}] is needed. {_AGAIN}"
+        )
+    first = 0
+    for path, length in zip(shards, data.splits[split], strict=True):
+        low, high = max(start - first, 0), min(stop - first, length)
+        if low < high:
+            yield from _records(path, length, low, high, keys, checksums)
+        first += length
+
+
+def class_names(data: PreparedDataset, key: str) -> tuple[str, ...] | None:
+    """The names of the classes at `key`, in order of their numbers; None where TFDS stored none.
+
+    Raises:
+        DataError: their file cannot be read as UTF-8.
+    """
+    path = data.folder / f"{key}.labels.txt"
+    if not path.is_file():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read the class names in {path}: {error}. {_AGAIN}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def class_count(data: PreparedDataset, key: str) -> int | None:
+    """How many classes features.json gives `key`; None without that file or without a count in it.
+
+    Raises:
+        DataError: the file is there but broken.
+    """
+    path = data.folder / "features.json"
+    if not path.is_file():
+        return None
+    content = _read_json(path)
+    try:
+        return int(content["featuresDict"]["features"][key]["classLabel"]["numClasses"])
+    except (KeyError, TypeError, ValueError):  # Early versions of TFDS 4 wrote it in another form.
+        return None
+
+
+def _records(
+    path: Path, length: int, low: int, high: int, keys: Collection[str], checksums: bool
+) -> Iterator[Record]:
+    index = index_records(path)
+    if len(index) != length:
+        raise DataError(
+            f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
+        )
+    chosen = index[low:high]
+    payloads = read_payloads(path, chosen, checksums=checksums)
+    for number, (offset, payload) in enumerate(zip(chosen[:, 0].tolist(), payloads, strict=True), start=low):
+        name = f"{path}[{number}]"
+        features = parse_example(payload, name, keys)
+        yield Record(name=name, path=path, offset=offset, features=features)
+
+
+def _lengths(split: Mapping[str, Any]) -> tuple[int, ...]:
+    """JSON of protobuf writes 64-bit numbers as text."""
+    lengths = tuple(int(length) for length in split["shardLengths"])
+    if not lengths or min(lengths) < 0:
+        raise ValueError(f"shardLengths {lengths}")
+    return lengths
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """`3.0.2` as numbers; nothing for a folder of another name."""
+    parts = version.split(".")
+    whole = len(parts) == 3 and all(part.isascii() and part.isdecimal() for part in parts)
+    return tuple(int(part[:9]) for part in parts) if whole else ()
+
+
+def _allows(pattern: str, version: str) -> bool:
+    return all(want in ("*", part) for want, part in zip(pattern.split("."), version.split("."), strict=True))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}. {_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no JSON object. {_AGAIN}")
+    return content

@@ -1,0 +1,79 @@
+"""What the commands share: common arguments, reading a task, talking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.markup import escape
+
+from e2vpt.backbones.presets import PRESETS
+from e2vpt.config import DataConfig
+from e2vpt.data import Task, load_task
+from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.progress import console, image_check
+from e2vpt.training.bf16 import slow_bf16_note
+
+PRESET_NAMES = ", ".join(sorted(PRESETS))
+Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
+Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one the file names.")]
+AdapterArgument = Annotated[
+    Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")
+]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Folder of class folders, a .tar of it, a .csv, or hf:NAME.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def load(source: str, data: DataConfig) -> Task:
+    """The task at a source, every image looked at, with a progress bar."""
+    with image_check("Reading images") as update:
+        return load_task(source, data, progress=update)
+
+
+def say(text: str) -> None:
+    """Words for a person, on stderr."""
+    console.print(escape(text), soft_wrap=True)
+
+
+@contextmanager
+def kept_when_interrupted(out: Path) -> Iterator[None]:
+    """Inside, Ctrl-C ends the command with a word on how to go on, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"Interrupted. Finished epochs are kept in {out}; "
+            "the same command with --resume goes on from there."
+        )
+        raise typer.Exit(130) from None
+
+
+def absolute(source: str) -> str:
+    """A path that means the same from another folder; anything else as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:
+    """The settings of a run as the commands get them; `parts` are further fields."""
+    config = RunConfig(backbone=backbone, weights=None if weights is None else str(weights), **parts)
+    note_slow(config.train.precision)
+    return config
+
+
+def note_slow(precision: str, *, on_cpu: bool | None = None) -> None:
+    """A word where bf16 is asked of a CPU that has none; `on_cpu` None: where there is nothing faster."""
+    on_cpu = not torch.accelerator.is_available() if on_cpu is None else on_cpu
+    note = slow_bf16_note() if on_cpu and precision == "bf16" else None
+    if note is not None:
+        say(note)
+
+
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

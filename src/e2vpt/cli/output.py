@@ -1,0 +1,152 @@
+"""Results on stdout: for people, or for the next program."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from e2vpt.adapters.header import AdapterInfo
+from e2vpt.benchmarks.spread import spread
+from e2vpt.config.fields import to_dict
+from e2vpt.runs.predict import Prediction
+from e2vpt.runs.progress import console
+from e2vpt.runs.protocol import ProtocolRow
+from e2vpt.runs.tried import Tried
+from e2vpt.search.space import TrialResult
+
+
+def print_json(predictions: Iterable[Prediction]) -> int:
+    """A JSON object a line; how many images could not be read."""
+    failed = 0
+    for p in predictions:
+        failed += bool(p.error)
+        shown = {"file": p.file, "classes": p.classes, "scores": p.scores}
+        print(json.dumps({"file": p.file, "error": p.error} if p.error else shown), flush=True)
+    return failed
+
+
+def print_csv(predictions: Iterable[Prediction]) -> int:
+    """A row for each rank; how many images could not be read."""
+    failed = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "rank", "class", "score", "error"])
+    for p in predictions:
+        failed += bool(p.error)
+        if p.error:
+            writer.writerow([p.file, "", "", "", p.error])
+        for rank, (name, score) in enumerate(zip(p.classes, p.scores, strict=True), 1):
+            writer.writerow([p.file, rank, name, f"{score:.6f}", ""])
+    return failed
+
+
+def print_text(predictions: Iterable[Prediction]) -> int:
+    """A line for each image, unreadable ones on stderr; how many those were."""
+    failed = 0
+    for p in predictions:
+        failed += bool(p.error)
+        if p.error:
+            console.print(f"[bold red]unreadable:[/] {escape(p.file)}: {escape(p.error)}", soft_wrap=True)
+        else:
+            ranked = ", ".join(f"{name} {score:.1%}" for name, score in zip(p.classes, p.scores, strict=True))
+            print(f"{p.file}: {ranked}", flush=True)
+    return failed
+
+
+def plain(info: AdapterInfo) -> dict[str, Any]:
+    """What `e2vpt info --json` prints."""
+    nested = {
+        "preprocessing": info.preprocessing.to_dict(),
+        "prompts": to_dict(info.prompts),
+        "options": to_dict(info.options),
+    }
+    return {f.name: nested.get(f.name, getattr(info, f.name)) for f in dataclasses.fields(info)}
+
+
+def describe(info: AdapterInfo) -> str:
+    """An adapter in words, one fact a line."""
+    classes = ", ".join(info.classes[:8]) + (", ..." if len(info.classes) > 8 else "")
+    has_prompts = any((*info.num_visual, *info.num_kv)) or info.method == "linear"
+    where = "in prompts" if has_prompts and info.options.beside == "none" else "tuned"
+    rows = {
+        "method": info.method,
+        "backbone": f"{info.backbone or 'without a name'} (weights {info.fingerprint[:12]})",
+        "image size": f"{info.preprocessing.image_size[0]} x {info.preprocessing.image_size[1]}",
+        "classes": f"{len(info.classes)}: {classes}",
+        **(_prompts(info) if has_prompts else {}),
+        **(
+            {}
+            if info.options.beside == "none"
+            else {"beside": f"every {info.options.beside} of the backbone"}
+        ),
+        "parameters": f"{info.num_tuned} {where}, {info.num_head} in the head",
+        "file": f"{info.bytes} bytes, {info.precision}",
+    }
+    rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in info.metrics.items()}
+    return "\n".join(f"{name:18} {value}" for name, value in rows.items())
+
+
+def _prompts(info: AdapterInfo) -> dict[str, str]:
+    return {
+        "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
+        "key-value prompts": _counts(info.num_kv),
+    }
+
+
+def _counts(counts: tuple[int, ...]) -> str:
+    same = len(set(counts)) == 1
+    return (
+        f"{counts[0]} in each of {len(counts)} blocks" if same else f"by block {', '.join(map(str, counts))}"
+    )
+
+
+def print_tried(rows: Sequence[Tried]) -> None:
+    """The prunings that were looked at, on stdout: what was kept, and what it cost."""
+    table = Table(title="Pruning, on validation images")
+    for column in ("prompts", "kept", "parameters", "bytes", "accuracy", "loss"):
+        table.add_column(column, justify="left" if column == "prompts" else "right", no_wrap=True)
+    for row in rows:
+        name = "all" if row.stage == "unpruned" else f"{row.tokens:.0%} x {row.segments:.0%} {row.stage}"
+        style = "bold" if row.chosen else None
+        figures = (f"{row.kept:.0%}", f"{row.num_tuned:,}", f"{row.bytes:,}")
+        table.add_row(
+            f"{name} *" if row.chosen else name,
+            *figures,
+            f"{row.accuracy:.1%}",
+            f"{row.loss:.3f}",
+            style=style,
+        )
+    table.caption = "tokens x segments; trial: not trained again; * chosen"
+    Console(highlight=False).print(table)
+
+
+def print_trials(results: Sequence[TrialResult]) -> None:
+    """The trials of a search on stdout, best first."""
+    table = Table(title="Trials, on validation images")
+    for column in ("trial", "lr", "decay", "prompts", "init", "keep", "accuracy", "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for r in results:
+        counts = f"{r.num_visual} + {r.num_kv}"
+        what = (f"{r.lr:.2g}", f"{r.weight_decay:.1g}", counts, r.init, f"{r.keep:.0%}")
+        figures = (f"{r.accuracy:.1%}", f"{r.loss:.3f}") if r.state == "complete" else (r.state, "")
+        table.add_row(r.name, *what, *figures)
+    Console(highlight=False).print(table)
+
+
+def print_final(rows: Sequence[ProtocolRow]) -> None:
+    """What the paper's protocol chose and reached, on stdout."""
+    final = [row for row in rows if row["stage"] == "final"]
+    one = final[0]
+    print(f"{'trainings':18} {len(rows)}, {sum(row['epochs'] for row in rows)} epochs")
+    print(f"{'chosen':18} learning rate {one['lr']:g}, weight decay {one['weight_decay']:g}")
+    print(f"{'':18} {one['tokens']:.0%} of tokens, {one['segments']:.0%} of segments, {one['kept']:.0%} kept")
+    scores = [100 * row["test_accuracy"] for row in final if "test_accuracy" in row]
+    if scores:
+        print(f"{'test accuracy':18} {spread(scores).text(2)} % ({len(scores)} seeds)")

@@ -1,0 +1,58 @@
+"""Which visual prompts are removed after the first training, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from e2vpt.config.fields import (
+    Numbers,
+    check_choices,
+    check_count,
+    check_share,
+    option,
+    require,
+)
+
+Layout = Literal["strided", "contiguous"]
+"""Which segment channel c is in: "strided" c mod R, as in the official code; "contiguous" c // (D / R)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneConfig:
+    """Which visual prompts are removed after the first training, and what follows (paper, section 3.3).
+
+    `keep` is the share of the visual prompt elements to keep; the ways to split it between tokens and
+    segments are compared. `keep_tokens` and `keep_segments` name the shares to compare instead, all pairs.
+    """
+
+    keep: float = option(0.5, "Share of the visual prompt elements to keep.")
+    keep_tokens: Numbers = option((), "Shares of tokens to try instead of --keep, as in 0.9,0.5.")
+    keep_segments: Numbers = option((), "Shares of segments to try, with each of --keep-tokens.")
+    keep_kv: float = option(1.0, "Share of the key-value prompts to keep.")
+    num_segments: int = option(16, "Segments of a token's channels.")
+    layout: Layout = option("strided", "Which channels a segment has: c mod R, or a run of neighbours.")
+    masks: Literal["shared", "per-block"] = option(
+        "per-block", "One mask for all blocks (official code), or blocks that keep different numbers."
+    )
+    signed_scores: bool = option(False, "Scores without absolute value (official code).")
+    rewind: Literal["initial", "fresh", "none"] = option(
+        "initial", "Where the survivors start again: their initial values, new ones, or where they are."
+    )
+    rewind_head: bool = option(False, "Rewind the head too; otherwise it goes on from where it is.")
+    finalists: int = option(1, "Prunings that are trained again; the best on validation is kept.")
+    tolerance: float = option(
+        0.01, "Validation accuracy that may be given up against the unpruned prompts for a smaller adapter."
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("keep", "keep_kv", "tolerance"):
+            check_share(name, getattr(self, name))
+        for name in ("keep_tokens", "keep_segments"):
+            shares = getattr(self, name)
+            require(isinstance(shares, tuple), f"{name} is {shares!r}; expected a tuple of shares.")
+            for share in shares:
+                check_share(name, share)
+        for name in ("num_segments", "finalists"):
+            check_count(name, getattr(self, name), 1)

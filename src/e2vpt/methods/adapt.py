@@ -1,0 +1,121 @@
+"""A plain backbone made ready for a method. One contract: a model whose `requires_grad` says what is tuned.
+
+Each is made from a plain timm ViT or Swin, trains in `fit`, and lies in an adapter file: prompts and head as
+always, everything else that is tuned under its own name (`tuned_parameters`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from torch import nn
+
+from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.config import MethodConfig, PromptConfig
+from e2vpt.errors import ConfigError
+from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.methods.peft import PEFT_METHODS, inject
+from e2vpt.methods.tuning import TUNE, tune_biases, tune_norms
+from e2vpt.prompting.install import prompt
+from e2vpt.prompting.parts import classifier, prompt_layers
+from e2vpt.prompting.sites import find_sites
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapted:
+    """What `adapt` made of a backbone; the model's attribute `adapted`.
+
+    Attributes:
+        method, options, prompts: as asked for, `auto` made plain; no prompts for a method without them.
+        num_blocks: of the backbone.
+        fingerprint: of its weights as they were, where the method may change them; "" where they stay.
+    """
+
+    method: str
+    options: MethodConfig
+    prompts: PromptConfig
+    num_blocks: int
+    fingerprint: str
+
+
+def adapted_as(model: nn.Module) -> Adapted:
+    """How a model was made: by `adapt`, or by `prompt` alone.
+
+    Raises:
+        ConfigError: by neither.
+    """
+    adapted = getattr(model, "adapted", None)
+    if isinstance(adapted, Adapted):
+        return adapted
+    config = getattr(model, "prompt_config", None)
+    if not isinstance(config, PromptConfig):
+        raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
+    return Adapted(
+        method="e2vpt",
+        options=MethodConfig(beside="none"),
+        prompts=config,
+        num_blocks=len(prompt_layers(model)),
+        fingerprint="",
+    )
+
+
+def original_fingerprint(model: nn.Module) -> str:
+    """The fingerprint of the backbone a model was made of, whatever was tuned since."""
+    return adapted_as(model).fingerprint or fingerprint(model)
+
+
+def adapt(
+    backbone: nn.Module,
+    method: str,
+    prompts: PromptConfig | None = None,
+    options: MethodConfig | None = None,
+    *,
+    weights: str = "",
+) -> nn.Module:
+    """A plain backbone made ready for a method; changes and returns it. The head is always tuned.
+
+    Initial values come from the global random state. `prompts` is for the methods with prompts, which take of
+    it what is theirs. `weights` is the backbone's fingerprint, where it is known already.
+
+    Raises:
+        ConfigError: an unknown method, or settings that do not fit the backbone.
+        UnsupportedBackbone: not a ViT or Swin that this version knows.
+        MissingExtra: a method of PEFT without PEFT.
+    """
+    asked = prompts or PromptConfig()
+    options = _resolved(options or MethodConfig(), method, asked)
+    if method not in METHODS:
+        raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    own, num_blocks = prompts_of(method, asked), len(find_sites(backbone))
+    stays = own is not None and options.beside == "none"
+    before = "" if stays else weights or fingerprint(backbone)
+    if own is not None:
+        prompt(backbone, own)
+    else:
+        backbone.requires_grad_(False)
+        if method in PEFT_METHODS:
+            inject(backbone, method, options)
+        else:
+            TUNE[method](backbone, options)
+    if options.beside != "none":
+        (tune_biases if options.beside == "bias" else tune_norms)(backbone, options)
+    classifier(backbone).requires_grad_(True)
+    backbone.adapted = Adapted(  # type: ignore[assignment]
+        method=method,
+        options=options,
+        prompts=own or PromptConfig(num_visual=0, num_kv=0),
+        num_blocks=num_blocks,
+        fingerprint=before,
+    )
+    return backbone
+
+
+def _resolved(options: MethodConfig, method: str, prompts: PromptConfig) -> MethodConfig:
+    """`auto` made plain: prompts and biases add up (docs/results.md), but the method's peers stay themselves,
+    and what comes before the first prompted block stays as it is."""
+    if options.beside != "auto":
+        return options
+    return dataclasses.replace(
+        options, beside="bias" if method == "e2vpt" and not prompts.first_block else "none"
+    )

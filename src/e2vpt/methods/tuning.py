@@ -1,0 +1,84 @@
+"""What a method without prompts tunes, or puts into the backbone, beside the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from e2vpt.config import MethodConfig
+from e2vpt.errors import ConfigError
+from e2vpt.methods.bottleneck import Bottleneck, Followed
+from e2vpt.methods.side import SideForward, SideNetwork
+from e2vpt.prompting.parts import classifier
+from e2vpt.prompting.sites import find_sites
+
+
+def _tune_all(model: nn.Module, _: MethodConfig) -> None:
+    model.requires_grad_(True)
+
+
+def _tune_last_blocks(model: nn.Module, options: MethodConfig) -> None:
+    blocks = [site.block for site in find_sites(model)]
+    if options.partial_blocks > len(blocks):
+        raise ConfigError(
+            f"partial_blocks is {options.partial_blocks}; the backbone has {len(blocks)} blocks."
+        )
+    for part in [*blocks[len(blocks) - options.partial_blocks :], *_final_norms(model)]:
+        part.requires_grad_(True)
+
+
+def _final_norms(model: Any) -> list[nn.Module]:
+    return [model.norm, *([model.fc_norm] if isinstance(model, VisionTransformer) else [])]
+
+
+def tune_biases(model: nn.Module, _: MethodConfig) -> None:
+    """Every bias of the backbone (BitFit, arXiv 2106.10199)."""
+    for name, parameter in model.named_parameters():
+        if name.split(".")[-1] == "bias":
+            parameter.requires_grad_(True)
+
+
+def tune_norms(model: nn.Module, _: MethodConfig) -> None:
+    """Every LayerNorm of the backbone."""
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.requires_grad_(True)
+
+
+def _add_hidden_layers(model: Any, options: MethodConfig) -> None:
+    """A head of k layers: k - 1 hidden ones stand where timm's head has its dropout."""
+    holder, name = (model, "head_drop") if isinstance(model, VisionTransformer) else (model.head, "drop")
+    width: Any = classifier(model).in_features
+    hidden: list[nn.Module] = []
+    for _ in range(options.mlp_layers - 1):
+        hidden += [nn.Linear(width, width), nn.ReLU()]
+    setattr(holder, name, nn.Sequential(*hidden).to(next(model.parameters())))
+
+
+def _add_adapters(model: nn.Module, options: MethodConfig) -> None:
+    """Behind the MLP (Pfeiffer, arXiv 2005.00247), and with `houlsby` behind the attention too."""
+    for site in find_sites(model):
+        block: Any = site.block
+        for name in ("attn", "mlp") if options.adapter_places == "houlsby" else ("mlp",):
+            adapter = Bottleneck(site.width, options.adapter_width).to(next(block.parameters()))
+            setattr(block, name, Followed(getattr(block, name), adapter))
+
+
+def _add_side_network(model: Any, _: MethodConfig) -> None:
+    width: Any = classifier(model).in_features
+    model.side = SideNetwork(width).to(next(model.parameters()))
+    model.forward = SideForward(model).forward
+
+
+TUNE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
+    "full": _tune_all,
+    "partial": _tune_last_blocks,
+    "mlp": _add_hidden_layers,
+    "bias": tune_biases,
+    "layernorm": tune_norms,
+    "adapter": _add_adapters,
+    "sidetune": _add_side_network,
+}

@@ -1,0 +1,144 @@
+"""How prompts start: drawn by chance, or from patch tokens of training images.
+
+Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head width, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from e2vpt.config import PromptConfig
+from e2vpt.config.prompts import KeyValueInit, VisualInit
+from e2vpt.errors import ConfigError
+from e2vpt.prompting.attention import PromptedAttention, PromptedWindowAttention
+from e2vpt.prompting.parts import disabled, evaluating
+from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.tables import keys_values
+
+_TOKEN_RMS = 0.2
+"""Root mean square of a visual prompt that starts from a patch token."""
+_NO_TOKEN = 1e-12
+
+
+@torch.no_grad()
+def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None:
+    """Initialise visual prompts [p, D] from the global random state.
+
+    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2); `patch` starts there
+    too, until `init_from_images` has seen training images.
+    """
+    if prompts.visual is None:
+        return
+    if how == "zeros":
+        prompts.visual.zero_()
+    elif how == "normal":
+        prompts.visual.normal_(std=0.02)
+    else:
+        bound = math.sqrt(6.0 / (3 * patch_area + prompts.visual.shape[1]))
+        prompts.visual.uniform_(-bound, bound)
+
+
+@torch.no_grad()
+def init_key_value(prompts: BlockPrompts, how: KeyValueInit) -> None:
+    """Initialise key-value prompts [H, m, d] from the global random state.
+
+    `kaiming` is Kaiming uniform with fan-in m·d (reference.md section 2); `patch` starts there too.
+    """
+    if prompts.key is None or prompts.value is None:
+        return
+    for tensor in [prompts.key] if prompts.key is prompts.value else [prompts.key, prompts.value]:
+        if how == "zeros":
+            tensor.zero_()
+        elif how == "normal":
+            tensor.normal_(std=0.02)
+        else:
+            nn.init.kaiming_uniform_(tensor)
+
+
+@torch.no_grad()
+def init_visual_from_tokens(prompts: BlockPrompts, tokens_TD: Tensor) -> None:
+    """Set the visual prompts to p of the T patch tokens [T, D] at this block's input, drawn at random.
+
+    A deep prompt only meets the block's LayerNorm, which undoes its scale, while Adam's steps do not follow
+    it: its size says how fast its direction turns. So all get the same (docs/diary.md).
+    """
+    if prompts.visual is None:
+        return
+    drawn = tokens_TD[_draw(len(tokens_TD), prompts.num_visual)]
+    if not prompts.travels:
+        drawn = drawn * (_TOKEN_RMS / drawn.square().mean(-1, keepdim=True).sqrt().clamp_min(_NO_TOKEN))
+    prompts.visual.copy_(drawn)
+
+
+@torch.no_grad()
+def init_key_value_from_tokens(prompts: BlockPrompts, keys_HTd: Tensor, values_HTd: Tensor) -> None:
+    """Set the key-value prompts to projected patch tokens, keys and values each [H, T, d].
+
+    A shared tensor has to serve as both, so it gets the mean of a token's key and value.
+    """
+    if prompts.key is None or prompts.value is None:
+        return
+    chosen = _draw(keys_HTd.shape[1], prompts.num_kv)
+    keys, values = keys_HTd[:, chosen], values_HTd[:, chosen]
+    if prompts.key is prompts.value:
+        prompts.key.copy_((keys + values) / 2)
+    else:
+        prompts.key.copy_(keys)
+        prompts.value.copy_(values)
+
+
+def _draw(available: int, wanted: int) -> Tensor:
+    if available < wanted:
+        raise ConfigError(
+            f"init='patch' needs at least {wanted} patch tokens and saw {available}; give it more images, "
+            "or use init='uniform' and kv_init='kaiming'."
+        )
+    return torch.randperm(available)[:wanted]
+
+
+@torch.no_grad()
+def init_from_images(model: nn.Module, images: Tensor) -> None:
+    """Initialise prompts whose config says `patch` from real patch tokens of training images [B, 3, h, w].
+
+    The frozen backbone runs once without prompts; each block's visual prompts become patch tokens seen at
+    its input, its key-value prompts their projected keys and values. Draws from the global random state.
+    """
+    config = getattr(model, "prompt_config", None)
+    if not isinstance(config, PromptConfig):
+        raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
+    for block, tokens in _block_inputs(model, images):
+        attention = block.attn
+        assert isinstance(attention, (PromptedAttention, PromptedWindowAttention))
+        if config.init == "patch":
+            init_visual_from_tokens(attention.prompts, tokens)
+        if config.kv_init == "patch":
+            k_norm = getattr(attention, "k_norm", nn.Identity())
+            keys, values = keys_values(attention.qkv, k_norm, block.norm1(tokens), attention.num_heads)  # type: ignore[operator]
+            init_key_value_from_tokens(attention.prompts, keys, values)
+
+
+def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Every block with the patch tokens [T, D] it sees, prompts switched off."""
+    blocks = [module for module in model.modules() if isinstance(getattr(module, "attn", None), _PROMPTED)]
+    prefix = getattr(model, "num_prefix_tokens", 0)
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0]
+        patches = x[:, prefix:] if x.dim() == 3 else x
+        seen.append(patches.reshape(-1, x.shape[-1]))
+
+    hooks = [block.register_forward_pre_hook(keep) for block in blocks]
+    try:
+        with disabled(model), evaluating(model):
+            model.forward_features(images)  # type: ignore[operator]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(zip(blocks, seen, strict=True))
+
+
+_PROMPTED = (PromptedAttention, PromptedWindowAttention)

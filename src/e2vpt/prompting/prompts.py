@@ -1,0 +1,151 @@
+"""One block's learned tensors and their keep mask.
+
+Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head width, B images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BlockPrompts(nn.Module):
+    """The mixed prompts of one block.
+
+    Attributes:
+        visual: Parameter [p, D], or None.
+        key: Parameter [H, m, d], or None; joins the keys after the projection, as it is.
+        value: Parameter [H, m, d]; the same Parameter as `key` when the two are shared.
+        keep: buffer [p, D] of 0/1 that multiplies `visual`, or None where there is none. A row of zeros is
+            not a removed prompt: LayerNorm turns it into its own bias, which still makes a key and a value.
+        share_kv: `key` and `value` are one Parameter.
+        dropout: probability of dropping a visual prompt element, drawn for every image while training.
+        travels: the visual prompts go through the blocks with the image tokens (shallow) instead of
+            becoming extra keys and values of this block only (deep).
+        enabled: False switches this block's prompts off without touching them.
+        visual_before: visual prompt elements before any pruning.
+        watch: sees the prompts as they enter the block, a copy for every image ([B, p, D] masked visual
+            prompts, [B, H, m, d] keys and values), and returns what enters instead; None but while scoring.
+    """
+
+    visual: nn.Parameter | None
+    key: nn.Parameter | None
+    value: nn.Parameter | None
+    keep: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_visual: int,
+        num_kv: int,
+        width: int,
+        num_heads: int,
+        head_dim: int,
+        share_kv: bool = True,
+        dropout: float = 0.0,
+        travels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.visual = nn.Parameter(torch.zeros(num_visual, width)) if num_visual else None
+        self.register_buffer("keep", torch.ones(num_visual, width) if num_visual else None)
+        self.key = nn.Parameter(torch.zeros(num_heads, num_kv, head_dim)) if num_kv else None
+        self.value = (
+            self.key if share_kv or not num_kv else nn.Parameter(torch.zeros(num_heads, num_kv, head_dim))
+        )
+        self.share_kv = share_kv
+        self.dropout = dropout
+        self.travels = travels
+        self.enabled = True
+        self.visual_before = num_visual * width
+        self.watch: Callable[[str, Tensor], Tensor] | None = None
+
+    @property
+    def num_visual(self) -> int:
+        """Visual prompts of this block, p."""
+        return 0 if self.visual is None else self.visual.shape[0]
+
+    @property
+    def num_kv(self) -> int:
+        """Key-value prompts of this block, m."""
+        return 0 if self.key is None else self.key.shape[1]
+
+    @property
+    def drops(self) -> bool:
+        """Whether the next forward pass drops other prompt elements for every image."""
+        return self.training and self.dropout > 0 and self.visual is not None
+
+    @property
+    def differs_by_image(self) -> bool:
+        """Whether the next forward pass has prompts of its own for every image."""
+        return self.drops or self.watch is not None
+
+    def masked_visual(self, batch: int) -> Tensor:
+        """The visual prompts as they enter the block: [p, D], or [B, p, D] when they differ by image.
+
+        Dropout comes before the mask, as in the official code.
+        """
+        assert self.visual is not None and self.keep is not None
+        visual: Tensor = self.visual
+        if self.drops:
+            visual = F.dropout(visual.expand(batch, -1, -1), self.dropout, training=True)
+        return self._watched("visual", visual * self.keep, batch)
+
+    def key_value(self, batch: int) -> tuple[Tensor, Tensor] | None:
+        """Key and value prompts [H, m, d], or [B, H, m, d] when they differ by image; None without any."""
+        if self.key is None or self.value is None:
+            return None
+        key = self._watched("key", self.key, batch)
+        return key, key if self.value is self.key else self._watched("value", self.value, batch)
+
+    def _watched(self, kind: str, prompts: Tensor, batch: int) -> Tensor:
+        if self.watch is None:
+            return prompts
+        shape = (-1,) * (2 if kind == "visual" else 3)
+        return self.watch(kind, prompts.expand(batch, *shape))
+
+    @torch.no_grad()
+    def resize(self, *, visual: Tensor | None, keep: Tensor | None, **key_value: Tensor | None) -> None:
+        """Take other tensors, of other counts: `visual` and `keep` [p, D], `key` and `value` [H, m, d].
+
+        They become new Parameters (what hangs on an old one knows its old shape), None where no row is left.
+        Masked elements become zero.
+        """
+        if visual is not None and keep is not None:
+            visual, keep = visual * keep, keep.detach().clone()
+        self.visual = _parameter(visual)
+        self.keep = None if self.visual is None else keep
+        if key_value:
+            self.key = _parameter(key_value["key"])
+            self.value = self.key if self.share_kv else _parameter(key_value["value"])
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        with self._sharing():
+            super()._load_from_state_dict(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> BlockPrompts:
+        with self._sharing():
+            super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """Keep one Parameter for keys and values where torch sets both, one after the other."""
+        yield
+        if self.share_kv:
+            self.value = self.key
+
+    def extra_repr(self) -> str:
+        """Counts, for `print(model)`."""
+        shared = "shared" if self.share_kv else "separate"
+        return f"num_visual={self.num_visual}, num_kv={self.num_kv} ({shared}), travels={self.travels}"
+
+
+def _parameter(values: Tensor | None) -> nn.Parameter | None:
+    if values is None or not values.shape[-2]:
+        return None
+    return nn.Parameter(values.detach().clone())

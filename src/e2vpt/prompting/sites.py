@@ -1,0 +1,61 @@
+"""Where prompts enter a timm model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from timm.models.swin_transformer import WindowAttention
+from timm.models.vision_transformer import Attention
+from torch import nn
+
+from e2vpt.backbones.families import check_family, known_blocks
+from e2vpt.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """One block whose attention takes prompts.
+
+    Attributes:
+        path: the block's name in the model, "blocks.0" or "layers.0.blocks.1".
+        block: the timm block.
+        attention: its attention module.
+        width: model width D at this block.
+        num_heads: heads H.
+        head_dim: head width d.
+    """
+
+    path: str
+    block: nn.Module
+    attention: nn.Module
+    width: int
+    num_heads: int
+    head_dim: int
+
+
+def find_sites(model: nn.Module) -> list[Site]:
+    """The blocks of a timm ViT or Swin, in forward order.
+
+    Raises:
+        UnsupportedBackbone: its inside is not known (`known_blocks`).
+        ConfigError: the model has prompts already.
+    """
+    check_family(model)
+    if any(hasattr(module, "prompts") for module in model.modules()):
+        raise ConfigError(
+            "This backbone has prompts already. Load a fresh backbone, or a deepcopy made before prompt()."
+        )
+    return [_site(path, block) for path, block in known_blocks(model)]
+
+
+def _site(path: str, block: nn.Module) -> Site:
+    attention = block.attn
+    assert isinstance(attention, (Attention, WindowAttention))
+    return Site(
+        path=path,
+        block=block,
+        attention=attention,
+        width=attention.qkv.in_features,
+        num_heads=attention.num_heads,
+        head_dim=attention.qkv.out_features // 3 // attention.num_heads,
+    )

@@ -1,0 +1,170 @@
+"""A run folder: its settings, and the names of what lies in it.
+
+config.json              everything that was asked for
+log.jsonl, log.csv       one row of figures per epoch
+checkpoint.safetensors   the state after the last finished epoch, for --resume
+last.safetensors         the adapter after the last finished epoch
+adapter.safetensors      the adapter of the best epoch; written when everything is over
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
+from e2vpt.config.fields import from_dict, to_dict
+from e2vpt.errors import ConfigError, RunError
+from e2vpt.files.atomic import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
+from e2vpt.methods.names import METHODS, own_lr
+from e2vpt.training.checkpoint import Row
+
+ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
+    "adapter.safetensors",
+    "unpruned.safetensors",
+    "last.safetensors",
+    "checkpoint.safetensors",
+    "config.json",
+)
+_LOG = "log.jsonl"
+_PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything that defines a run.
+
+    Attributes:
+        backbone, weights: as in `load_backbone`.
+        method: one of `methods.names.METHODS`.
+        options: settings of other methods than prompts.
+        train: a learning rate of None becomes the method's own.
+        adapter_precision: of the numbers in the adapter file.
+        source: where the images came from, as a command was told; for the next command only.
+    """
+
+    backbone: str
+    weights: str | None = None
+    method: str = "e2vpt"
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    options: MethodConfig = field(default_factory=MethodConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    adapter_precision: Literal["fp32", "fp16"] = "fp32"
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"method is {self.method!r}; expected one of {', '.join(METHODS)}.")
+        if self.train.lr is None:
+            train = dataclasses.replace(self.train, lr=own_lr(self.method, self.prompts))
+            object.__setattr__(self, "train", train)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        parts = {name: to_dict(getattr(self, name)) for name in ("prompts", "options", "data", "train")}
+        return {name: getattr(self, name) for name in _PLAIN} | parts
+
+
+def adapter_path(adapter_or_run: str | Path) -> Path:
+    """The adapter file meant by a file or a run folder.
+
+    Raises:
+        RunError: the folder has no finished training, or there is nothing at this path.
+    """
+    path = Path(adapter_or_run)
+    if path.is_dir():
+        if not (path / ADAPTER).exists():
+            raise RunError(
+                f"{path} has no {ADAPTER}: its training is not finished. Finish it with "
+                f"`e2vpt train ... --out {path} --resume`, or name {path / LAST}."
+            )
+        return path / ADAPTER
+    if not path.exists():
+        raise RunError(f"{path} does not exist; expected an adapter file or a run folder of `e2vpt train`.")
+    return path
+
+
+def saved_data_config(adapter_or_run: str | Path) -> DataConfig:
+    """The data settings of the run an adapter lies in, or the defaults for an adapter alone."""
+    path = Path(adapter_or_run)
+    config = (path if path.is_dir() else path.parent) / CONFIG
+    return saved_run_config(config.parent).data if config.exists() else DataConfig()
+
+
+def saved_run_config(run: str | Path) -> RunConfig:
+    """The settings of the run in a folder.
+
+    Raises:
+        RunError: there is no run, or its settings cannot be read.
+    """
+    path = Path(run) / CONFIG
+    if not path.exists():
+        raise RunError(f"{run} holds no run of `e2vpt train`: there is no {path}.")
+    values = read_config(path)
+    try:
+        return RunConfig(
+            prompts=from_dict(PromptConfig, values["prompts"]),
+            options=from_dict(MethodConfig, values["options"]),
+            data=from_dict(DataConfig, values["data"]),
+            train=from_dict(TrainConfig, values["train"]),
+            **{name: values[name] for name in _PLAIN},
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
+
+
+def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
+    """Create a folder with its config, or check that what is in it is what is to be resumed.
+
+    Raises:
+        RunError: it was made with another config, or cannot be written.
+    """
+    # Listed once: of jobs that start together in one folder, another one may be writing its config now.
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if CONFIG in found:
+        if not resume:
+            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
+        saved = read_config(out / CONFIG)
+        asked = json.loads(json.dumps({name: value for name, value in wanted.items() if name != "source"}))
+        different = sorted(name for name in asked if saved.get(name) != asked[name])
+        if different:
+            raise RunError(
+                f"{out} was made with other settings ({', '.join(different)}; see {out / CONFIG}). "
+                "Resume with the same command, or choose another --out."
+            )
+        return
+    if (out.exists() and not out.is_dir()) or any(not name.endswith(".tmp") for name in found):
+        raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
+    make_folder(out)
+    write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object that `open_folder` wrote.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("expected a JSON object")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}). Restore it, or start a new run.") from error
+    return values
+
+
+def write_log(out: Path, history: list[Row]) -> None:
+    """Both logs whole, after every epoch: a resumed run leaves no gap."""
+    write_json_lines(out / _LOG, history)
+    write_csv(out / "log.csv", history, list(history[0]))
+
+
+def read_log(folder: Path) -> list[Row]:
+    """The rows of a training so far, none where it has not finished an epoch."""
+    return read_json_lines(folder / _LOG)

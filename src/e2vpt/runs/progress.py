@@ -1,0 +1,107 @@
+"""What a person sees while the computer works: bars on the terminal, one line per epoch anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from e2vpt.training.checkpoint import Row
+from e2vpt.training.fit import StepReport
+
+console = Console(stderr=True, highlight=False)
+"""Progress goes to stderr, so that results on stdout can be piped."""
+
+
+class _Left(ProgressColumn):
+    """Time left, as the task's own `left` field says."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("left", ""), style="progress.remaining")
+
+
+def image_check(what: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar that counts images: update(done, total)."""
+    return _counting(what)
+
+
+def countdown(what: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar with the time left, for steps that take about as long as each other: update(done, total)."""
+    return _counting(what, TimeRemainingColumn())
+
+
+@contextmanager
+def _counting(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        *columns,
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training() -> Iterator[tuple[Callable[[StepReport], None], Callable[[Row], None]]]:
+    """A bar for a training, and a line for each finished epoch: (on_step, on_epoch)."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        _Left(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None, figures="", left="")
+
+        def on_step(report: StepReport) -> None:
+            bar.update(
+                task,
+                description=f"Epoch {report.epoch}/{report.epochs}",
+                completed=(report.epoch - 1) * report.steps + report.step,
+                total=report.epochs * report.steps,
+                figures=_figures(report),
+                left=f"{duration(report.seconds_left)} left",
+            )
+
+        yield on_step, lambda row: console.print(_line(row))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: 42 s, 3 min 05 s, 2 h 10 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _figures(report: StepReport) -> str:
+    memory = f"{report.memory / 2**30:.1f} GiB"
+    speed = f"{report.images_per_second:.0f} images/s"
+    return f"loss {report.loss:.3f}  accuracy {report.accuracy:.1%}  {speed}  {memory}"
+
+
+def _line(row: Row) -> str:
+    text = f"epoch {row['epoch'] + 1:3.0f}"
+    text += f"  train loss {row['train_loss']:.3f}  accuracy {row['train_accuracy']:.1%}"
+    if "val_accuracy" in row:
+        text += f"  |  val loss {row['val_loss']:.3f}  accuracy {row['val_accuracy']:.1%}"
+    return text

@@ -1,0 +1,233 @@
+"""The paper's whole protocol (reference.md section 3): what E2VPT's published numbers cost, to be reproduced.
+
+1. grid: learning rate x weight decay, of SGD; the best on validation, ties to the smaller rate.
+2. pairs: the best one's prompts scored, every pair of keep ratios rewound and trained again; not for
+   methods without pruning.
+3. final: the best pair, trained on training and validation images from each seed's own initial values.
+
+Every training is a row in trials.jsonl and never done twice; the running one resumes from its checkpoint.
+The protocol's own settings are in grid/config.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from e2vpt.config import GridConfig, PruneConfig
+from e2vpt.config.fields import as_tuple, to_dict
+from e2vpt.data import Task
+from e2vpt.errors import ConfigError, Diverged, RunError
+from e2vpt.files.atomic import read_json_lines, write_atomic, write_json_lines
+from e2vpt.pruning.applying import visual_kept
+from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
+from e2vpt.pruning.selection import Selection, select
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
+from e2vpt.runs.prepare import Prepared, eval_loader, prepare
+from e2vpt.runs.recipe import scores_of, train_reporting
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import open_run
+from e2vpt.training.evaluate import evaluate
+from e2vpt.training.fit import FitResult
+from e2vpt.training.processes import process_rank
+
+ProtocolRow = dict[str, Any]
+"""One finished training: stage, name, lr, weight_decay, tokens, segments, kept, seed, epochs, accuracy and
+loss on validation images, test_accuracy (final), diverged."""
+
+PROTOCOL_TRIALS = "trials.jsonl"
+PUBLISHED_START: dict[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
+"""How prompts start in the official code, as fields of a PromptConfig (reference.md section 2)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Protocol:
+    """What every stage needs."""
+
+    task: Task
+    config: RunConfig
+    prune: PruneConfig
+    grid: GridConfig
+    out: Path
+    reporting: Reporting
+    rows: list[ProtocolRow]
+
+    def of(self, stage: str) -> list[ProtocolRow]:
+        """The finished trainings of a stage."""
+        return [row for row in self.rows if row["stage"] == stage]
+
+
+def train_by_the_paper(
+    task: Task,
+    config: RunConfig,
+    out: str | Path,
+    *,
+    prune: PruneConfig | None = None,
+    grid: GridConfig | None = None,
+    resume: bool = False,
+    reporting: Reporting | None = None,
+) -> list[ProtocolRow]:
+    """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
+
+    Prompts start as published, nothing is tuned beside them unless asked for, labels are not smoothed, masks
+    are shared by all blocks and the head is rewound too, as in the paper's code.
+    The first seed's final adapter becomes the run's; those of all seeds lie in final/<seed>.
+
+    Raises:
+        RunError: every setting of the grid diverged, or as in `train_run`.
+        ConfigError: no validation images to choose by, or no visual prompts to prune with those keep ratios.
+    """
+    out = Path(out)
+    if task.val is None or config.data.train_on != "train":
+        raise ConfigError(
+            "The paper's protocol chooses on validation images; give it some, and train_on=train."
+        )
+    grid = grid or GridConfig()
+    config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
+    open_run(task, config, out, resume=resume)
+    if process_rank()[0] == 0:
+        open_folder(out / "grid", to_dict(grid), resume=True)
+    protocol = _Protocol(
+        task=task,
+        config=config,
+        prune=dataclasses.replace(prune or PruneConfig(), masks="shared"),
+        grid=grid,
+        out=out,
+        reporting=reporting or Reporting(),
+        rows=read_json_lines(out / PROTOCOL_TRIALS),
+    )
+    prepared = prepare(task, config)
+    origin = snapshot(prepared.model)
+    best = _grid(protocol, prepared, origin)
+    if grid.keep_ratios:
+        selection, pair = _pairs(protocol, prepared, origin, best)
+        _final(protocol, selection, pair)
+    else:
+        _final(protocol, None, best)
+    return protocol.rows
+
+
+def _grid(protocol: _Protocol, prepared: Prepared, origin: Snapshot) -> ProtocolRow:
+    """Learning rate and weight decay; afterwards the model holds the best training's prompts."""
+    for base, decay in itertools.product(sorted(protocol.grid.base_lrs), protocol.grid.weight_decays):
+        rewind(prepared.model, origin)
+        lr = base * protocol.config.train.batch_size / 256
+        _train(protocol, prepared, {"stage": "grid", "lr": lr, "weight_decay": decay})
+        _drop_checkpoints(protocol, "grid", but=_best(protocol.of("grid")))
+    best = _best(protocol.of("grid"))
+    if best["diverged"]:
+        raise RunError(f"Every learning rate of the grid diverged; see {protocol.out / PROTOCOL_TRIALS}.")
+    rewind(prepared.model, origin)
+    _fit(protocol, prepared, best)
+    return best
+
+
+def _pairs(
+    protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: ProtocolRow
+) -> tuple[Selection, ProtocolRow]:
+    """Keep ratios, with the best of the grid: what stays, and the row that says so."""
+    scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors")
+    settings = {name: best[name] for name in ("lr", "weight_decay")}
+    for tokens, segments in itertools.product(protocol.grid.keep_ratios, repeat=2):
+        rewind(prepared.model, origin, select(scores, tokens=tokens, segments=segments))
+        _train(protocol, prepared, {"stage": "pairs", **settings, "tokens": tokens, "segments": segments})
+        _drop_checkpoints(protocol, "pairs", but=None)
+    pair = _best(protocol.of("pairs"))
+    return select(scores, tokens=pair["tokens"], segments=pair["segments"]), pair
+
+
+def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) -> None:
+    """The chosen settings from each seed's own initial values, on training and validation images."""
+    config, task = protocol.config, protocol.task
+    settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
+    data = dataclasses.replace(config.data, train_on="train+val")
+    for seed in as_tuple(protocol.grid.final_seeds):
+        seeded = dataclasses.replace(_with(config, seed=seed), data=data)
+        prepared = prepare(task, seeded)
+        rewind(prepared.model, snapshot(prepared.model), selection)
+        _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})
+    _drop_checkpoints(protocol, "final", but=None)
+    if process_rank()[0] == 0:
+        first = protocol.out / protocol.of("final")[0]["name"]
+        write_atomic(protocol.out / ADAPTER, (first / ADAPTER).read_bytes())
+
+
+def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
+    """One training from where the model is now, unless its row is there already."""
+    seed = prepared.config.train.seed
+    row: ProtocolRow = {
+        "tokens": 1.0,
+        "segments": 1.0,
+        "seed": seed,
+        "kept": visual_kept(prepared.model),
+    } | asked
+    row["name"] = _name(row)
+    if any(done["name"] == row["name"] for done in protocol.rows):
+        return
+    total = protocol.grid.num_trainings()
+    protocol.reporting.stage(f"Training {len(protocol.rows) + 1} of {total}: {row['name']}")
+    try:
+        result = _fit(protocol, prepared, row)
+    except Diverged:
+        row |= {"epochs": prepared.config.train.epochs, "accuracy": 0.0, "loss": None, "diverged": True}
+    else:
+        best = result.history[result.best_epoch]
+        row |= {"epochs": len(result.history), "diverged": False}
+        row |= {"accuracy": best.get("val_accuracy"), "loss": best.get("val_loss")}
+        if row["stage"] == "final" and protocol.task.test is not None:
+            loader = eval_loader(protocol.task.test, prepared.preprocessing, prepared.config)
+            row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
+    protocol.rows.append(row)
+    if process_rank()[0] == 0:
+        write_json_lines(protocol.out / PROTOCOL_TRIALS, protocol.rows)
+
+
+def _fit(protocol: _Protocol, prepared: Prepared, row: ProtocolRow) -> FitResult:
+    config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
+    changed = dataclasses.replace(prepared, config=config)
+    return train_reporting(changed, protocol.out / row["name"], protocol.reporting)
+
+
+def _name(row: ProtocolRow) -> str:
+    """The folder of a training, below the run's."""
+    if row["stage"] == "grid":
+        return f"grid/lr{row['lr']:g}-wd{row['weight_decay']:g}"
+    if row["stage"] == "pairs":
+        return f"pairs/{row['tokens']:g}-{row['segments']:g}"
+    return f"final/{row['seed']}"
+
+
+def _best(rows: Sequence[ProtocolRow]) -> ProtocolRow:
+    """Highest accuracy; ties to the smaller learning rate, then to fewer prompts, then to the lower loss."""
+
+    def rank(row: ProtocolRow) -> tuple[float, ...]:
+        loss = math.inf if row["loss"] is None else cast(float, row["loss"])
+        return (row["diverged"], -row["accuracy"], row["lr"], row["kept"], loss)
+
+    return min(rows, key=rank)
+
+
+def _as_published(config: RunConfig) -> RunConfig:
+    beside = "none" if config.options.beside == "auto" else config.options.beside
+    return dataclasses.replace(
+        config,
+        prompts=dataclasses.replace(config.prompts, **PUBLISHED_START),
+        options=dataclasses.replace(config.options, beside=beside),
+    )
+
+
+def _with(config: RunConfig, **train: Any) -> RunConfig:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+def _drop_checkpoints(protocol: _Protocol, stage: str, but: ProtocolRow | None) -> None:
+    """A finished training needs no checkpoint; a hundred of them would fill a disk."""
+    if process_rank()[0] == 0:
+        for row in protocol.of(stage):
+            for name in (CHECKPOINT, LAST) if row is not but else ():
+                (protocol.out / row["name"] / name).unlink(missing_ok=True)

@@ -1,0 +1,254 @@
+"""The paper's algorithm as one function: train, score, select, apply, rewind, retrain, keep the best.
+
+What it adds to a run folder:
+unpruned.safetensors     the adapter of the first training
+prune/config.json        what was asked of pruning
+prune/scores.safetensors how much each token and segment matters
+prune/table.csv          every pruning that was looked at, with validation figures and sizes
+prune/kept.svg           which tokens and segments of which block survived
+prune/<tokens>-<segments>/  one training again, of pruned prompts
+adapter.safetensors      the best of all, written when everything is over
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from e2vpt.config import PruneConfig
+from e2vpt.config.fields import to_dict
+from e2vpt.data import Task
+from e2vpt.files.atomic import write_atomic
+from e2vpt.prompting.parts import prompt_layers, tuned_parameters
+from e2vpt.pruning.applying import num_kept, visual_kept
+from e2vpt.pruning.picture import picture
+from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
+from e2vpt.pruning.score_files import load_scores, save_scores
+from e2vpt.pruning.scores import Scores, score
+from e2vpt.pruning.selection import Selection, select
+from e2vpt.runs.folder import ADAPTER, UNPRUNED, RunConfig, open_folder
+from e2vpt.runs.prepare import Prepared, prepare, training_images
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import Trained, open_run, save_run_adapter, train_into
+from e2vpt.runs.tried import Tried, write_table
+from e2vpt.training.evaluate import evaluate
+from e2vpt.training.fit import FitResult
+from e2vpt.training.processes import as_the_first, process_rank
+
+FOLDER = "prune"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """A finished run with pruning.
+
+    Attributes:
+        trained: as of `train_run`; its result is that of the training whose adapter was kept.
+        tried: the table of prunings.
+    """
+
+    trained: Trained
+    tried: list[Tried]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Trial:
+    """A pruning of the trained prompts."""
+
+    row: Tried
+    selection: Selection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Finalist:
+    """A pruning trained again: where, with which figures, and what the model was then."""
+
+    row: Tried
+    selection: Selection
+    folder: Path
+    result: FitResult
+    state: Snapshot
+
+
+def train_and_prune(
+    task: Task,
+    config: RunConfig,
+    prune: PruneConfig | None,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    like: Prepared | None = None,
+    reporting: Reporting | None = None,
+) -> Pruned:
+    """Train, prune, rewind and train again (paper, algorithm 1), in a few trainings.
+
+    The first training scores tokens and segments. Ways to keep `prune.keep` of them are applied to its result
+    and evaluated as they are; the `prune.finalists` with the lowest validation loss are rewound and trained
+    again. The best on validation is kept; the unpruned prompts only where they are better than it by more
+    than `prune.tolerance`. A killed run resumes: finished trainings are not repeated.
+
+    Raises:
+        As `train_run`; ConfigError where there are no visual prompts to prune.
+    """
+    prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
+    open_run(task, config, out, resume=resume)
+    if process_rank()[0] == 0:
+        open_folder(out / FOLDER, to_dict(prune), resume=True)
+    prepared = prepare(task, config, like)
+    origin = snapshot(prepared.model)
+    reporting.stage("Training with all prompts")
+    first = train_reporting(prepared, out, reporting, UNPRUNED)
+    trained = snapshot(prepared.model)
+    reporting.stage("Scoring tokens and segments")
+    scores = scores_of(prepared, prune, out / FOLDER / "scores.safetensors")
+    size, epochs = _size(out / UNPRUNED), len(first.history)
+    unpruned = _tried(prepared, "unpruned", (1.0, 1.0), size=size, epochs=epochs)
+    trials: list[_Trial] = []
+    for pair in pairs_to_try(prune, prepared.model):
+        selection = select(scores, tokens=pair[0], segments=pair[1], key_value=prune.keep_kv)
+        if not any(_same(selection, trial.selection) for trial in trials):
+            trials.append(_on_trial(prepared, trained, selection, pair, out))
+    trials.sort(key=lambda trial: trial.row.loss)
+    start = _start(prepared, prune, origin, trained)
+    rows = [unpruned, *(trial.row for trial in trials)]
+    finalists = []
+    # Without validation images there is nothing to choose by.
+    for trial in trials[: prune.finalists if prepared.val is not None else 1]:
+        reporting.stage(
+            f"Training again with {trial.row.tokens:.0%} of tokens, {trial.row.segments:.0%} of segments"
+        )
+        finalists.append(_retrained(prepared, start, trial, out, reporting))
+        rows.append(finalists[-1].row)
+        if process_rank()[0] == 0:
+            write_table(out / FOLDER / "table.csv", rows)
+    best = max(finalists, key=lambda finalist: (finalist.row.accuracy, -finalist.row.loss))
+    is_pruned = prepared.val is None or best.row.accuracy >= unpruned.accuracy - prune.tolerance
+    chosen, result = (best.row, best.result) if is_pruned else (unpruned, first)
+    rewind(prepared.model, best.state if is_pruned else trained)
+    rows = [dataclasses.replace(row, chosen=row is chosen) for row in rows]
+    if process_rank()[0] == 0:
+        write_table(out / FOLDER / "table.csv", rows)
+        write_atomic(out / FOLDER / "kept.svg", picture(best.selection, best.row.kept).encode())
+        source = best.folder / ADAPTER if is_pruned else out / UNPRUNED
+        write_atomic(out / ADAPTER, source.read_bytes())
+    model = prepared.model.eval()
+    done = Trained(model=model, preprocessing=prepared.preprocessing, adapter=out / ADAPTER, result=result)
+    return Pruned(trained=done, tried=rows)
+
+
+def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, float]]:
+    """Shares of tokens and of segments to compare: those asked for, or every way to keep `prune.keep`."""
+    if prune.keep_tokens or prune.keep_segments:
+        return [(t, s) for t in prune.keep_tokens or (1.0,) for s in prune.keep_segments or (1.0,)]
+    most = max(layer.num_visual for layer in prompt_layers(model))
+    fewest = max(1, math.ceil(prune.keep * most - 1e-9))
+    return [(count / most, min(1.0, prune.keep * most / count)) for count in range(fewest, most + 1)]
+
+
+def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
+    """The scores of the model as it is now, on its training images; kept in a file for the next time."""
+    asked = {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
+    found = as_the_first(load_scores(path, asked))
+    if found is not None:
+        return found
+    scores = as_the_first(
+        score(
+            prepared.model,
+            training_images(prepared).in_order(),
+            num_segments=prune.num_segments,
+            layout=prune.layout,
+            shared=prune.masks == "shared",
+            signed=prune.signed_scores,
+        )
+    )
+    if process_rank()[0] == 0:
+        save_scores(path, scores, asked)
+    return scores
+
+
+def train_reporting(
+    prepared: Prepared, folder: Path, reporting: Reporting, adapter: str = ADAPTER
+) -> FitResult:
+    """`train_into` a folder, going on with what is there."""
+    return train_into(
+        prepared,
+        folder,
+        resume=True,
+        adapter=adapter,
+        on_step=reporting.on_step,
+        on_epoch=reporting.on_epoch,
+    )
+
+
+def _start(prepared: Prepared, prune: PruneConfig, origin: Snapshot, trained: Snapshot) -> Snapshot:
+    """Where pruned prompts begin their second training."""
+    if prune.rewind == "none":
+        return trained
+    start = origin if prune.rewind == "initial" else _fresh(prepared)
+    return (
+        start if prune.rewind_head else dataclasses.replace(start, head=trained.head, beside=trained.beside)
+    )
+
+
+def _fresh(prepared: Prepared) -> Snapshot:
+    """Initial values of another seed."""
+    train = dataclasses.replace(prepared.config.train, seed=prepared.config.train.seed + 1)
+    return snapshot(prepare(prepared.task, dataclasses.replace(prepared.config, train=train)).model)
+
+
+def _on_trial(
+    prepared: Prepared, trained: Snapshot, selection: Selection, pair: tuple[float, float], out: Path
+) -> _Trial:
+    rewind(prepared.model, trained, selection)
+    path = out / FOLDER / "trial.safetensors"
+    size = save_run_adapter(prepared, path, {})
+    path.unlink(missing_ok=True)
+    return _Trial(row=_tried(prepared, "trial", pair, size=size, epochs=0), selection=selection)
+
+
+def _same(a: Selection, b: Selection) -> bool:
+    """Whether two selections keep the same; other shares may come to that."""
+    pairs = zip((*a.segments, *a.key_value), (*b.segments, *b.key_value), strict=True)
+    return all(one.equal(other) for one, other in pairs)
+
+
+def _retrained(
+    prepared: Prepared, start: Snapshot, trial: _Trial, out: Path, reporting: Reporting
+) -> _Finalist:
+    pair = (trial.row.tokens, trial.row.segments)
+    folder = out / FOLDER / "{:.3f}-{:.3f}".format(*pair)
+    rewind(prepared.model, start, trial.selection)
+    result = train_reporting(prepared, folder, reporting)
+    return _Finalist(
+        row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
+        selection=trial.selection,
+        folder=folder,
+        result=result,
+        state=snapshot(prepared.model),
+    )
+
+
+def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: int, epochs: int) -> Tried:
+    """A row of the table for the model as it is now."""
+    images = (training_images(prepared) if prepared.val is None else prepared.val).in_order()
+    metrics, beside = as_the_first(evaluate(prepared.model, images)), tuned_parameters(prepared.model)
+    return Tried(
+        stage=stage,
+        tokens=pair[0],
+        segments=pair[1],
+        kept=visual_kept(prepared.model),
+        num_tuned=num_kept(prepared.model) + sum(p.numel() for p in beside.values()),
+        bytes=size,
+        epochs=epochs,
+        accuracy=metrics.accuracy,
+        loss=metrics.loss,
+    )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file that only the first process writes."""
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,127 @@
+"""One training from data to adapter, in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from e2vpt.adapters.files import save_adapter
+from e2vpt.data import Preprocessing, Task
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
+from e2vpt.runs.prepare import Prepared, prepare
+from e2vpt.training.checkpoint import Row
+from e2vpt.training.fit import FitResult, StepReport, fit
+from e2vpt.training.processes import process_rank
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        model: with the best epoch's prompts and head, in eval mode.
+        preprocessing: how images become its input.
+        adapter: path of the adapter file.
+        result: the figures of every epoch.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    adapter: Path
+    result: FitResult
+
+
+def train_run(
+    task: Task,
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    like: Prepared | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> Trained:
+    """Train one task into a run folder; `like` as in `prepare`.
+
+    Raises:
+        RunError: `out` holds a run already and `resume` is False, or was made with other settings, or
+            cannot be written.
+        And what backbones, prompts and training raise.
+    """
+    open_run(task, config, Path(out), resume=resume)
+    prepared = prepare(task, config, like)
+    result = train_into(prepared, Path(out), resume=resume, on_step=on_step, on_epoch=on_epoch)
+    return Trained(
+        model=prepared.model.eval(),
+        preprocessing=prepared.preprocessing,
+        adapter=Path(out) / ADAPTER,
+        result=result,
+    )
+
+
+def open_run(task: Task, config: RunConfig, out: Path, *, resume: bool) -> None:
+    """Create a run folder with its config, or check that the run in it is the one to be resumed.
+
+    Raises:
+        RunError: it holds another run, or cannot be written.
+    """
+    if process_rank()[0] == 0:
+        open_folder(out, config.to_dict() | {"task": task.name, "classes": list(task.classes)}, resume=resume)
+
+
+def train_into(
+    prepared: Prepared,
+    out: Path,
+    *,
+    resume: bool,
+    adapter: str = ADAPTER,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> FitResult:
+    """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.
+
+    The best epoch's adapter is written under the name `adapter`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+
+    def after_epoch(history: list[Row]) -> None:
+        write_log(out, history)
+        save_run_adapter(prepared, out / LAST, _metrics(history, len(history) - 1))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+
+    result = fit(
+        prepared.model,
+        prepared.train,
+        prepared.val,
+        prepared.config.train,
+        checkpoint=out / CHECKPOINT,
+        resume=resume,
+        on_step=on_step,
+        on_epoch=after_epoch,
+    )
+    if process_rank()[0] == 0:
+        save_run_adapter(prepared, out / adapter, _metrics(result.history, result.best_epoch))
+    return result
+
+
+def save_run_adapter(prepared: Prepared, path: Path, metrics: Mapping[str, float]) -> int:
+    """Write the model as it is now as an adapter of its run; returns the file's bytes."""
+    return save_adapter(
+        prepared.model,
+        path,
+        classes=prepared.task.classes,
+        preprocessing=prepared.preprocessing,
+        method=prepared.config.method,
+        metrics=metrics,
+        precision=prepared.config.adapter_precision,
+        backbone_fingerprint=prepared.fingerprint,
+    )
+
+
+def _metrics(history: list[Row], epoch: int) -> dict[str, float]:
+    row = history[epoch]
+    return {"epoch": epoch + 1.0} | {name: row[name] for name in ("val_accuracy", "val_loss") if name in row}

@@ -1,0 +1,369 @@
+"""fit(): one training, the whole loop visible. Trains whatever requires grad; knows nothing of prompts.
+
+A batch is what the optimizer sees: its size does not depend on how many processes or accumulation parts
+compute it, and neither does the result. Each step's loss is a sum over the batch divided by the batch's
+total class weight, so uneven shares need no care.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sized
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from e2vpt.config import TrainConfig
+from e2vpt.errors import ConfigError, DataError, Diverged
+from e2vpt.prompting.attend import written_out
+from e2vpt.training.checkpoint import (
+    Progress,
+    Row,
+    load_checkpoint,
+    load_trained,
+    save_checkpoint,
+    trained_state,
+)
+from e2vpt.training.evaluate import Batches, evaluate
+from e2vpt.training.frozen import HeldFrozen
+from e2vpt.training.processes import open_processes, shared_by_processes
+from e2vpt.training.replay import Replayed, Work
+from e2vpt.training.sums import RunningSums
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions of a TrainConfig as the dtype of autocast."""
+_TELL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """What a progress display is told after an optimizer step: every one on a CPU, some a second on a GPU.
+
+    Attributes:
+        epoch, epochs: the running epoch, from 1, and their number.
+        step, steps: steps done in this epoch, and its steps.
+        loss, accuracy: means over this epoch so far.
+        images_per_second: over this epoch so far.
+        seconds_left: estimate for the whole training.
+        memory: peak bytes, allocated on the GPU or resident on a CPU.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitResult:
+    """What a training was.
+
+    Attributes:
+        history: one row per epoch: epoch (from 0), lr, train_loss, train_accuracy, val_loss, val_accuracy.
+        best_epoch: the epoch the model now holds, from 0.
+    """
+
+    history: list[Row]
+    best_epoch: int
+
+
+def fit(
+    model: nn.Module,
+    train_loader: Batches,
+    val_loader: Batches | None = None,
+    config: TrainConfig | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_epoch: Callable[[list[Row]], None] | None = None,
+) -> FitResult:
+    """Train the parameters of `model` that require grad; afterwards it holds those of the best epoch.
+
+    Best is the highest validation accuracy, then the lowest validation loss; without `val_loader` the last
+    epoch. With `checkpoint` the state is kept there after every epoch, and `resume` goes on from it to the
+    same numbers as a training that was never interrupted. Under `torchrun` or `accelerate launch` each
+    process gives its own share as loaders made with its `rank` and `world`.
+
+    Raises:
+        ConfigError: the settings do not fit the model or the machine.
+        RunError: the checkpoint cannot be resumed or written.
+        Diverged: the loss is no longer finite.
+    """
+    config = config or TrainConfig()
+    if config.patience and val_loader is None:
+        raise ConfigError("patience needs validation images: there is no accuracy to wait for.")
+    run = _Run(model, train_loader, val_loader, config, on_step)
+    progress = Progress(history=[], best={}, best_epoch=-1)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and resume and path.exists():
+        progress = load_checkpoint(path, model, run.optimizer, run.scaler, config)
+    for epoch in range(len(progress.history), config.epochs):
+        if _is_over(progress, config, epoch):
+            break
+        with run.frozen, written_out(model, run.autocast):
+            row = run.train_epoch(epoch) | run.validate()
+        _check_finite(row)
+        progress.history.append(row)
+        if val_loader is None or _is_better(progress, epoch):
+            progress.best, progress.best_epoch = trained_state(model), epoch
+        if path is not None and run.accelerator.is_main_process:
+            save_checkpoint(path, model, run.optimizer, run.scaler, progress, config)
+        if on_epoch is not None and run.accelerator.is_main_process:
+            on_epoch(progress.history)
+    load_trained(model, progress.best)
+    return FitResult(history=progress.history, best_epoch=progress.best_epoch)
+
+
+class _Run:
+    """What the epochs of one training share."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_loader: Batches,
+        val_loader: Batches | None,
+        config: TrainConfig,
+        on_step: Callable[[StepReport], None] | None,
+    ) -> None:
+        self.accelerator = open_processes()
+        self.config, self.on_step = config, on_step
+        device = self.accelerator.device
+        if config.precision == "fp16" and device.type == "cpu":
+            raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
+        if config.grad_checkpointing:
+            _enable_checkpointing(model)
+        self.autocast = AUTOCAST[config.precision]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.model = shared_by_processes(model.to(device), self.accelerator)
+        self.frozen = HeldFrozen(model, self.autocast)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ConfigError("Nothing to train: no parameter of this model requires grad.")
+        self.optimizer = _optimizer(self.parameters, config)
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
+        if not self.num_steps:
+            raise DataError("The training loader has no batch.")
+        self.class_weights = _class_weights(train_loader, config, model, self.parameters[0])
+        self.last_told = -math.inf
+        self.forward_backward: Work = self._forward_backward
+        if self._can_replay():
+            self.forward_backward = Replayed(self._forward_backward, self.parameters)
+
+    def train_epoch(self, epoch: int) -> Row:
+        """One pass over the training images."""
+        config, rank = self.config, self.accelerator.process_index
+        torch.manual_seed(_seed(config.seed, epoch, rank))
+        _set_epoch(self.train_loader, epoch)
+        self.model.train()
+        began, figures, lr = time.monotonic(), RunningSums(4), 0.0
+        for index, parts in enumerate(_steps(self.train_loader, config.accumulation)):
+            lr = _learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
+            self._step(parts, lr, figures)
+            self._tell(epoch, index + 1, figures, began)
+        weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
+        return {
+            "epoch": epoch,
+            "lr": lr,
+            "train_loss": weighted_loss / weight,
+            "train_accuracy": hits / images,
+        }
+
+    def _step(self, parts: list[tuple[Tensor, Tensor]], lr: float, figures: RunningSums) -> None:
+        """One optimizer step over the parts of a batch; adds summed loss, summed weight, hits and images.
+
+        Nothing in it waits for a GPU: the next step is queued while this one runs.
+        """
+        device, world = self.accelerator.device, self.accelerator.num_processes
+        labels = [part[1].to(device, non_blocking=True) for part in parts]
+        weights = torch.stack([self._weight(y) for y in labels])
+        share = weights.sum()
+        batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
+        # DDP averages gradients over processes; this batch wants their sum.
+        scale = world / batch_weight
+        for index, ((images, _), y) in enumerate(zip(parts, labels, strict=True)):
+            is_last = index == len(parts) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                loss, hits = self.forward_backward(images.to(device, non_blocking=True), y, scale)
+            figures.add([loss, weights[index], hits, _filled(len(y), device)])
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=not isinstance(self.forward_backward, Replayed))
+
+    def _forward_backward(self, images: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of a part of a batch; its summed loss and hits."""
+        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+            logits = self.model(images)
+        loss = self._summed_loss(logits.float() if self.autocast else logits, labels)
+        self.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _can_replay(self) -> bool:
+        """Whether a step may be captured: nothing in it meets other processes or asks for the host."""
+        plain = self.accelerator.num_processes == 1 and not self.scaler.is_enabled()
+        keeps_count = any(getattr(module, "track_running_stats", False) for module in self.model.modules())
+        return (
+            self.accelerator.device.type == "cuda"
+            and plain
+            and not keeps_count
+            and not self.config.grad_checkpointing
+        )
+
+    def validate(self) -> Row:
+        """Loss and accuracy on the validation images."""
+        if self.val_loader is None:
+            return {}
+        metrics = evaluate(self.model, self.val_loader, reduce=self._sum, autocast=self.autocast)
+        return {"val_loss": metrics.loss, "val_accuracy": metrics.accuracy}
+
+    def _summed_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing, reduction="sum")
+
+    def _weight(self, labels: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return _filled(len(labels), labels.device)
+        return self.class_weights[labels].sum()
+
+    def _sum(self, values: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return values
+        total: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
+        return total.cpu()
+
+    def _tell(self, epoch: int, step: int, figures: RunningSums, began: float) -> None:
+        if self.on_step is None or not self.accelerator.is_main_process:
+            return
+        # On a GPU the figures are there only once all that is queued is done.
+        now, is_soon = time.monotonic(), self.accelerator.device.type != "cpu" and step < self.num_steps
+        if is_soon and now - self.last_told < _TELL_SECONDS:
+            return
+        loss, weight, hits, images = figures.read().tolist()
+        self.last_told = time.monotonic()
+        seconds = self.last_told - began
+        epochs_left = self.config.epochs - epoch - step / self.num_steps
+        self.on_step(
+            StepReport(
+                epoch=epoch + 1,
+                epochs=self.config.epochs,
+                step=step,
+                steps=self.num_steps,
+                loss=loss / weight,
+                accuracy=hits / images,
+                images_per_second=images * self.accelerator.num_processes / max(seconds, 1e-9),
+                seconds_left=seconds * self.num_steps / step * epochs_left,
+                memory=_peak_memory(self.accelerator.device),
+            )
+        )
+
+
+def _filled(value: float, device: torch.device) -> Tensor:
+    """A number on the device, without a copy from the host that would wait for it."""
+    return torch.full((), float(value), device=device)
+
+
+def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.peak_lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    fused = parameters[0].device.type == "cuda"
+    return torch.optim.AdamW(
+        parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=fused or None
+    )
+
+
+def _learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a half cosine to zero (reference.md section 3)."""
+    warm = round(config.warmup * num_steps)
+    if step < warm:
+        return config.peak_lr * (step + 1) / warm
+    return config.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
+
+
+def _class_weights(
+    loader: Batches, config: TrainConfig, model: nn.Module, parameter: Tensor
+) -> Tensor | None:
+    """n / (C · n_c) for each class c: [C], of the kind of `parameter`."""
+    if config.class_weights == "none":
+        return None
+    labels = getattr(loader, "labels", None)
+    if labels is None:
+        raise ConfigError(
+            "class_weights needs a training loader with `labels`, as e2vpt.data.make_loader gives."
+        )
+    counts = torch.bincount(torch.as_tensor(labels), minlength=int(cast(Any, model).num_classes))
+    return (len(labels) / (len(counts) * counts.clamp(min=1).double())).to(parameter)
+
+
+def _enable_checkpointing(model: nn.Module) -> None:
+    switch = getattr(model, "set_grad_checkpointing", None)
+    if not callable(switch):
+        raise ConfigError(f"grad_checkpointing: {type(model).__name__} has no set_grad_checkpointing().")
+    switch(True)
+
+
+def _steps(loader: Batches, accumulation: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The micro-batches of each optimizer step."""
+    batches = iter(loader)
+    while parts := list(islice(batches, accumulation)):
+        yield parts
+
+
+def _set_epoch(loader: Batches, epoch: int) -> None:
+    for part in (loader, getattr(loader, "sampler", None)):
+        set_epoch = getattr(part, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _seed(seed: int, epoch: int, rank: int) -> int:
+    return (seed * 1_000_003 + epoch) * 1_009 + rank
+
+
+def _is_better(progress: Progress, epoch: int) -> bool:
+    if progress.best_epoch < 0:
+        return True
+    new, old = progress.history[epoch], progress.history[progress.best_epoch]
+    return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
+
+
+def _check_finite(row: Row) -> None:
+    """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
+    broken = [name for name, value in row.items() if not math.isfinite(value)]
+    if broken:
+        raise Diverged(
+            f"Epoch {row['epoch'] + 1:.0f} gave {', '.join(broken)} that is not a finite number, so training "
+            "stopped. Lower the learning rate, or use precision fp32 or bf16 instead of fp16."
+        )
+
+
+def _is_over(progress: Progress, config: TrainConfig, epoch: int) -> bool:
+    return bool(config.patience and progress.history) and epoch - 1 - progress.best_epoch >= config.patience

@@ -1,0 +1,98 @@
+"""Files that are no weights, damaged or hostile: each refused with its reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from support.weights_for_tests import prefixed, to_jax, vit
+
+from e2vpt.backbones.weight_files import read_weights
+from e2vpt.errors import WeightsError
+
+
+def test_tensors_with_and_without_prefix_are_ambiguous(tmp_path: Path) -> None:
+    state = vit().state_dict()
+    torch.save({**state, **prefixed(state, "backbone.")}, tmp_path / "twice.pth")
+    with pytest.raises(WeightsError, match=r"twice, with and without 'backbone.'"):
+        read_weights(tmp_path / "twice.pth")
+
+
+class Hostile:
+    """Unpickled without protection, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    torch.save({"model": Hostile(tmp_path / "made")}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match=r"evil.pth was not read: it needs the code \w+.mkdir"):
+        read_weights(tmp_path / "evil.pth")
+    np.savez(tmp_path / "evil.npz", cls=np.array([Hostile(tmp_path / "made")], dtype=object))
+    with pytest.raises(
+        WeightsError, match=r"evil.npz cannot be read: ValueError: Object arrays cannot be loaded"
+    ):
+        read_weights(tmp_path / "evil.npz")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".npz"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"part{suffix}"
+    state = vit().state_dict()
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(state, whole)
+    elif suffix == ".pth":
+        torch.save(state, whole)
+    else:
+        np.savez(whole, **to_jax(state, 2))
+    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    with pytest.raises(WeightsError, match=rf"part\{suffix} (cannot be read|is no torch weights file)"):
+        read_weights(path)
+
+
+def test_paths_that_are_no_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"There is no weights file .*absent\.pth\. Check the path"):
+        read_weights(tmp_path / "absent.pth")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        WeightsError, match=r"is a folder; give the weights file itself .*Found in it: model\.safe"
+    ):
+        read_weights(tmp_path)
+    (tmp_path / "w.onnx").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"has the suffix '\.onnx'; weights files end in \.safetensors, "):
+        read_weights(tmp_path / "w.onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.ones(2)], "found a list, expected a dictionary of tensors"),
+        ({}, "found a dict"),
+        ({"model": {}}, "found a dict"),
+        ({"epoch": 3, "weights": {"a": torch.ones(1)}}, "found the entries epoch, weights"),
+        ({1: torch.ones(1)}, "found the entries 1"),
+    ],
+)
+def test_torch_files_without_weights(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=message):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_a_dictionary_inside_itself_ends(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "loop.pt")
+    with pytest.raises(WeightsError, match="found the entries model"):
+        read_weights(tmp_path / "loop.pt")

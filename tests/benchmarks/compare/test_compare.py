@@ -1,0 +1,209 @@
+"""Methods beside each other: equal effort, rates chosen on validation images, no training done twice."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support.tasks_for_tests import write_task
+
+import e2vpt
+from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
+from e2vpt.benchmarks.compare.compare import Comparison, chosen_lr, compare_methods
+from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
+from e2vpt.benchmarks.compare.report import latex, lines, write_comparison
+from e2vpt.errors import ConfigError, RunError
+from e2vpt.methods.names import METHODS
+
+ENTRIES_HERE = {
+    "linear": ComparedMethod(method="linear", lrs=(0.01, 0.001)),
+    "ours": ComparedMethod(
+        method="e2vpt", lrs=(0.01,), prompts={"share_kv": False}, options={"beside": "bias"}, prunes=True
+    ),
+}
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Comparison:
+    tasks = {name: e2vpt.load_task(write_task(tmp_path / name)) for name in ("one", "two")}
+    return Comparison(
+        tasks=tasks,
+        config=RunConfig(
+            backbone="demo",
+            prompts=PromptConfig(num_visual=4, num_kv=2),
+            train=TrainConfig(epochs=1, batch_size=9),
+        ),
+        entries=ENTRIES_HERE,
+        tune_on=("one",),
+        prune=PruneConfig(num_segments=4, tolerance=1.0),
+        seeds=2,
+    )
+
+
+def tuned(method: str, lr: float, task: str, accuracy: float) -> dict[str, Any]:
+    return {"stage": "tuning", "method": method, "lr": lr, "task": task, "val_accuracy": accuracy}
+
+
+def test_one_rate_for_all_tasks_by_mean_accuracy() -> None:
+    rows = [
+        tuned("a", 0.1, "x", 0.9),
+        tuned("a", 0.1, "y", 0.1),
+        tuned("a", 0.2, "x", 0.6),
+        tuned("a", 0.2, "y", 0.6),
+    ]
+    assert chosen_lr(rows, "a") == 0.2
+    assert chosen_lr([tuned("a", 0.2, "x", 0.5), tuned("a", 0.1, "x", 0.5)], "a") == 0.1
+
+
+def test_every_method_has_three_rates() -> None:
+    assert {len(set(entry.lrs)) for entry in ENTRIES.values()} == {3}
+    assert {entry.method for entry in ENTRIES.values()} == set(METHODS)
+
+
+def test_tuning_then_finals_and_a_report(comparison: Comparison, tmp_path: Path) -> None:
+    rows = compare_methods(comparison, tmp_path / "out")
+    # One rate leaves nothing to choose.
+    assert len(rows) == comparison.num_trainings() == 2 + 2 * 2 * 2
+    assert [(r["stage"], r["method"]) for r in rows[:3]] == [("tuning", "linear")] * 2 + [("final", "linear")]
+    assert all("accuracy" not in r for r in rows[:2])
+    best = chosen_lr(rows, "linear")
+    final = [r for r in rows if r["stage"] == "final"]
+    assert {r["lr"] for r in final if r["method"] == "linear"} == {best}
+    assert {(r["method"], r["num_tuned"] > 0) for r in final} == {("linear", False), ("ours", True)}
+    write_comparison(tmp_path / "out", rows, {"command": "e2vpt compare"})
+    saved = list(csv.DictReader(io.StringIO((tmp_path / "out/results.csv").read_text())))
+    assert len(saved) == 8
+    needed = {"task", "method", "seed", "accuracy", "num_tuned", "num_head", "adapter_bytes"}
+    assert needed <= set(saved[0]) and all(saved[0][name] for name in needed)
+    assert (
+        int(saved[0]["adapter_bytes"])
+        == (tmp_path / "out/final/linear/one-seed0/adapter.safetensors").stat().st_size
+    )
+    assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 3
+    text = (tmp_path / "out/results.md").read_text()
+    assert text.count("\n| ours |") == 1 and "* command: e2vpt compare" in text
+    with Image.open(tmp_path / "out/pareto.png") as image:
+        assert image.width > 600
+
+
+def test_the_table_is_means_over_seeds(comparison: Comparison, tmp_path: Path) -> None:
+    rows = compare_methods(comparison, tmp_path / "out")
+    (linear, ours) = lines(rows)
+    own = [
+        100 * r["accuracy"] for r in rows if (r["stage"], r["method"], r["task"]) == ("final", "ours", "two")
+    ]
+    assert ours.by_task["two"].mean == pytest.approx(sum(own) / 2)
+    assert linear.total.mean == pytest.approx(sum(s.mean for s in linear.by_task.values()) / 2)
+    assert linear.num_tuned == 0 and linear.peak_mib > 0 and linear.images_per_second > 0
+    assert latex([ours]).count("\\pm") == 3
+    # A method that has not been on every task yet has no line.
+    assert [line.method for line in lines(rows[:-1])] == ["linear", "ours"]
+    assert [line.method for line in lines(rows[:-2])] == ["linear"]
+
+
+def test_what_is_finished_is_not_run_again(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = compare_methods(comparison, tmp_path / "whole")
+    real, done, stops = e2vpt.benchmarks.compare.trial.train_run, [], {2, 6}
+
+    def stopping(*args: Any, **options: Any) -> Any:
+        done.append(args[2])
+        if len(done) in stops:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(e2vpt.benchmarks.compare.trial, "train_run", stopping)
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            compare_methods(comparison, tmp_path / "broken", resume=resume)
+    rows = compare_methods(comparison, tmp_path / "broken", resume=True)
+    clock = {"seconds", "images_per_second", "peak_mib"}
+    assert [{k: v for k, v in r.items() if k not in clock} for r in rows] == [
+        {k: v for k, v in r.items() if k not in clock} for r in whole
+    ]
+    done.clear()
+    stops.clear()
+    assert compare_methods(comparison, tmp_path / "broken", resume=True) == rows and not done
+    # More methods and seeds may come later; other settings may not.
+    more = dataclasses.replace(comparison, seeds=3)
+    assert len(compare_methods(more, tmp_path / "broken", resume=True)) == len(rows) + 4
+    other = dataclasses.replace(
+        comparison, config=dataclasses.replace(comparison.config, train=TrainConfig(epochs=2, batch_size=9))
+    )
+    with pytest.raises(RunError, match=r"other settings \(train"):
+        compare_methods(other, tmp_path / "broken", resume=True)
+
+
+def test_finals_on_all_images_prune_as_validation_images_chose(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VTAB-1k: settings are chosen on 800 and 200 images, the last training has all 1000."""
+    asked: list[tuple[int, PruneConfig]] = []
+    real = e2vpt.benchmarks.compare.trial.train_and_prune
+
+    def watching(task: e2vpt.Task, config: RunConfig, prune: PruneConfig, *rest: Any, **options: Any) -> Any:
+        asked.append((config.data.train_on == "train+val", prune))
+        return real(task, config, prune, *rest, **options)
+
+    monkeypatch.setattr(e2vpt.benchmarks.compare.trial, "train_and_prune", watching)
+    entries = {"ours": ENTRIES_HERE["ours"]}
+    whole = dataclasses.replace(comparison, entries=entries, seeds=1, final_on="train+val")
+    tuned, *finals = compare_methods(whole, tmp_path / "out")
+    assert whole.num_trainings() == 3 and tuned["stage"] == "tuning" and tuned["val_accuracy"] is not None
+    assert [r["stage"] for r in finals] == ["final"] * 2 and {r["val_accuracy"] for r in finals} == {None}
+    assert [on_all for on_all, _ in asked] == [False, True, True]
+    for _, prune in asked[1:]:
+        assert prune.keep_tokens == (tuned["tokens"],) and prune.keep_segments == (tuned["segments"],)
+    assert {(r["tokens"], r["segments"]) for r in finals} == {(tuned["tokens"], tuned["segments"])}
+    write_comparison(tmp_path / "out", [tuned, *finals], {})
+    assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 2
+
+
+def test_what_prunes_begins_with_the_training_of_its_twin(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruning = ENTRIES_HERE["ours"]
+    twins = {"whole": dataclasses.replace(pruning, prunes=False), "ours": pruning}
+    alone = compare_methods(dataclasses.replace(comparison, entries={"ours": pruning}), tmp_path / "alone")
+    real, epochs = e2vpt.training.fit.fit, []
+
+    def counting(*args: Any, **options: Any) -> Any:
+        tell = options.pop("on_epoch")
+        return real(*args, **options, on_epoch=lambda history: (epochs.append(1), tell(history)))
+
+    monkeypatch.setattr(e2vpt.runs.run, "fit", counting)
+    rows = compare_methods(dataclasses.replace(comparison, entries=twins), tmp_path / "both")
+    ours = [row for row in rows if row["method"] == "ours"]
+    clock = {"seconds", "images_per_second", "peak_mib"}
+    assert [{k: v for k, v in r.items() if k not in clock} for r in ours] == [
+        {k: v for k, v in r.items() if k not in clock} for r in alone
+    ]
+    # One epoch each: the twin's trainings and as many again, not twice as many.
+    assert len(epochs) == 2 * len(ours)
+    whole = {(r["task"], r["seed"]): r for r in rows if (r["stage"], r["method"]) == ("final", "whole")}
+    finals = [r for r in ours if r["stage"] == "final"]
+    assert finals and all(r["seconds"] > whole[r["task"], r["seed"]]["seconds"] for r in finals)
+    for name in ("alone", "both"):
+        first = next(iter((tmp_path / name / "final/ours").iterdir()))
+        assert (first / "unpruned.safetensors").exists() and (first / "log.csv").exists()
+
+
+def test_a_rate_that_diverges_is_a_row(comparison: Comparison, tmp_path: Path) -> None:
+    entries = {"linear": ComparedMethod(method="linear", lrs=(1e30, 0.01))}
+    rows = compare_methods(dataclasses.replace(comparison, entries=entries, seeds=1), tmp_path / "out")
+    assert [r["diverged"] for r in rows] == [True, False, False, False]
+    assert chosen_lr(rows, "linear") == 0.01
+
+
+def test_bad_comparisons(comparison: Comparison, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Rates are chosen on three; the tasks are one, two"):
+        dataclasses.replace(comparison, tune_on=("three",))
+    blind = dataclasses.replace(comparison.tasks["one"], test=None)
+    with pytest.raises(ConfigError, match="one: a comparison needs validation and test images"):
+        dataclasses.replace(comparison, tasks={"one": blind})

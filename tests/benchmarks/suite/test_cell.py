@@ -1,0 +1,99 @@
+"""A cell of a benchmark: what each protocol trains, and the rows it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import timm
+from support.vtab_for_tests import write_vtab
+
+from e2vpt import GridConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
+from e2vpt.benchmarks.compare.entries import ENTRIES
+from e2vpt.benchmarks.suite.cell import Protocol, cell_folder, entry_of, finished_rows, num_backbone, run_cell
+from e2vpt.benchmarks.suite.tasks import Suite, open_suite
+from e2vpt.errors import RunError
+from e2vpt.files.atomic import read_json_lines
+from e2vpt.runs.reporting import Reporting
+
+FAST = Protocol(
+    name="fast",
+    config=RunConfig(
+        backbone="demo",
+        prompts=PromptConfig(num_visual=2, num_kv=1),
+        train=TrainConfig(epochs=1, batch_size=250),
+    ),
+    prune=PruneConfig(num_segments=2),
+    seeds=1,
+)
+GRID = GridConfig(base_lrs=(0.1,), weight_decays=(0.0,), keep_ratios=(0.5,), final_seeds=(42, 44))
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    root = tmp_path_factory.mktemp("vtab")
+    write_vtab(root, "eurosat")
+    return open_suite("vtab", str(root))
+
+
+def stages(folder: Path) -> list[str]:
+    return [row["stage"] for row in read_json_lines(folder / "trials.jsonl")]
+
+
+def test_fast_is_one_training_where_there_is_nothing_to_choose(suite: Suite, tmp_path: Path) -> None:
+    run_cell(suite, FAST, "eurosat", "linear", tmp_path, Reporting())
+    folder = cell_folder(tmp_path, "eurosat", "linear")
+    (row,) = finished_rows(tmp_path, "eurosat", "linear", FAST)
+    assert stages(folder) == ["final"] and row["lr"] == 5e-3
+    assert (row["group"], row["source"]) == ("specialized", "tfds")
+    assert (row["num_tuned"], row["num_head"]) == (0, 128 * 10 + 10)
+    # The adapter stays; what only an unfinished training needs is gone.
+    assert [path.name for path in folder.rglob("*.safetensors")] == ["adapter.safetensors"]
+    more = dataclasses.replace(FAST, seeds=2)
+    assert finished_rows(tmp_path, "eurosat", "linear", more) == []
+    run_cell(suite, more, "eurosat", "linear", tmp_path, Reporting())
+    first, second = finished_rows(tmp_path, "eurosat", "linear", more)
+    assert first == row and second["seed"] == 1 and stages(folder) == ["final"] * 2
+
+
+def test_fast_chooses_pruning_and_with_tune_the_rate_on_validation_images(
+    suite: Suite, tmp_path: Path
+) -> None:
+    run_cell(suite, FAST, "eurosat", "e2vpt", tmp_path / "own", Reporting())
+    assert stages(cell_folder(tmp_path / "own", "eurosat", "e2vpt")) == ["tuning", "final"]
+    tuned = dataclasses.replace(FAST, tune=True)
+    assert entry_of(tuned, "bias").lrs == ENTRIES["bias"].lrs
+    run_cell(suite, tuned, "eurosat", "bias", tmp_path / "tuned", Reporting())
+    assert stages(cell_folder(tmp_path / "tuned", "eurosat", "bias")) == ["tuning"] * 3 + ["final"]
+
+
+def test_paper_goes_through_its_grid(suite: Suite, tmp_path: Path) -> None:
+    paper = dataclasses.replace(FAST, name="paper", grid=GRID)
+    for method, pairs in (("e2vpt-paper", ["pairs"]), ("linear", [])):
+        run_cell(suite, paper, "eurosat", method, tmp_path, Reporting())
+        folder = cell_folder(tmp_path, "eurosat", method)
+        assert stages(folder) == ["grid", *pairs, "final", "final"]
+        rows = finished_rows(tmp_path, "eurosat", method, paper)
+        assert [(row["method"], row["seed"], row["diverged"]) for row in rows] == [
+            (method, 42, False),
+            (method, 44, False),
+        ]
+        assert all(0 <= row["accuracy"] <= 1 and row["num_head"] == 1290 for row in rows)
+    assert rows[0]["num_tuned"] == 0
+
+
+def test_a_rate_that_diverges_says_what_to_do(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = {**ENTRIES, "linear": dataclasses.replace(ENTRIES["linear"], lrs=(1e30, 1e31))}
+    monkeypatch.setattr("e2vpt.benchmarks.suite.cell.ENTRIES", wild)
+    tuned = dataclasses.replace(FAST, tune=True)
+    with pytest.raises(RunError, match=r"eurosat, linear: training diverged at 1e\+30; try --tune"):
+        run_cell(suite, tuned, "eurosat", "linear", tmp_path, Reporting())
+
+
+def test_parameters_of_a_backbone_without_its_head() -> None:
+    config = dataclasses.replace(FAST.config, backbone="vit_tiny_patch16_224")
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    assert num_backbone(config) == sum(p.numel() for p in model.parameters())

@@ -1,0 +1,109 @@
+"""Which cells are run by whom, and that nothing is run twice or lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2vpt import RunConfig, TrainConfig
+from e2vpt.benchmarks.suite import run as suite_run
+from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder
+from e2vpt.benchmarks.suite.run import Job, all_rows, cells_of, merge, run_suite
+from e2vpt.benchmarks.suite.tasks import Suite
+from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.files.atomic import write_json_lines
+from e2vpt.runs.reporting import Reporting
+
+SUITE = Suite(
+    kind="vtab",
+    directory="data",
+    source="tfds",
+    tasks={"dtd": "natural", "eurosat": "specialized", "dmlab": "structured"},
+)
+PROTOCOL = Protocol(name="fast", config=RunConfig(backbone="demo"), seeds=1)
+METHODS = ["linear", "bias"]
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Cells that were run; their trainings are left out."""
+    cells: list[tuple[str, str]] = []
+
+    def run_cell(suite: Suite, protocol: Protocol, task: str, method: str, out: Path, _: Reporting) -> None:
+        cells.append((task, method))
+        if task == "dmlab" and method == "linear":
+            raise DataError("dmlab is broken")
+        folder = cell_folder(out, task, method)
+        folder.mkdir(parents=True)
+        write_json_lines(folder / CELL_ROWS, [{"task": task, "method": method, "accuracy": 0.5}])
+
+    monkeypatch.setattr(suite_run, "run_cell", run_cell)
+    return cells
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(done: list[tuple[str, str]], tmp_path: Path) -> None:
+    said: list[str] = []
+    reporting = Reporting(on_stage=said.append)
+    with pytest.raises(RunError, match=r"1 of 6 cells failed.*\n  dmlab, linear: dmlab is broken"):
+        run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", Job(), reporting)
+    assert done == cells_of(SUITE, METHODS) and len(done) == 6
+    assert "dtd, bias: 50.0 %, 1 seed" in said and "dmlab, linear: failed" in said
+    assert len(all_rows(SUITE, PROTOCOL, METHODS, tmp_path / "out")) == 5
+    done.clear()
+    with pytest.raises(RunError):
+        run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", Job(), reporting)
+    assert done == [("dmlab", "linear")] and "5 of 6 cells are there already." in said
+
+
+def test_shares_of_an_array_job_make_the_whole(done: list[tuple[str, str]], tmp_path: Path) -> None:
+    whole = dataclasses.replace(SUITE, tasks={"dtd": "natural", "eurosat": "specialized"})
+    shares = [cells_of(whole, METHODS, (i, 3)) for i in (1, 2, 3)]
+    assert sorted(cell for share in shares for cell in share) == sorted(cells_of(whole, METHODS))
+    for index in (1, 2, 3):
+        run_suite(whole, PROTOCOL, METHODS, tmp_path / str(index), Job(shard=(index, 3)))
+    assert len(done) == 4
+    assert merge([tmp_path / str(i) for i in (1, 2, 3)], tmp_path / "all") == 4
+    assert merge([tmp_path / "1"], tmp_path / "all") == 0
+    run_suite(whole, PROTOCOL, METHODS, tmp_path / "all", Job())
+    assert len(done) == 4 and len(all_rows(whole, PROTOCOL, METHODS, tmp_path / "all")) == 4
+
+
+def test_what_does_not_belong_in_one_table_is_refused(done: list[tuple[str, str]], tmp_path: Path) -> None:
+    small = dataclasses.replace(SUITE, tasks={"dtd": "natural"})
+    out = tmp_path / "out"
+    run_suite(small, PROTOCOL, METHODS, out, Job())
+    for suite, protocol, what in (
+        (dataclasses.replace(small, source="image lists"), PROTOCOL, "source_of_images"),
+        (dataclasses.replace(small, kind="fgvc"), PROTOCOL, "kind"),
+        (small, dataclasses.replace(PROTOCOL, tune=True), "tune"),
+        (small, dataclasses.replace(PROTOCOL, config=changed_epochs()), "train"),
+    ):
+        with pytest.raises(RunError, match=rf"other settings \({what}"):
+            run_suite(suite, protocol, METHODS, out, Job())
+    other = tmp_path / "other"
+    shutil.copytree(out, other)
+    config: dict[str, Any] = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"source_of_images": "image lists"}))
+    with pytest.raises(RunError, match=r"other settings \(source_of_images"):
+        merge([other], out)
+    # More methods and more seeds may come later.
+    run_suite(small, dataclasses.replace(PROTOCOL, seeds=1), [*METHODS, "full"], out, Job())
+    assert len(done) == 3
+
+
+def changed_epochs() -> RunConfig:
+    return RunConfig(backbone="demo", train=TrainConfig(epochs=3))
+
+
+def test_bad_jobs() -> None:
+    with pytest.raises(ConfigError, match="shard is 0/3; expected a number from 1 to 3"):
+        Job(shard=(0, 3))
+    with pytest.raises(ConfigError, match="shard is 4/3"):
+        Job(shard=(4, 3))
+    with pytest.raises(ConfigError, match="workers is -1"):
+        Job(workers=-1)

@@ -1,0 +1,92 @@
+"""TFRecord files are read in place, held to both checksums, and never trusted."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import tfds_for_tests as written
+
+from e2vpt.benchmarks.vtab.tfrecord import index_records, read_payloads
+from e2vpt.errors import DataError
+
+_PAYLOADS = [b"", b"one", np.random.default_rng(0).bytes(3000), b"\0" * 200]
+
+
+def test_records_are_found_and_come_out_as_they_went_in(tmp_path: Path) -> None:
+    path = written.write_records(tmp_path / "a.tfrecord", _PAYLOADS)
+    index = index_records(path)
+    assert index.tolist() == [[12, 0], [28, 3], [47, 3000], [3063, 200]]
+    assert list(read_payloads(path, index)) == _PAYLOADS
+    assert list(read_payloads(path, index[2:3])) == _PAYLOADS[2:3]
+    content = path.read_bytes()
+    assert [content[offset : offset + size] for offset, size in index.tolist()] == _PAYLOADS
+
+
+def test_a_file_without_records(tmp_path: Path) -> None:
+    assert index_records(written.write_records(tmp_path / "a", [])).shape == (0, 2)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 and some more", b"\0" * 100, b"\x1f\x8b" + b"x" * 50])
+def test_other_files_are_no_tfrecords(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(DataError, match=r"a is not a TFRecord file: its first 12 bytes"):
+        index_records(tmp_path / "a")
+
+
+@pytest.mark.parametrize("missing", range(1, 20))
+def test_truncated_files(tmp_path: Path, missing: int) -> None:
+    path = written.write_records(tmp_path / "a", [b"first", b"2nd"])
+    path.write_bytes(path.read_bytes()[:-missing])
+    if missing == 19:
+        assert len(index_records(path)) == 1  # A whole record less: only a count can tell.
+    else:
+        with pytest.raises(
+            DataError, match=r"a is truncated: it ends inside the (3|12) bytes at byte (33|21)\."
+        ):
+            index_records(path)
+
+
+def test_a_damaged_length(tmp_path: Path) -> None:
+    content = bytearray(written.frame(b"first") + written.frame(b"second"))
+    content[21] ^= 1
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(DataError, match="a is damaged: the length at byte 21 does not match its checksum"):
+        index_records(tmp_path / "a")
+
+
+def test_a_length_beyond_the_file_allocates_nothing(tmp_path: Path) -> None:
+    length = struct.pack("<Q", 1 << 60)
+    (tmp_path / "a").write_bytes(length + written.masked(written.crc32c(length)) + b"little")
+    with pytest.raises(DataError, match=f"ends inside the {1 << 60} bytes at byte 12"):
+        index_records(tmp_path / "a")
+
+
+@pytest.mark.parametrize("at", [47, 1000, 3046, 3047, 3050])
+def test_a_damaged_payload(tmp_path: Path, at: int) -> None:
+    path = written.write_records(tmp_path / "a", _PAYLOADS)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x40
+    path.write_bytes(content)
+    index = index_records(path)
+    with pytest.raises(DataError, match="a is damaged: the payload at byte 47 does not match its checksum"):
+        list(read_payloads(path, index))
+    assert len(list(read_payloads(path, index, checksums=False))) == 4
+
+
+def test_a_file_that_shrinks_after_it_was_indexed(tmp_path: Path) -> None:
+    path = written.write_records(tmp_path / "a", _PAYLOADS)
+    index = index_records(path)
+    os.truncate(path, 3100)
+    with pytest.raises(DataError, match="ends inside the 200 bytes at byte 3063"):
+        list(read_payloads(path, index))
+
+
+def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Cannot read .*gone: No such file"):
+        index_records(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"Cannot read .*gone: No such file"):
+        list(read_payloads(tmp_path / "gone", np.array([[12, 3]], dtype=np.int64)))

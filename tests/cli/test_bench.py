@@ -1,0 +1,63 @@
+"""The measuring commands as a newcomer runs them."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+from support.tasks_for_tests import write_task
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e2vpt_command):  # type: ignore[no-untyped-def]
+    """Call `e2vpt bench ...` in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(e2vpt_command, "bench")
+
+
+def test_speed_quick(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run("speed", "--quick")
+    assert code == 0, err
+    assert "* command: e2vpt bench speed --quick" in out
+    assert "| ours | 5 |" in out and "| LoRA r = 8 (PEFT) |" in out
+    assert "test_vit, fp32, batch 2, cpu: step" in err
+    files = {path.name for path in (tmp_path / "runs/bench-speed").iterdir()}
+    assert files == {"speed.jsonl", "speed.csv", "speed.md", "speed.png"}
+    assert (tmp_path / "runs/bench-speed/speed.md").read_text().strip() in out
+    # Measured already: only the report is made again.
+    code, again, err = run("speed", "--quick")
+    assert code == 0 and "fp32" not in err
+    assert again == out
+
+
+def test_growth(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = "--backbone test_vit --prompts 1,9 --batch-size 2,1 --image-size 160 --blocks 1,2 --rounds 1"
+    code, out, err = run("growth", *words.split(), "--out", "report")
+    assert code == 0, err
+    assert "ms per prompt" in out and (tmp_path / "report/growth.png").exists()
+
+
+def test_epoch(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_task(tmp_path / "shapes")
+    words = "shapes --backbone demo --num-visual 2 --epochs 2 --batch-size 9 --out report"
+    code, out, err = run("epoch", *words.split())
+    assert code == 0, err
+    assert "| 2 | " in out and (tmp_path / "report/epoch.csv").exists()
+    code, _, err = run("epoch", *words.split())
+    assert code == 1 and "report holds a run already" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("speed --prompts ten", "prompts is 'ten'; expected whole numbers separated by commas"),
+        ("speed --methods magic", "methods: 'magic' is not one of plain, linear"),
+        ("speed --precision int8", "precision is 'int8'; expected one of fp32, bf16"),
+        ("speed --backbone nothing_at_all", "nothing_at_all"),
+        ("speed --backbone resnet18 --methods e2vpt --prompts 1", "resnet18"),
+    ],
+)
+def test_bad_input(run, words: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = run(*words.split())
+    assert code == 1 and "error:" in err and message in err

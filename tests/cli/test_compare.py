@@ -1,0 +1,64 @@
+"""`e2vpt compare` as a newcomer runs it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+from support.tasks_for_tests import write_task
+
+from e2vpt.benchmarks.compare.entries import ENTRIES
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e2vpt_command):  # type: ignore[no-untyped-def]
+    """Call `e2vpt compare ...` in a folder with two tasks: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes", "forms"):
+        write_task(tmp_path / name)
+    return functools.partial(e2vpt_command, "compare")
+
+
+WORDS = "shapes forms --backbone demo --methods linear,bias --seeds 1 --epochs 1 --batch-size 9 --out table"
+
+
+def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run(*WORDS.split())
+    assert code == 0, err
+    assert "| method | tuned | head | mean | shapes | forms | seeds | rate | file, bytes |" in out
+    assert f"Run 1 of 16: tuning/linear/shapes-lr{ENTRIES['linear'].lrs[0]:g}" in err
+    assert {p.name for p in (tmp_path / "table").iterdir() if p.is_file()} == {
+        "config.json",
+        "trials.jsonl",
+        "results.csv",
+        "results.md",
+        "results.tex",
+        "tuning.csv",
+        "pareto.png",
+    }
+    code, _, err = run(*WORDS.split())
+    assert code == 1 and "table holds a run already. Go on with it by --resume" in err
+    code, again, err = run(
+        *WORDS.split(), "--resume", "--group", "drawn=shapes", "--group", "all=shapes,forms"
+    )
+    assert code == 0 and "Run" not in err and "| bias |" in again
+    assert "| drawn | all | T | G |" in again
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("shapes --backbone demo --methods magic", "methods: magic; expected some of linear, full"),
+        ("shapes shapes --backbone demo", "have the same name"),
+        (
+            "shapes --backbone demo --group natural=shapes,birds",
+            "expected a name, = and some of the tasks shapes",
+        ),
+        ("shapes --backbone demo --group =shapes", "'=shapes'; expected a name"),
+        ("shapes --backbone demo --tune-on other", "Rates are chosen on other; the tasks are shapes"),
+    ],
+)
+def test_bad_input(run, words: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = run(*words.split())
+    assert code == 1 and message in err

@@ -1,0 +1,71 @@
+"""Tables on stdout: what a person reads fits eighty columns and says what was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2vpt.cli.output import print_final, print_trials, print_tried
+from e2vpt.runs.tried import Tried
+from e2vpt.search.space import TrialResult
+
+ROW = Tried(
+    stage="unpruned",
+    tokens=1.0,
+    segments=1.0,
+    kept=1.0,
+    num_tuned=103_680,
+    bytes=1_449_224,
+    epochs=100,
+    accuracy=0.8805,
+    loss=0.41,
+)
+TRIAL = TrialResult(
+    name="004",
+    state="complete",
+    accuracy=0.915,
+    loss=0.25,
+    epochs=20,
+    lr=0.00534,
+    weight_decay=0.00014,
+    num_visual=100,
+    num_kv=10,
+    init="uniform",
+    keep=1.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_prunings(capsys: pytest.CaptureFixture[str]) -> None:
+    retrained = {"stage": "retrained", "tokens": 0.7, "segments": 5 / 7, "kept": 0.5, "chosen": True}
+    fields = {name: getattr(ROW, name) for name in ("num_tuned", "bytes", "epochs", "accuracy", "loss")}
+    print_tried([ROW, Tried(**(fields | retrained))])  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
+    for words in ("all", "70% x 71% retrained *", "103,680", "1,449,224", "88.0%", "0.410", "* chosen"):
+        assert words in shown, words
+
+
+def test_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    stopped = {name: getattr(TRIAL, name) for name in TRIAL.__dataclass_fields__} | {"state": "stopped"}
+    print_trials([TRIAL, TrialResult(**stopped)])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
+    for words in ("004", "0.0053", "0.0001", "100 + 10", "uniform", "100%", "91.5%", "0.250", "stopped"):
+        assert words in shown, words
+
+
+def test_the_paper_s_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = {"lr": 0.625, "weight_decay": 0.001, "tokens": 0.5, "segments": 0.9, "kept": 0.45, "epochs": 100}
+    rows = [{"stage": "grid", "epochs": 100}]
+    rows += [chosen | {"stage": "final", "test_accuracy": value} for value in (0.8, 0.82)]
+    print_final(rows)
+    shown = capsys.readouterr().out
+    assert "3, 300 epochs" in shown and "learning rate 0.625, weight decay 0.001" in shown
+    assert "50% of tokens, 90% of segments, 45% kept" in shown
+    assert "81.00 \u00b1 1.41 % (2 seeds)" in shown
+    print_final([chosen | {"stage": "final"}])
+    assert "test accuracy" not in capsys.readouterr().out

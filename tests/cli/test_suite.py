@@ -1,0 +1,126 @@
+"""`e2vpt bench vtab` and `bench fgvc` as a researcher runs them, on small instances in the true formats."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import fgvc_for_tests as fgvc
+from support.vtab_for_tests import write_directory
+
+from e2vpt.benchmarks.vtab.tasks import VTAB
+
+FAST = "--backbone demo --epochs 1 --batch-size 500 --seeds 1"
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TFDS data directory with all that the 19 tasks need."""
+    return write_directory(tmp_path_factory.mktemp("tfds"))
+
+
+def words(directory: Path, out: Path, more: str) -> list[str]:
+    return ["vtab", "--data", str(directory), "--out", str(out), *FAST.split(), *more.split()]
+
+
+def start(directory: Path, out: Path, more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "e2vpt", "bench", *words(directory, out, more)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def saved(out: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (out / "results.csv").open() as file:
+        return {(row["task"], row["method"]): row for row in csv.DictReader(file)}
+
+
+def test_all_tasks_killed_and_gone_on_with_and_on_two_ray_workers(directory: Path, tmp_path: Path) -> None:
+    out, methods = tmp_path / "here", "--methods linear,layernorm,bias"
+    first = start(directory, out, methods)
+    deadline = time.monotonic() + 300
+    while len(list(out.glob("cells/*/*/rows.jsonl"))) < 4 and time.monotonic() < deadline:
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/rows.jsonl")}
+    assert 4 <= len(finished) < 57
+    second = start(directory, out, methods)
+    table, said = second.communicate(timeout=900)
+    assert second.returncode == 0, said
+    assert f"{len(finished)} of 57 cells are there already." in said
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    for task in VTAB:
+        (line,) = (line for line in table.splitlines() if line.startswith(f"| {task} |"))
+        assert all(0 <= float(cell) <= 100 for cell in line.split("|")[2:-1]) and line.count("|") == 5
+    for mean in ("natural", "specialized", "structured", "T", "G"):
+        assert f"| **{mean}** | **" in table
+    rows = saved(out)
+    assert len(rows) == 57 and {row["source"] for row in rows.values()} == {"tfds"}
+    # The same by Ray, for some of the cells.
+    cluster = start(directory, tmp_path / "ray", "--methods linear,bias --tasks dtd,eurosat --jobs 2")
+    _, said = cluster.communicate(timeout=300)
+    assert cluster.returncode == 0, said
+    assert saved(tmp_path / "ray") == {
+        cell: row for cell, row in rows.items() if cell[0] in ("dtd", "eurosat") and cell[1] != "layernorm"
+    }
+
+
+def test_fine_grained_data_sets(e2vpt_command: Command, tmp_path: Path) -> None:
+    for name, write in (("CUB_200_2011", fgvc.write_cub), ("OxfordFlowers", fgvc.write_flowers)):
+        write(tmp_path / "data" / name)
+    flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), *FAST.split()]
+    flags[flags.index("500")] = "8"
+    code, table, said = e2vpt_command("bench", "fgvc", *flags, "--methods", "linear")
+    assert code == 0, said
+    assert "# FGVC, images from archives" in table and "| cub-200-2011 |" in table
+    assert "**mean**" not in table  # of five data sets, two are there
+    code, table, said = e2vpt_command("bench", "fgvc", *flags, "--check")
+    assert code == 1 and "published are 200" in table
+
+
+def test_check_and_plan(e2vpt_command: Command, directory: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, table, said = e2vpt_command("bench", *words(directory, out, "--check --tasks cifar100,eurosat"))
+    assert code == 1 and "Reading cifar100" in said and "Reading dtd" not in said
+    assert "| eurosat | tfds | 800 | 200 | 401 | 10 | PNG | differs |" in table
+    code, table, said = e2vpt_command(
+        "bench", *words(directory, out, "--plan --methods linear,e2vpt --tasks dtd,eurosat")
+    )
+    assert code == 0, said
+    # linear: a training each; e2vpt: two to choose its pruning, two for the seed
+    assert "| linear | 2 |" in table and "| e2vpt | 8 |" in table and "| all | 10 |" in table
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--methods magic", "methods: magic; expected some of linear, full"),
+        ("--tasks magic --check", "tasks: magic; expected some of cifar100"),
+        ("--tasks magic", "does not hold magic; found cifar100"),
+        ("--shard 3", "shard is '3'; expected a number and how many there are, as in 3/20"),
+        ("--shard 3/2", "shard is 3/2; expected a number from 1 to 2"),
+        ("--merge nowhere", "nowhere/config.json cannot be read"),
+    ],
+)
+def test_bad_input(e2vpt_command: Command, directory: Path, tmp_path: Path, more: str, message: str) -> None:
+    code, _, said = e2vpt_command("bench", *words(directory, tmp_path / "out", more))
+    assert code == 1 and message in said
+
+
+def test_without_data(e2vpt_command: Command) -> None:
+    code, _, said = e2vpt_command("bench", "vtab", "--backbone", "demo")
+    assert code == 1 and "Say where the images are: --data DIR. docs/benchmarks.md says how" in said

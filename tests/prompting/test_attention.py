@@ -1,0 +1,93 @@
+"""Attention with extra keys: against the formula, with and without masks, fused or by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.backbones_for_tests import prompted, relative, tiny_swin, tiny_vit
+from support.oracles import PlainAttention
+from torch import Tensor, nn
+
+from e2vpt.benchmarks.cost import flops
+from e2vpt.prompting.attention import take_over
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+B, H, Q, N, T, D = 2, 3, 4, 5, 6, 8
+
+
+def qkv() -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(torch.randn(B, H, rows, D, dtype=torch.float64) for rows in (Q, N, N))
+
+
+def test_taking_over_shares_parts_and_not_the_containers() -> None:
+    old = tiny_vit().blocks[0].attn
+    old.register_forward_hook(lambda *_: None)
+    new = nn.Module.__new__(type(old))
+    take_over(new, old)
+    assert dict(new.named_parameters()).keys() == dict(old.named_parameters()).keys()
+    assert new.qkv is old.qkv and len(new._forward_hooks) == 1
+    new.extra = nn.Identity()
+    assert not hasattr(old, "extra")
+
+
+@pytest.mark.parametrize("num_queries", [1, 3, 17])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_the_first_queries_are_the_first_rows(num_queries: int, qk_norm: bool) -> None:
+    attention = prompted(tiny_vit(qk_norm=qk_norm), num_visual=4, num_kv=2).blocks[1].attn
+    x = torch.randn(2, 17, 48, dtype=torch.float64)
+    assert relative(attention.attend(x, num_queries), attention(x)[:, :num_queries]) < 1e-13
+
+
+def test_key_value_prompts_of_one_module() -> None:
+    backbone = tiny_vit()
+    attention = prompted(backbone, num_visual=0, num_kv=3, share_kv=False).blocks[1].attn
+    plain = PlainAttention(backbone.blocks[1].attn, attention.prompts.key, attention.prompts.value)
+    x = torch.randn(2, 17, 48, dtype=torch.float64)
+    mask = torch.rand(17, 17) > 0.5
+    assert relative(attention(x), plain(x)) < 1e-13
+    assert relative(attention(x, attn_mask=mask), plain(x, attn_mask=mask)) < 1e-13
+    assert relative(attention(x, is_causal=True), plain(x, is_causal=True)) < 1e-13
+
+
+def test_windows_see_their_own_shift_mask() -> None:
+    """Swin: the mask of window w is for window w of every image, and never for a prompt."""
+    backbone = tiny_swin()
+    model = prompted(backbone, num_visual=0, num_kv=2)
+    block, timms = model.layers[0].blocks[1], backbone.layers[0].blocks[1]
+    windows = torch.randn(2 * 16, 4, 16, dtype=torch.float64)
+    bias = timms.attn._get_rel_pos_bias() + timms.attn_mask.unsqueeze(1).repeat(2, 1, 1, 1)
+    plain = PlainAttention(timms.attn, block.attn.prompts.key, block.attn.prompts.value)
+    assert relative(block.attn(windows, mask=block.attn_mask), plain(windows, bias)) < 1e-13
+
+
+@pytest.mark.parametrize("prompts", [(4, 3), (0, 3), (4, 0), (0, 0)])
+@pytest.mark.parametrize("options", [{}, {"qkv_bias": False}, {"qk_norm": True}, {"scale_attn_norm": True}])
+def test_the_first_token_alone_needs_no_projected_keys(
+    options: dict[str, bool], prompts: tuple[int, int]
+) -> None:
+    """(W_k x + b_k)·q = x·(W_k'q) + b_k·q: the same output and gradients without keys and values."""
+    model = prompted(tiny_vit(**options), num_visual=prompts[0], num_kv=prompts[1])
+    attention = model.blocks[-1].attn
+    x = torch.randn(2, 17, 48, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *attention.prompts.parameters()]
+    found, expected = attention.attend_first(x), attention.attend(x, 1)
+    assert relative(found, expected) < 1e-12
+    weights = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (found, expected))
+    assert all(relative(a, b) < 1e-12 for a, b in zip(ours, theirs, strict=True))
+    fewer = flops(lambda: attention.attend(x, 1)) - flops(lambda: attention.attend_first(x))
+    projected = 2 * (2 * 2 * 17 * 48 * 48)
+    on_inputs = 2 * (2 * 2 * 3 * 17 * (48 - 16)) + 2 * (2 * 2 * 48 * 48)
+    assert fewer == (0 if "qk_norm" in options else projected - on_inputs)
+
+
+def test_dropped_weights_take_the_general_path() -> None:
+    model = prompted(tiny_vit(attn_drop_rate=0.5), num_visual=4, num_kv=3).train()
+    attention, x = model.blocks[-1].attn, torch.randn(2, 17, 48, dtype=torch.float64)
+    found = []
+    for compute in (attention.attend_first, lambda x: attention.attend(x, 1)):
+        torch.manual_seed(0)
+        found.append(compute(x))
+    assert torch.equal(*found)
+    assert not torch.equal(attention.attend_first(x), attention.attend_first(x))

@@ -1,0 +1,60 @@
+"""The settings of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2vpt import PromptConfig, RunConfig, RunError, TrainConfig
+from e2vpt.runs.folder import open_folder
+
+
+@pytest.mark.parametrize(
+    ("method", "init", "expected"),
+    [
+        ("e2vpt", "patch", 1e-2),
+        ("e2vpt", "uniform", 5e-3),
+        ("kv", "uniform", 1e-2),
+        ("vpt-deep", "uniform", 5e-3),
+        ("full", "patch", 3e-4),
+        ("vpt-shallow", "patch", 2e-3),
+        ("lora", "patch", 1e-2),
+        ("ia3", "patch", 1e-1),
+    ],
+)
+def test_a_rate_that_was_not_given_is_the_methods_own(method: str, init: Any, expected: float) -> None:
+    prompts = PromptConfig(init=init)
+    assert RunConfig(backbone="demo", method=method, prompts=prompts).train.lr == expected
+    given = RunConfig(backbone="demo", method=method, prompts=prompts, train=TrainConfig(lr=0.0))
+    assert given.train.lr == 0.0 and dataclasses.replace(given, method="lora").train.lr == 0.0
+
+
+def test_a_bare_training_has_a_rate_that_suits_prompts_from_chance() -> None:
+    assert TrainConfig().lr is None and TrainConfig().peak_lr == 5e-3
+    assert TrainConfig(lr=0.0).peak_lr == 0.0
+
+
+def test_a_folder_that_another_job_is_just_opening(tmp_path: Path) -> None:
+    """Jobs of an array start together in one folder."""
+    (tmp_path / ".config.json.0a1b.tmp").write_text('{"epochs"')
+    open_folder(tmp_path, {"epochs": 1}, resume=True)
+    open_folder(tmp_path, {"epochs": 1}, resume=True)
+    with pytest.raises(RunError, match=r"other settings \(epochs"):
+        open_folder(tmp_path, {"epochs": 2}, resume=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        open_folder(tmp_path, {"epochs": 1}, resume=False)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_run_is_left_alone(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "photos"
+    if kind == "file":
+        out.write_text("")
+    else:
+        out.mkdir()
+        (out / "cat.jpg").write_text("")
+    with pytest.raises(RunError, match="exists and is not a run of e2vpt"):
+        open_folder(out, {}, resume=True)

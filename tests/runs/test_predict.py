@@ -1,0 +1,63 @@
+"""Predictions against the model called by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from support.tasks_for_tests import tiny_vit, write_images
+
+from e2vpt import DataError, Preprocessing
+from e2vpt.data import ImageFile, eval_transform
+from e2vpt.runs.predict import find_images, predict_images, stack_probabilities
+
+HOW = Preprocessing(
+    image_size=(16, 16),
+    mean=(0.5,) * 3,
+    std=(0.5,) * 3,
+    interpolation="bilinear",
+    crop_pct=1.0,
+    crop_mode="squash",
+)
+CLASSES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_equals_the_model_on_each_image(tmp_path: Path, batch_size: int) -> None:
+    images = find_images([write_images(tmp_path, 3)])
+    model = tiny_vit(torch.float32).eval()
+    found = list(
+        predict_images(model, images, classes=CLASSES, preprocessing=HOW, topk=2, batch_size=batch_size)
+    )
+    assert [p.file for p in found] == [image.name for image in images]
+    whole = torch.from_numpy(stack_probabilities(model, images, HOW, batch_size))
+    for image, prediction, row in zip(images, found, whole, strict=True):
+        with torch.no_grad():
+            expected = model(eval_transform(HOW)(image.open())[None]).softmax(1)[0]
+        best = expected.argsort(descending=True)[:2]
+        assert prediction.classes == tuple(CLASSES[i] for i in best.tolist())
+        assert prediction.scores == pytest.approx(expected[best].tolist(), rel=1e-5)
+        assert torch.allclose(row.float(), expected, rtol=1e-5)
+
+
+def test_an_unreadable_image_is_an_answer_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGB", (9, 9)).save(tmp_path / "fine.png")
+    paths = [tmp_path / name for name in ("empty.png", "fine.png", "gone.png")]
+    images = [ImageFile(name=path.name, path=path) for path in paths]
+    found = list(predict_images(tiny_vit(torch.float32), images, classes=CLASSES, preprocessing=HOW, topk=9))
+    assert [bool(p.error) for p in found] == [True, False, True]
+    assert len(found[1].classes) == 3
+    assert "missing" in found[2].error
+
+
+def test_finds_images_below_folders_and_takes_files_as_they_are(tmp_path: Path) -> None:
+    write_images(tmp_path / "deep/er", 1)
+    (tmp_path / "deep/notes.txt").touch()
+    names = [Path(image.name).name for image in find_images([tmp_path / "deep", tmp_path / "any.bin"])]
+    assert names == ["00.png"] * 3 + ["any.bin"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="none holds no image file"):
+        find_images([tmp_path / "none"])

@@ -1,0 +1,223 @@
+"""The recipe: what it trains, what it leaves, which adapter it keeps, and that a killed one resumes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.tasks_for_tests import write_task
+
+import e2vpt
+from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig, load_adapter, read_adapter
+from e2vpt.errors import ConfigError, RunError
+from e2vpt.pruning.rewinding import snapshot
+from e2vpt.runs.prepare import prepare
+from e2vpt.runs.recipe import pairs_to_try, train_and_prune
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.run import train_run
+
+CONFIG = RunConfig(
+    backbone="demo",
+    prompts=PromptConfig(num_visual=4, num_kv=2),
+    train=TrainConfig(epochs=2, batch_size=9, lr=0.01),
+)
+PRUNE = PruneConfig(finalists=1, tolerance=1.0)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> e2vpt.Task:
+    return e2vpt.load_task(write_task(tmp_path / "shapes"))
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "prune/table.csv").read_text().splitlines()))
+
+
+def test_a_run_with_pruning_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
+    said: list[str] = []
+    out = tmp_path / "run"
+    pruned = train_and_prune(task, CONFIG, PRUNE, out, reporting=Reporting(on_stage=said.append))
+    assert [text.split()[0] for text in said] == ["Training", "Scoring", "Training"]
+    assert {path.name for path in (out / "prune").iterdir() if path.is_file()} == {
+        "config.json", "scores.safetensors", "table.csv", "kept.svg",
+    }  # fmt: skip
+    rows = table(out)
+    assert [row["stage"] for row in rows] == ["unpruned", "trial", "trial", "trial", "retrained"]
+    assert len(rows) == len(pruned.tried) and [row.chosen for row in pruned.tried] == [False] * 4 + [True]
+    losses = [float(row["loss"]) for row in rows[1:4]]
+    assert losses == sorted(losses) and float(rows[4]["tokens"]) == float(rows[1]["tokens"])
+
+    info = read_adapter(out / "adapter.safetensors")
+    assert info.visual_kept == 0.5 == float(rows[4]["kept"])
+    assert info.num_tuned == int(rows[4]["num_tuned"]) < int(rows[0]["num_tuned"])
+    assert info.bytes == int(rows[4]["bytes"]) < int(rows[0]["bytes"])
+    assert info.metrics["val_accuracy"] == float(rows[4]["accuracy"])
+    assert (out / "unpruned.safetensors").stat().st_size == int(rows[0]["bytes"])
+    loaded, _ = load_adapter(out / "adapter.safetensors")
+    for (name, a), (_, b) in zip(
+        loaded.state_dict().items(), pruned.trained.model.state_dict().items(), strict=True
+    ):
+        assert a.equal(b), name
+    assert pruned.trained.adapter == out / "adapter.safetensors"
+
+
+def test_the_first_training_is_that_of_a_run_without_pruning(task: e2vpt.Task, tmp_path: Path) -> None:
+    train_and_prune(task, CONFIG, PRUNE, tmp_path / "pruned")
+    train_run(task, CONFIG, tmp_path / "plain")
+    plain = (tmp_path / "plain/adapter.safetensors").read_bytes()
+    assert (tmp_path / "pruned/unpruned.safetensors").read_bytes() == plain
+
+
+@pytest.mark.parametrize("rewind", ["initial", "fresh", "none"])
+def test_survivors_start_again_where_they_were_asked_to(
+    rewind: Any, task: e2vpt.Task, tmp_path: Path
+) -> None:
+    """A second training of rate zero shows its start."""
+    seen: list[e2vpt.Snapshot] = []
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=1))
+    origin = snapshot(prepare(task, config).model)
+    out = tmp_path / "run"
+    prune = dataclasses.replace(PRUNE, rewind=rewind, keep_tokens=(0.5,))
+    with pytest.MonkeyPatch.context() as patch:
+        real = e2vpt.runs.recipe.train_into
+
+        def watched(prepared: Any, folder: Path, **options: Any) -> Any:
+            seen.append(snapshot(prepared.model))
+            return real(prepared, folder, **options)
+
+        patch.setattr(e2vpt.runs.recipe, "train_into", watched)
+        pruned = train_and_prune(task, config, prune, out)
+    start = seen[1].layers[0]["visual"]
+    assert start is not None
+    kept, all_of_them = (
+        sum(len(layer["visual"]) for layer in shot.layers if layer["visual"] is not None)
+        for shot in (seen[1], origin)
+    )
+    assert kept == all_of_them / 2
+    whole, _ = load_adapter(out / "unpruned.safetensors")
+    trained = e2vpt.prompt_layers(whole)[0].visual
+    first = origin.layers[0]["visual"]
+    assert first is not None and trained is not None
+    among = {"initial": first, "none": trained}
+    for name, values in among.items():
+        held = all(any(row.equal(other) for other in values) for row in start)
+        assert held == (name == rewind), name
+    assert pruned.tried[-1].kept == 0.5
+
+
+def test_unpruned_prompts_stay_where_pruned_ones_are_worse(
+    task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = e2vpt.runs.recipe.evaluate
+    scored = iter([0.9, 0.5, 0.5, 0.5, 0.8, 0.9, 0.5, 0.5, 0.5, 0.8])
+
+    def evaluate(*args: Any, **options: Any) -> Any:
+        return dataclasses.replace(real(*args, **options), accuracy=next(scored))
+
+    monkeypatch.setattr(e2vpt.runs.recipe, "evaluate", evaluate)
+    strict = train_and_prune(task, CONFIG, dataclasses.replace(PRUNE, tolerance=0.05), tmp_path / "strict")
+    assert [row.chosen for row in strict.tried] == [True] + [False] * 4
+    adapter = (tmp_path / "strict/adapter.safetensors").read_bytes()
+    assert adapter == (tmp_path / "strict/unpruned.safetensors").read_bytes()
+    assert e2vpt.prompt_layers(strict.trained.model)[0].num_visual == 4
+    lax = train_and_prune(task, CONFIG, dataclasses.replace(PRUNE, tolerance=0.15), tmp_path / "lax")
+    assert [row.chosen for row in lax.tried] == [False] * 4 + [True]
+
+
+def test_without_validation_images_one_pruning_is_trained_and_kept(task: e2vpt.Task, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, data=DataConfig(train_on="train+val"))
+    pruned = train_and_prune(task, config, dataclasses.replace(PRUNE, finalists=3), tmp_path / "run")
+    assert [row.stage for row in pruned.tried if row.epochs] == ["unpruned", "retrained"]
+    assert pruned.tried[-1].chosen
+    assert set(read_adapter(tmp_path / "run/adapter.safetensors").metrics) == {"epoch"}
+
+
+def test_pairs_are_every_way_to_keep_a_share_or_those_asked_for() -> None:
+    model = e2vpt.prompt(e2vpt.load_backbone("demo", num_classes=3), PromptConfig(num_visual=4))
+    assert pairs_to_try(PruneConfig(keep=0.5), model) == [(0.5, 1.0), (0.75, 2 / 3), (1.0, 0.5)]
+    assert pairs_to_try(PruneConfig(keep=0.1), model)[0] == (0.25, 0.4)
+    assert pairs_to_try(PruneConfig(keep=1.0), model) == [(1.0, 1.0)]
+    asked = PruneConfig(keep_tokens=(0.5, 0.25), keep_segments=(0.5,))
+    assert pairs_to_try(asked, model) == [(0.5, 0.5), (0.25, 0.5)]
+    assert pairs_to_try(PruneConfig(keep_segments=(0.5, 0.9)), model) == [(1.0, 0.5), (1.0, 0.9)]
+
+
+def test_pruning_key_value_prompts_and_blocks_of_their_own(task: e2vpt.Task, tmp_path: Path) -> None:
+    prune = PruneConfig(keep_kv=0.5, masks="per-block", layout="contiguous", finalists=1, tolerance=1.0)
+    train_and_prune(task, CONFIG, prune, tmp_path / "run")
+    info = read_adapter(tmp_path / "run/adapter.safetensors")
+    assert sum(info.num_kv) == 6 and info.visual_kept == pytest.approx(0.5, abs=0.03)
+    assert min(info.num_visual) >= 1
+
+
+def test_settings_in_the_way_are_said(task: e2vpt.Task, tmp_path: Path) -> None:
+    train_and_prune(task, CONFIG, PRUNE, tmp_path / "run")
+    before = (tmp_path / "run/adapter.safetensors").read_bytes()
+    with pytest.raises(RunError, match="holds a run already"):
+        train_and_prune(task, CONFIG, PRUNE, tmp_path / "run")
+    other = dataclasses.replace(PRUNE, keep=0.3, num_segments=8)
+    with pytest.raises(RunError, match=r"prune was made with other settings \(keep, num_segments; "):
+        train_and_prune(task, CONFIG, other, tmp_path / "run", resume=True)
+    train_and_prune(task, CONFIG, PRUNE, tmp_path / "run", resume=True)
+    assert (tmp_path / "run/adapter.safetensors").read_bytes() == before
+    scores = tmp_path / "run/prune/scores.safetensors"
+    scores.write_bytes(scores.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"scores.safetensors is damaged.*delete it"):
+        train_and_prune(task, CONFIG, PRUNE, tmp_path / "run", resume=True)
+    (tmp_path / "run/prune/config.json").write_text("{")
+    with pytest.raises(RunError, match=r"prune/config.json cannot be read"):
+        train_and_prune(task, CONFIG, PRUNE, tmp_path / "run", resume=True)
+    bare = dataclasses.replace(CONFIG, prompts=PromptConfig(num_visual=0))
+    with pytest.raises(ConfigError, match="no visual prompts"):
+        train_and_prune(task, bare, PRUNE, tmp_path / "bare")
+
+
+def test_killed_while_training_again_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_task(tmp_path / "shapes", train=20)
+    random.seed(1)
+    command = [sys.executable, "-m", "e2vpt", "train", "shapes", "--backbone", "demo", "--epochs", "5"]
+    command += ["--batch-size", "6", "--keep-tokens", "0.5", "--seed", "3", "--tolerance", "1", "--out"]
+    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    killed = 0
+    log = tmp_path / "broken/prune/0.500-1.000/log.jsonl"
+    process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        if log.exists() and len(log.read_text().splitlines()) >= 2:
+            time.sleep(random.uniform(0, 0.2))
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    killed += process.wait(timeout=60) == -signal.SIGKILL
+    assert killed == 1
+    done = subprocess.run(
+        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    files = ["adapter.safetensors", "unpruned.safetensors", "prune/table.csv", "prune/kept.svg"]
+    for name in [*files, "prune/0.500-1.000/log.jsonl"]:
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_the_picture_shows_what_survived(task: e2vpt.Task, tmp_path: Path) -> None:
+    train_and_prune(
+        task, CONFIG, dataclasses.replace(PRUNE, keep_tokens=(0.5,), keep_segments=(0.5,)), tmp_path / "run"
+    )
+    drawn = (tmp_path / "run/prune/kept.svg").read_text()
+    model, _ = load_adapter(tmp_path / "run/adapter.safetensors")
+    kept = sum(int(layer.keep.sum()) for layer in e2vpt.prompt_layers(model)) // (128 // 16)
+    assert drawn.count('fill="#1f4e79"') == kept
+    assert drawn.count("block ") == 6 and "25% of their elements kept" in drawn
+    assert json.loads((tmp_path / "run/prune/config.json").read_text())["keep_tokens"] == [0.5]
+    assert torch.isfinite(model(torch.zeros(1, 3, 32, 32))).all()

@@ -1,0 +1,179 @@
+"""A run folder: what it holds, and that a killed run resumes to the same adapter bytes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.tasks_for_tests import write_images, write_task
+
+from e2vpt import (
+    ConfigError,
+    DataConfig,
+    PromptConfig,
+    RunConfig,
+    RunError,
+    TrainConfig,
+    load_adapter,
+    load_task,
+    read_adapter,
+    train_run,
+)
+from e2vpt.runs.folder import adapter_path, saved_data_config
+
+CONFIG = RunConfig(
+    backbone="demo",
+    prompts=PromptConfig(num_visual=2, num_kv=1),
+    data=DataConfig(split_seed=4),
+    train=TrainConfig(epochs=2, batch_size=8, lr=0.01),
+)
+
+
+def test_a_run_explains_itself(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path / "shapes"))
+    out = tmp_path / "run"
+    trained = train_run(task, CONFIG, out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter.safetensors",
+        "checkpoint.safetensors",
+        "config.json",
+        "last.safetensors",
+        "log.csv",
+        "log.jsonl",
+    ]
+    saved = json.loads((out / "config.json").read_text())
+    assert saved == json.loads(json.dumps(CONFIG.to_dict())) | {
+        "task": "shapes",
+        "classes": ["bars", "disc", "ring"],
+    }
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert rows == trained.result.history
+    table = list(csv.DictReader((out / "log.csv").read_text().splitlines()))
+    assert [{name: float(value) for name, value in row.items()} for row in table] == rows
+
+    info = read_adapter(out / "adapter.safetensors")
+    best = rows[trained.result.best_epoch]
+    assert info.classes == ("bars", "disc", "ring")
+    assert info.metrics == {
+        "epoch": best["epoch"] + 1,
+        "val_accuracy": best["val_accuracy"],
+        "val_loss": best["val_loss"],
+    }
+    assert read_adapter(out / "last.safetensors").metrics["epoch"] == 2
+    model, _ = load_adapter(out / "adapter.safetensors")
+    for (name, a), (_, b) in zip(model.state_dict().items(), trained.model.state_dict().items(), strict=True):
+        assert a.equal(b), name
+    assert saved_data_config(out) == saved_data_config(out / "adapter.safetensors") == CONFIG.data
+    assert adapter_path(out) == out / "adapter.safetensors"
+
+
+def test_the_last_training_may_use_validation_images_too(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path / "shapes"))
+    assert task.val is not None
+    data = dataclasses.replace(CONFIG.data, train_on="train+val")
+    trained = train_run(task, dataclasses.replace(CONFIG, data=data), tmp_path / "run")
+    assert trained.result.best_epoch == CONFIG.train.epochs - 1
+    assert set(trained.result.history[0]) == {"epoch", "lr", "train_loss", "train_accuracy"}
+    assert set(read_adapter(tmp_path / "run" / "adapter.safetensors").metrics) == {"epoch"}
+
+
+def test_linear_trains_a_head_alone(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path / "shapes"))
+    info = read_adapter(
+        train_run(task, dataclasses.replace(CONFIG, method="linear"), tmp_path / "run").adapter
+    )
+    assert (info.method, info.num_tuned, set(info.num_visual)) == ("linear", 0, {0})
+    assert info.num_head > 0
+
+
+def test_patch_initialisation_takes_training_images(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path / "shapes"))
+    still = TrainConfig(epochs=1, lr=0.0)
+    made = {}
+    for init, kv_init in (("uniform", "kaiming"), ("patch", "patch")):
+        prompts = PromptConfig(num_visual=2, num_kv=1, init=init, kv_init=kv_init)  # type: ignore[arg-type]
+        config = dataclasses.replace(CONFIG, prompts=prompts, train=still)
+        made[init] = train_run(task, config, tmp_path / init).model
+    uniform, patch = (made[name].blocks[1].attn.prompts for name in ("uniform", "patch"))  # type: ignore[index, union-attr]
+    sizes = {
+        name: p.visual.detach().square().mean(-1).sqrt()
+        for name, p in (("uniform", uniform), ("patch", patch))
+    }
+    assert float(sizes["patch"].std()) < 1e-6 < 1e-3 < float(sizes["uniform"].std())
+    assert not patch.key.allclose(uniform.key)
+
+
+def test_a_run_in_the_way_is_never_overwritten(tmp_path: Path) -> None:
+    task = load_task(write_task(tmp_path / "shapes"))
+    out = tmp_path / "run"
+    train_run(task, CONFIG, out)
+    before = (out / "adapter.safetensors").read_bytes()
+    with pytest.raises(RunError, match="holds a run already"):
+        train_run(task, CONFIG, out)
+    other = dataclasses.replace(CONFIG, train=TrainConfig(epochs=3, batch_size=8))
+    with pytest.raises(RunError, match=r"made with other settings \(train"):
+        train_run(task, other, out, resume=True)
+    foreign = load_task(write_images(tmp_path / "other", 6))
+    with pytest.raises(RunError, match=r"other settings \(task"):
+        train_run(foreign, CONFIG, out, resume=True)
+    assert (out / "adapter.safetensors").read_bytes() == before
+    train_run(task, CONFIG, out, resume=True)
+    assert (out / "adapter.safetensors").read_bytes() == before
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").touch()
+    with pytest.raises(RunError, match="exists and is not a run"):
+        train_run(task, CONFIG, tmp_path / "photos")
+    with pytest.raises(RunError, match="Cannot create"):
+        train_run(task, CONFIG, tmp_path / "photos/cat.jpg/run")
+    (out / "config.json").write_text("{")
+    with pytest.raises(RunError, match=r"config\.json cannot be read"):
+        train_run(task, CONFIG, out, resume=True)
+
+
+def test_adapter_path_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="its training is not finished"):
+        adapter_path(tmp_path)
+    with pytest.raises(RunError, match="does not exist; expected an adapter file or a run folder"):
+        adapter_path(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="method is 'magic'; expected one of e2vpt, vpt-deep"):
+        dataclasses.replace(CONFIG, method="magic")
+
+
+def test_killed_at_random_steps_and_resumed_gives_the_same_adapter_bytes(tmp_path: Path) -> None:
+    write_task(tmp_path / "shapes", train=20)
+    random.seed(0)
+    command = [sys.executable, "-m", "e2vpt", "train", "shapes", "--backbone", "demo", "--epochs", "8"]
+    command += ["--batch-size", "6", "--dropout", "0.1", "--augment", "randaugment", "--seed", "3"]
+    command += ["--no-prune", "--out"]
+    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+    killed = 0
+    log = tmp_path / "broken/log.jsonl"
+    for epochs in (1, 4):
+        process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            if log.exists() and len(log.read_text().splitlines()) >= epochs:
+                time.sleep(random.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        killed += process.wait(timeout=60) == -signal.SIGKILL
+    assert killed == 2
+    assert not (tmp_path / "broken/adapter.safetensors").exists()
+    done = subprocess.run(
+        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("adapter.safetensors", "last.safetensors", "log.jsonl"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

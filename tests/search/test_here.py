@@ -1,0 +1,181 @@
+"""A search: what it tries, what it leaves, and that a killed one ends where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.tasks_for_tests import write_images, write_task
+
+import e2vpt
+from e2vpt import DataConfig, PromptConfig, RunConfig, SearchConfig, TrainConfig, read_adapter
+from e2vpt.errors import ConfigError, MissingExtra, RunError
+from e2vpt.runs.reporting import Reporting
+from e2vpt.search.here import search_here
+from e2vpt.search.on_cluster import search_on_cluster
+from e2vpt.search.space import Stop, TrialResult, configured, ranked, try_suggestion
+
+BASE = RunConfig(backbone="demo", train=TrainConfig(epochs=2, batch_size=9))
+SEARCH = SearchConfig(trials=3, visual_choices=(2, 4), kv_choices=(1,), keep_choices=(1.0, 0.5))
+TRIED = {"lr": 0.01, "weight_decay": 0.001, "num_visual": 4, "num_kv": 1, "init": "patch", "keep": 0.5}
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> e2vpt.Task:
+    return e2vpt.load_task(write_task(tmp_path / "shapes"))
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "trials.csv").read_text().splitlines()))
+
+
+def test_a_search_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
+    said: list[str] = []
+    out = tmp_path / "search"
+    results = search_here(task, BASE, out, search=SEARCH, reporting=Reporting(on_stage=said.append))
+    assert len(results) == 3 and results == ranked(results)
+    assert [text.split(":")[0] for text in said] == [f"Trial {n} of 3" for n in (1, 2, 3)]
+    assert "best so far" not in said[0] and "best so far" in said[1]
+    rows = table(out)
+    assert [row["name"] for row in rows] == [r.name for r in results]
+    assert {row["name"] for row in rows} == {"000", "001", "002"}
+    best = results[0]
+    assert (out / "adapter.safetensors").read_bytes() == (
+        out / f"trial-{best.name}/adapter.safetensors"
+    ).read_bytes()
+    for r in results:
+        config = e2vpt.runs.folder.saved_run_config(out / f"trial-{r.name}")
+        assert (config.train.lr, config.prompts.num_visual, config.prompts.init) == (
+            r.lr,
+            r.num_visual,
+            r.init,
+        )
+        assert SEARCH.lr_range[0] <= r.lr <= SEARCH.lr_range[1] and r.num_visual in (2, 4)
+        info = read_adapter(out / f"trial-{r.name}/adapter.safetensors")
+        assert info.visual_kept == r.keep and info.metrics["val_accuracy"] == r.accuracy
+        assert r.epochs == (2 if r.keep == 1 else 4)
+
+
+def test_more_trials_may_be_asked_for_and_the_first_stay(task: e2vpt.Task, tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    few = search_here(task, BASE, out, search=dataclasses.replace(SEARCH, trials=1))
+    more = search_here(task, BASE, out, search=SEARCH, resume=True)
+    assert few[0] in more and len(more) == 3
+    once = search_here(task, BASE, tmp_path / "once", search=SEARCH)
+    assert once == more
+    with pytest.raises(RunError, match=r"made with other settings \(search"):
+        search_here(task, BASE, out, search=dataclasses.replace(SEARCH, search_seed=1), resume=True)
+    other = search_here(
+        task, BASE, tmp_path / "other", search=dataclasses.replace(SEARCH, trials=1, search_seed=1)
+    )
+    assert other[0].lr != few[0].lr
+
+
+def test_images_are_decoded_once_for_all_trials(
+    task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    kind = type(task.train.images[0])
+    real = kind.open
+
+    def counted(self: Any) -> Any:
+        opened.append(1)
+        return real(self)
+
+    monkeypatch.setattr(kind, "open", counted)
+    search = dataclasses.replace(SEARCH, inits="uniform", keep_choices=(1.0, 0.5))
+    search_here(task, BASE, tmp_path / "search", search=search)
+    assert task.val is not None
+    assert len(opened) == len(task.train) + len(task.val)
+
+
+def test_a_poor_trial_is_stopped_and_says_so(task: e2vpt.Task, tmp_path: Path) -> None:
+    heard: list[tuple[int, float]] = []
+
+    def on_epoch(epoch: int, accuracy: float) -> None:
+        heard.append((epoch, accuracy))
+        if epoch == 2:  # the first epoch of the second training
+            raise Stop
+
+    result = try_suggestion(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
+    assert (result.name, result.state, result.epochs) == ("7", "stopped", 3)
+    assert result.accuracy == heard[-1][1]
+    heard.clear()
+    again = try_suggestion(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
+    assert again == result and [epoch for epoch, _ in heard] == [0, 1, 2]
+
+
+def test_a_trial_that_diverges_ranks_last(task: e2vpt.Task, tmp_path: Path) -> None:
+    base = dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, optimizer="sgd"))
+    result = try_suggestion(task, base, e2vpt.PruneConfig(), TRIED | {"lr": 1e30}, tmp_path / "trial-a")
+    assert (result.state, result.accuracy) == ("diverged", 0.0)
+    stopped = dataclasses.replace(result, name="b", state="stopped", accuracy=0.9, loss=0.1)
+    good = dataclasses.replace(result, name="c", state="complete", accuracy=0.5, loss=0.5)
+    better = dataclasses.replace(good, name="d", loss=0.4)
+    assert [r.name for r in ranked([result, stopped, good, better])] == ["d", "c", "b", "a"]
+    search = SearchConfig(trials=1, lr_range=(1e30, 1e30), keep_choices=(1.0,))
+    with pytest.raises(RunError, match=r"No trial of .* is complete: all diverged"):
+        search_here(task, base, tmp_path / "search", search=search)
+
+
+def test_a_trial_changes_only_what_it_tries() -> None:
+    config = configured(BASE, TRIED)
+    assert config.train == dataclasses.replace(BASE.train, lr=0.01, weight_decay=0.001)
+    assert config.prompts == PromptConfig(num_visual=4, num_kv=1, init="patch")
+    assert dataclasses.replace(config, train=BASE.train, prompts=BASE.prompts) == BASE
+    assert {field.name for field in dataclasses.fields(TrialResult)} >= set(TRIED)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("optuna", "search"), ("ray", "ray")])
+def test_a_missing_engine_is_said_with_the_command_that_installs_it(
+    module: str, extra: str, task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    search = search_here if module == "optuna" else search_on_cluster
+    with pytest.raises(MissingExtra, match=rf"pip install 'e2vpt\[{extra}\]'"):
+        search(task, BASE, tmp_path / "search", search=SEARCH)
+    assert not (tmp_path / "search").exists()
+
+
+def test_it_needs_validation_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "only/train", 4)
+    task = e2vpt.load_task(tmp_path / "only", DataConfig(val_fraction=0))
+    with pytest.raises(ConfigError, match="compares validation accuracies"):
+        search_here(task, BASE, tmp_path / "search", search=SEARCH)
+    assert not (tmp_path / "search").exists()
+
+
+def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(tmp_path: Path) -> None:
+    write_task(tmp_path / "shapes", train=12)
+    random.seed(2)
+    command = [sys.executable, "-m", "e2vpt", "search", "shapes", "--backbone", "demo", "--epochs", "3"]
+    command += ["--batch-size", "9", "--trials", "4", "--visual-choices", "2,4", "--out"]
+    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    killed = 0
+    for trial in ("001", "002"):
+        log = tmp_path / f"broken/trial-{trial}/log.jsonl"
+        process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            if log.exists():
+                time.sleep(random.uniform(0, 0.2))
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        killed += process.wait(timeout=60) == -signal.SIGKILL
+    assert killed == 2
+    done = subprocess.run(
+        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("trials.csv", "adapter.safetensors"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -1,0 +1,80 @@
+"""A Ray cluster of two local workers, one of which is killed: the search ends complete."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.tasks_for_tests import write_task
+
+from e2vpt import RunError, SearchConfig
+from e2vpt.search.on_cluster import _results
+from e2vpt.search.space import best_of, leave_results
+
+FLAGS = (
+    "--engine ray --workers 2 --epochs 6 --batch-size 9 --trials 3 --visual-choices 2,4 --keep-choices 1,0.5"
+)
+COMMAND = [sys.executable, "-m", "e2vpt", "search", "shapes", "--backbone", "demo", "--out", "found"]
+
+
+def running_worker() -> int | None:
+    """A process that runs a trial, by the name Ray gives it."""
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if b"ray::ImplicitFunc" in (process / "cmdline").read_bytes():
+                return int(process.name)
+        except OSError:
+            continue
+    return None
+
+
+def test_a_killed_worker_loses_its_trial_only(tmp_path: Path) -> None:
+    write_task(tmp_path / "shapes")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    words = [*COMMAND, *FLAGS.split()]
+    search = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment)
+    killed, deadline = 0, time.monotonic() + 240
+    while search.poll() is None and not killed and time.monotonic() < deadline:
+        if any((tmp_path / "found").glob("trial-*/log.jsonl")):
+            worker = running_worker()
+            if worker is not None:
+                os.kill(worker, signal.SIGKILL)
+                killed = worker
+        time.sleep(0.05)
+    _, said = search.communicate(timeout=400)
+    assert killed, said
+    assert search.returncode == 0, said
+    with (tmp_path / "found/trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 and [row["state"] for row in rows] == ["complete"] * 3
+    accuracies = [float(row["accuracy"]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    for row in rows:
+        assert int(row["epochs"]) == (6 if float(row["keep"]) == 1 else 12)
+    best = tmp_path / f"found/trial-{rows[0]['name']}/adapter.safetensors"
+    assert (tmp_path / "found/adapter.safetensors").read_bytes() == best.read_bytes()
+
+
+def test_trials_that_were_stopped_are_in_the_table(tmp_path: Path) -> None:
+    tried = '{"lr": 0.01, "weight_decay": 0.1, "num_visual": 2, "num_kv": 1, "init": "patch", "keep": 1.0}'
+    for folder in ("tried", "results", "trial-a", "trial-b"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"tried/{name}.json").write_text(tried)
+    (tmp_path / "trial-a/log.jsonl").write_text('{"epoch": 0, "val_accuracy": 0.5, "val_loss": 1.5}\n')
+    (found,) = _results(tmp_path)  # trial b has not finished an epoch
+    assert (found.name, found.state, found.accuracy, found.epochs, found.lr) == ("a", "stopped", 0.5, 1, 0.01)
+    leave_results(tmp_path, [found])
+    assert "a,stopped,0.5" in (tmp_path / "trials.csv").read_text()
+    assert not (tmp_path / "adapter.safetensors").exists()
+    with pytest.raises(RunError, match=r"came to an end; what went wrong is in .*ray"):
+        best_of([], tmp_path)
+    assert SearchConfig().trials == 20

@@ -1,0 +1,136 @@
+"""Small backbones with every parameter random: timm's zero biases and unit norms would hide mistakes."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import timm
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+import e2vpt
+
+SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+SMALL_SWIN = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8), "drop_path_rate": 0.0}
+
+NAMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "supervised": ("vit_tiny_patch16_224", {"depth": 2}),
+    "384px": ("vit_tiny_patch16_384", SMALL | {"depth": 1}),
+    "mae-avg": ("vit_base_patch16_224", SMALL | {"global_pool": "avg"}),
+    "deit3-layer-scale": ("deit3_small_patch16_224", SMALL),
+    "dinov2": ("vit_small_patch14_dinov2", SMALL | {"img_size": 112}),
+    "dinov2-swiglu": ("vit_giant_patch14_dinov2", SMALL | {"img_size": 112}),
+    "dinov2-registers": ("vit_small_patch14_reg4_dinov2", SMALL | {"img_size": 112}),
+    "clip-pre-norm": ("vit_base_patch32_clip_224", SMALL),
+    "clip-quickgelu": ("vit_base_patch32_clip_quickgelu_224", SMALL),
+    "siglip-map": ("vit_base_patch16_siglip_224", SMALL),
+    "siglip-gap": ("vit_base_patch16_siglip_gap_224", SMALL),
+    "gap": ("vit_medium_patch16_gap_240", SMALL),
+    "registers-gap": ("vit_medium_patch16_reg4_gap_256", SMALL),
+    "registers-map": ("vit_so150m_patch16_reg4_map_256", SMALL),
+    "beit3-scale-norm": ("beit3_base_patch16_224", SMALL),
+    "qk-norm": ("vit_tiny_patch16_224", SMALL | {"qk_norm": True}),
+    "swin-shifted": ("swin_tiny_patch4_window7_224", SMALL_SWIN),
+    "swin-unshifted": ("swin_tiny_patch4_window7_224", SMALL_SWIN | {"depths": (1, 1, 1, 1)}),
+    "swin-384px": ("swin_base_patch4_window12_384", SMALL_SWIN | {"depths": (2, 1, 1, 1)}),
+    "swin-s3-mixed-windows": ("swin_s3_tiny_224", SMALL_SWIN | {"depths": (1, 1, 2, 1)}),
+}
+
+
+def randomise(model: nn.Module, seed: int = 1) -> nn.Module:
+    """Give every parameter a random value of a size that keeps activations near one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if parameter.dim() > 1:
+                parameter.copy_(noise * (1.5 / max(parameter[0].numel(), 1) ** 0.5))
+            else:
+                parameter.copy_(0.5 + 0.4 * noise)
+    return model
+
+
+def named_backbone(key: str, dtype: torch.dtype = torch.float64, **overrides: Any) -> nn.Module:
+    """A named timm model at a small size, random, in eval mode."""
+    name, options = NAMED[key]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's own
+        model = timm.create_model(name, pretrained=False, **({"num_classes": 7} | options | overrides))
+    return randomise(model).to(dtype).eval()
+
+
+def tiny_vit(dtype: torch.dtype = torch.float64, **overrides: Any) -> VisionTransformer:
+    """3 blocks, 17 tokens, width 48."""
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "mlp_ratio": 2}
+    model = VisionTransformer(**({"num_classes": 7} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
+def tiny_swin(dtype: torch.dtype = torch.float64, **overrides: Any) -> SwinTransformer:
+    """4 blocks in 2 stages; 16 windows an image in the first, 4 in the last, every second one shifted."""
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2)}
+    options |= {"num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
+    model = SwinTransformer(**({"num_classes": 5} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
+def prompted(backbone: nn.Module, seed: int = 2, **config: Any) -> nn.Module:
+    """A prompted copy of the backbone, prompts random and of its dtype, every third keep element zero."""
+    dtype = next(backbone.parameters()).dtype
+    model = e2vpt.prompt(copy.deepcopy(backbone), e2vpt.PromptConfig(**config)).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in e2vpt.prompt_layers(model):
+            for parameter in layer.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            if layer.keep is not None:
+                layer.keep.view(-1)[::3] = 0
+    return model
+
+
+def images_for(model: nn.Module, batch: int = 2, seed: int = 3) -> Tensor:
+    """Random images of the model's size and dtype."""
+    height, width = model.patch_embed.img_size
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(batch, 3, height, width, generator=generator, dtype=torch.float64)
+    return images.to(next(model.parameters()).dtype)
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest expected value."""
+    assert found.shape == expected.shape
+    expected = expected.detach().double()
+    return float((found.detach().double() - expected).abs().max() / expected.abs().max())
+
+
+def tuned(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What requires grad, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """d loss / d everything tuned, by name; zero where the loss does not depend on it."""
+    parameters = tuned(model)
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
+    return {
+        name: torch.zeros_like(p) if g is None else g
+        for (name, p), g in zip(parameters.items(), found, strict=True)
+    }
+
+
+def assert_same(
+    model: nn.Module, found: Tensor, expected: Tensor, tolerance: float = 1e-12, seed: int = 5
+) -> None:
+    """Outputs and the gradients of a random projection of them."""
+    assert relative(found, expected) < tolerance
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed)).to(found)
+    ours, theirs = gradients(model, (found * weights).sum()), gradients(model, (expected * weights).sum())
+    scale = max(float(g.abs().max()) for g in theirs.values())
+    worst = {name: float((ours[name] - theirs[name]).abs().max()) / scale for name in theirs}
+    assert {name: d for name, d in worst.items() if not d < tolerance} == {}

@@ -1,0 +1,67 @@
+"""Metrics, against counting by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.tasks_for_tests import batches, tiny_vit
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from e2vpt import evaluate
+
+
+class Fixed(nn.Module):
+    """Logits that are the input itself: [B, 3]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes = 3
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_counts_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0, 0], [0, 2, 0], [2, 0, 0], [0, 0, 2]])
+    labels = torch.tensor([0, 1, 1, 1])
+    metrics = evaluate(Fixed(), [(logits[:3], labels[:3]), (logits[3:], labels[3:])])
+    assert (metrics.accuracy, metrics.num_images) == (0.5, 4)
+    # Class 2 has no image and does not count; class 1 has one of three right.
+    assert metrics.mean_class_accuracy == pytest.approx((1 + 1 / 3) / 2)
+    assert metrics.loss == pytest.approx(float(F.cross_entropy(logits.double(), labels)))
+
+
+def test_does_not_depend_on_how_images_are_batched_or_shared() -> None:
+    model = tiny_vit().train()
+    (images, labels), *_ = batches([11])
+    whole = evaluate(model, [(images, labels)])
+    apart = evaluate(model, list(zip(images.split(4), labels.split(4), strict=True)))
+    assert whole.accuracy == apart.accuracy
+    assert whole.loss == pytest.approx(apart.loss, rel=1e-12)
+
+    shares: list[Tensor] = []
+    for share in (slice(0, 7), slice(7, 11), slice(11, 11)):
+        loader = [(images[share], labels[share])] if labels[share].numel() else []
+        evaluate(model, loader, reduce=lambda counts: shares.append(counts) or counts)  # type: ignore[func-returns-value]
+    together = evaluate(model, [], reduce=lambda _: torch.stack(shares).sum(0))
+    assert together.num_images == 11
+    assert together.accuracy == whole.accuracy
+    assert together.loss == pytest.approx(whole.loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_runs_in_eval_mode_and_restores_it(training: bool) -> None:
+    model = tiny_vit(dropout=0.9).train(training)
+    data = batches([6])
+    assert evaluate(model, data) == evaluate(model, data)
+    assert model.training is training
+    done: list[int] = []
+    evaluate(model, data, on_batch=done.append)
+    assert done == [6]
+
+
+def test_no_images_are_no_accuracy() -> None:
+    metrics = evaluate(Fixed(), [])
+    assert (metrics.accuracy, metrics.mean_class_accuracy, metrics.num_images) == (0.0, 0.0, 0)
