@@ -160,9 +160,7 @@ sys.path.insert(0, {tests!r})
 from safetensors.torch import save_file
 from support.tasks_for_tests import batches, tiny_vit
 from e2vpt import TrainConfig, fit
-from e2vpt import train as fit_module
 from e2vpt.training.checkpoint import trained_state
-from e2vpt.training.replay import Replayed
 from e2vpt.training.processes import leave_processes, process_rank
 
 torch.manual_seed(0)

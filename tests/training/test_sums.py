@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from e2vpt.sums import RunningSums
+from e2vpt.training.sums import RunningSums
 from hypothesis import given
 from hypothesis import strategies as st
 
