@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from e2vpt.training.sums import RunningSums
 from hypothesis import given
 from hypothesis import strategies as st
+
+from e2vpt.training.sums import RunningSums
 
 ROWS = st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), st.integers(0, 1000), st.booleans()), max_size=20)
 
