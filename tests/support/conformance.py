@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from support.backbones_for_tests import relative
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import e2vpt
 from e2vpt.prompting.prompts import BlockPrompts
@@ -99,6 +101,21 @@ class Case:
             found["token_mask"] += (per_tile * segment).sum(1)
             found["segment_mask"] += per_tile * token[:, None]
         return found
+
+    def differences(self) -> dict[str, float]:
+        """How far our logits, loss and every gradient of the file are from the file's, relative."""
+        self.model.zero_grad()
+        for layer in self.masked_layers():
+            layer.keep.requires_grad_(True).grad = None
+        logits = self.model(self.expected["images"])
+        loss = F.cross_entropy(logits, self.expected["labels"])
+        loss.backward()
+        found = {f"grad.{name}": gradient for name, gradient in self.gradients().items()}
+        given = {name: value for name, value in self.expected.items() if name.startswith("grad.")}
+        assert given and set(given) <= set(found)
+        found |= {"logits": logits, "loss": loss}
+        given |= {"logits": self.expected["logits"], "loss": self.expected["loss"]}
+        return {name: relative(found[name], value) for name, value in given.items()}
 
 
 def _vit() -> VisionTransformer:
