@@ -10,7 +10,7 @@
     ├── AdapterError                an adapter file that cannot be used (also ValueError)
     │   ├── AdapterFormatError      truncated, altered, hostile, or of a newer format
     │   └── BackboneMismatch        made for another backbone
-    ├── RunError                    a run folder in the way, or that cannot be resumed (also RuntimeError)
+    ├── RunError                    a run folder that exists already or cannot be resumed (also RuntimeError)
     │   └── Diverged                a loss that is no longer a finite number
     └── MissingExtra                an optional dependency is not installed (also ImportError)
 
@@ -40,7 +40,7 @@ class BackboneError(E2VPTError, ValueError):
 
 
 class UnsupportedBackbone(BackboneError):
-    """timm builds this model, but prompts cannot enter it; the message names the part that is in the way."""
+    """Prompts do not support this timm model; the message names the unsupported part."""
 
 
 class WeightsError(BackboneError):
@@ -83,7 +83,7 @@ class BackboneMismatch(AdapterError):
 
 
 class RunError(E2VPTError, RuntimeError):
-    """A run folder is in the way, incomplete, or was made with other settings."""
+    """A run folder exists already, is incomplete, or was made with other settings."""
 
 
 class Diverged(RunError):

@@ -147,7 +147,7 @@ def test_hub_models_come_from_the_cache(tmp_path: Path, vit_file: Path) -> None:
 
 def test_hub_repository_that_is_no_timm_model(tmp_path: Path, vit_file: Path) -> None:
     put_on_hub(tmp_path / "hub", "me/bert", {"model_type": "bert"}, vit_file)
-    with pytest.raises(BackboneError, match="hf-hub:me/bert is no timm model: its config"):
+    with pytest.raises(BackboneError, match="hf-hub:me/bert is not a timm model: its config"):
         load_backbone("hf-hub:me/bert", num_classes=3)
 
 

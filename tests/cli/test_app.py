@@ -255,7 +255,7 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     code, _, err = run("prune", "later", "--keep", "0.2")
     assert code == 1 and "later/prune was made with other settings (keep, keep_segments, keep_tokens" in err
     code, _, err = run("prune", "shapes")
-    assert code == 1 and "shapes holds no run of `e2vpt train`" in err
+    assert code == 1 and "shapes is not a finished run of `e2vpt train`" in err
 
 
 def test_linear_and_prompts_without_visual_ones_are_not_pruned(run, home: Path) -> None:  # type: ignore[no-untyped-def]

@@ -56,7 +56,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist\. Expected a folder of class folders"):
         load_task(tmp_path / "nowhere")
     (tmp_path / "pets.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"pets\.zip is none of what can be read.*unpack"):
+    with pytest.raises(DataError, match=r"pets\.zip has a format that cannot be read.*unpack"):
         load_task(tmp_path / "pets.zip")
 
 

@@ -115,8 +115,8 @@ def _hub_model(repository: str) -> tuple[str, dict[str, Any]]:
         model_args = dict(config.get("model_args") or {})
     except (KeyError, TypeError, ValueError) as error:
         raise BackboneError(
-            f"hf-hub:{repository} is no timm model: its config.json has no architecture and pretrained_cfg. "
-            "Take a repository that timm itself made, such as those of hf-hub:timm."
+            f"hf-hub:{repository} is not a timm model: its config.json lacks architecture and pretrained_cfg. "
+            "Use a repository in timm's format, such as those of hf-hub:timm."
         ) from error
     options = {key: value for key, value in model_args.items() if not key.endswith("drop_rate")}
     return architecture, {**options, "pretrained_cfg": {**cfg, "hf_hub_id": repository, "source": "hf-hub"}}

@@ -206,7 +206,7 @@ def _backbone_names(state: WeightTensors, path: Path) -> WeightTensors:
 def _refusal(path: Path, error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code is None:
-        return f"{path} is no torch weights file, or a damaged one: {first_line(error)} Copy it again."
+        return f"{path} is damaged or not a PyTorch weights file: {first_line(error)} Copy it again."
     return (
         f"{path} was not read: it needs the code {code[1]} to run, and weights files here are data only. "
         "If you trust its origin, save its state_dict alone (best as .safetensors) and give that file."

@@ -12,21 +12,26 @@ from e2vpt.config.fields import check_choices, check_count, check_number, option
 class DataConfig:
     """How images become batches: size, preprocessing, augmentation, splits."""
 
-    image_size: int | None = option(None, "Side in pixels; the backbone's own size when not given.")
+    image_size: int | None = option(None, "Input size in pixels. Default: the backbone's.")
     preprocess: Literal["backbone", "imagenet"] = option(
         "backbone",
-        "Mean, standard deviation and crop of the checkpoint, or ImageNet's as in the official code.",
+        "Mean, standard deviation and crop: the checkpoint's, or ImageNet's as in the official code.",
     )
     augment: Literal["none", "crop", "crop-flip", "randaugment"] = option(
-        "none", "Training augmentation: none (VTAB), crop (signs, writing), crop-flip (FGVC), randaugment."
+        "none",
+        "Augmentation of training images. crop-flip suits most photographs, crop what must not be mirrored.",
     )
     train_on: Literal["train", "train+val"] = option(
-        "train", "train+val is for the last training, once settings are chosen (VTAB); keeps the last epoch."
+        "train", "train+val: use the validation images for training too, and keep the last epoch."
     )
-    val_fraction: float = option(0.1, "Share split off for validation where the data has no val split.")
-    test_fraction: float = option(0.2, "Share split off for test where the data has no splits at all.")
-    split_seed: int = option(0, "Seed of those splits.")
-    workers: int = option(0, "Processes that load images beside the training process.")
+    val_fraction: float = option(
+        0.1, "Share of the images to hold out for validation, if the data has no val split."
+    )
+    test_fraction: float = option(
+        0.2, "Share of the images to hold out for testing, if the data has no splits."
+    )
+    split_seed: int = option(0, "Random seed of these splits.")
+    workers: int = option(0, "Number of extra processes that load images.")
 
     def __post_init__(self) -> None:
         check_choices(self)

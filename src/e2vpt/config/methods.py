@@ -14,14 +14,14 @@ class MethodConfig:
 
     beside: Literal["auto", "none", "bias", "norm"] = option(
         "auto",
-        "Tune every bias, or every LayerNorm, of the backbone beside what the method tunes; `auto` is biases "
-        "for e2vpt with prompts from the first block on, and nothing for all others.",
+        "Also train the backbone's biases or LayerNorms. `auto`: biases with method e2vpt, unless "
+        "--first-block is set; nothing with other methods.",
     )
-    partial_blocks: int = option(1, "Method partial: the last blocks, which are tuned.")
-    mlp_layers: int = option(3, "Method mlp: layers of the head.")
-    adapter_width: int = option(24, "Method adapter: channels of its bottleneck.")
+    partial_blocks: int = option(1, "Method partial: how many of the last blocks to train.")
+    mlp_layers: int = option(3, "Method mlp: number of layers of the head.")
+    adapter_width: int = option(24, "Method adapter: width of the bottleneck, in channels.")
     adapter_places: Literal["pfeiffer", "houlsby"] = option(
-        "pfeiffer", "Method adapter: behind the MLP, or behind attention and MLP."
+        "pfeiffer", "Method adapter: after the MLP (pfeiffer), or after attention and MLP (houlsby)."
     )
     lora_rank: int = option(8, "Methods lora, dora, loha, lokr: rank of the update of qkv.")
     lora_alpha: int = option(8, "Methods lora, dora, loha, lokr: the update is multiplied by alpha / rank.")

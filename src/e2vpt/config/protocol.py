@@ -26,15 +26,15 @@ class GridConfig:
     All pairs of rate and decay, all pairs of keep ratios, then the seeds.
     """
 
-    grid_optimizer: Literal["adamw", "sgd"] = option("sgd", "Optimizer of all its trainings.")
+    grid_optimizer: Literal["adamw", "sgd"] = option("sgd", "Optimizer of every training.")
     base_lrs: Numbers = option(
         (50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05),
-        "Learning rates for a batch of 256; other batches scale them.",
+        "Learning rates for a batch of 256; scaled linearly for other batch sizes.",
     )
-    weight_decays: Numbers = option((0.01, 0.001, 0.0001, 0.0), "Weight decays, with each rate.")
+    weight_decays: Numbers = option((0.01, 0.001, 0.0001, 0.0), "Weight decays, each tried with each rate.")
     keep_ratios: Numbers = option(
         (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
-        "Shares of tokens and of segments to keep, all pairs; nothing is pruned where it is empty.",
+        "Shares of tokens and of segments to keep, tried in all pairs. Empty: no pruning.",
     )
     final_seeds: Counts = option((42, 44, 82, 100, 800), "Seeds of the final trainings.")
 

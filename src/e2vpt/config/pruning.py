@@ -27,23 +27,27 @@ class PruneConfig:
     """
 
     keep: float = option(0.5, "Share of the visual prompt elements to keep.")
-    keep_tokens: Numbers = option((), "Shares of tokens to try instead of --keep, as in 0.9,0.5.")
-    keep_segments: Numbers = option((), "Shares of segments to try, with each of --keep-tokens.")
+    keep_tokens: Numbers = option((), "Shares of tokens to try instead of --keep, such as 0.9,0.5.")
+    keep_segments: Numbers = option((), "Shares of segments to try with each of --keep-tokens.")
     keep_kv: float = option(1.0, "Share of the key-value prompts to keep.")
-    num_segments: int = option(16, "Segments of a token's channels.")
-    layout: Layout = option("strided", "Which channels a segment has: c mod R, or a run of neighbours.")
+    num_segments: int = option(16, "Number of segments that a token's channels are divided into.")
+    layout: Layout = option(
+        "strided", "Channels of a segment: every R-th one (strided), or neighbours (contiguous)."
+    )
     masks: Literal["shared", "per-block"] = option(
-        "per-block", "One mask for all blocks (official code), or blocks that keep different numbers."
+        "per-block", "One mask for all blocks, as in the official code, or a mask for each block."
     )
-    signed_scores: bool = option(False, "Scores without absolute value (official code).")
+    signed_scores: bool = option(
+        False, "Use signed scores, as in the official code, instead of absolute values."
+    )
     rewind: Literal["initial", "fresh", "none"] = option(
-        "initial", "Where the survivors start again: their initial values, new ones, or where they are."
+        "initial", "Where the kept prompts start again: initial values, fresh random ones, or no rewinding."
     )
-    rewind_head: bool = option(False, "Rewind the head too; otherwise it goes on from where it is.")
-    finalists: int = option(1, "Prunings that are trained again; the best on validation is kept.")
-    tolerance: float = option(
-        0.01, "Validation accuracy that may be given up against the unpruned prompts for a smaller adapter."
+    rewind_head: bool = option(False, "Rewind the head too. By default it keeps its trained weights.")
+    finalists: int = option(
+        1, "How many of the best prunings to train again; validation decides between them."
     )
+    tolerance: float = option(0.01, "Validation accuracy you would give up for the smaller, pruned adapter.")
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -22,15 +22,17 @@ from e2vpt.config.fields import (
 class SearchConfig:
     """The space that a search goes through, and how far."""
 
-    trials: int = option(20, "Trials: each a training, and a second one where fewer prompts are kept.")
-    lr_range: Numbers = option((1e-3, 2e-2), "Lowest and highest learning rate, searched by magnitude.")
-    weight_decay_range: Numbers = option((1e-5, 1e-1), "Lowest and highest weight decay, likewise.")
+    trials: int = option(20, "Number of trials. Each is one training, or two if it prunes.")
+    lr_range: Numbers = option((1e-3, 2e-2), "Lowest and highest learning rate, on a log scale.")
+    weight_decay_range: Numbers = option((1e-5, 1e-1), "Lowest and highest weight decay, on a log scale.")
     visual_choices: Counts = option((1, 5, 10, 20), "Numbers of visual prompts to try.")
     kv_choices: Counts = option((1, 5, 10), "Numbers of key-value prompts to try.")
     inits: Literal["uniform", "patch", "both"] = option("both", "Initial visual prompts to try.")
-    keep_choices: Numbers = option((1.0, 0.7, 0.5, 0.3), "Shares of visual prompt elements to try to keep.")
-    stop_early: bool = option(True, "Stop trials that are worse than the median of the others so far.")
-    search_seed: int = option(0, "Seed of what is tried.")
+    keep_choices: Numbers = option(
+        (1.0, 0.7, 0.5, 0.3), "Shares of the visual prompts' elements to keep, to try."
+    )
+    stop_early: bool = option(True, "Stop trials early that are worse than the median.")
+    search_seed: int = option(0, "Random seed of the search.")
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -17,20 +17,22 @@ class TrainConfig:
     batch_size: int = option(
         64, "Images per optimizer step, over all processes and accumulation steps together."
     )
-    lr: float | None = option(None, "Peak learning rate; the method's own when not given.")
+    lr: float | None = option(None, "Peak learning rate. Default: the method's own.")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or SGD with momentum as in the paper.")
     weight_decay: float = option(1e-4, "Weight decay.")
     momentum: float = option(0.9, "Momentum of SGD.")
-    warmup: float = option(0.1, "Share of all steps during which the learning rate rises to its peak.")
+    warmup: float = option(0.1, "Share of the steps in which the learning rate rises to its peak.")
     precision: Literal["fp32", "bf16", "fp16"] = option(
-        "fp32", "Arithmetic of the forward pass; fp16 needs a GPU."
+        "fp32", "Precision of the forward and backward pass. fp16 needs a GPU."
     )
-    accumulation: int = option(1, "Parts a batch is computed in, to save memory; the result is the same.")
-    grad_checkpointing: bool = option(False, "Recompute blocks in the backward pass, to save memory.")
-    class_weights: Literal["none", "balanced"] = option("none", "Weigh classes by inverse frequency.")
+    accumulation: int = option(1, "Compute each batch in this many parts to save memory. Same result.")
+    grad_checkpointing: bool = option(False, "Recompute blocks in the backward pass to save memory.")
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "Weight classes in the loss by inverse frequency."
+    )
     label_smoothing: float = option(0.1, "Label smoothing.")
-    patience: int = option(0, "Stop after this many epochs without a better validation accuracy (0: never).")
-    seed: int = option(0, "Seed of prompts, head, order and augmentation.")
+    patience: int = option(0, "Stop after this many epochs without improvement on validation (0: never).")
+    seed: int = option(0, "Random seed of initial values, order and augmentation.")
 
     def __post_init__(self) -> None:
         check_choices(self)

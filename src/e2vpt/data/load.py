@@ -1,4 +1,4 @@
-"""A task from whatever it lies in."""
+"""Read a task from a folder, an archive, a table or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def _load(source: str | PathLike[str], config: DataConfig) -> Task:
     if suffix == ".csv":
         return load_table(path, config)
     raise DataError(
-        f"{source} is none of what can be read. Expected {_ACCEPTED}; unpack other archives first."
+        f"{source} has a format that cannot be read. Expected {_ACCEPTED}; unpack other archives first."
     )

@@ -104,7 +104,7 @@ def saved_run_config(run: str | Path) -> RunConfig:
     """
     path = Path(run) / CONFIG
     if not path.exists():
-        raise RunError(f"{run} holds no run of `e2vpt train`: there is no {path}.")
+        raise RunError(f"{run} is not a finished run of `e2vpt train`: {path} does not exist.")
     values = read_config(path)
     try:
         return RunConfig(

@@ -105,7 +105,7 @@ def fit(
     """
     config = config or TrainConfig()
     if config.patience and val_loader is None:
-        raise ConfigError("patience needs validation images: there is no accuracy to wait for.")
+        raise ConfigError("patience needs validation images, to see when accuracy stops improving.")
     run = _Run(model, train_loader, val_loader, config, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)
     path = None if checkpoint is None else Path(checkpoint)
