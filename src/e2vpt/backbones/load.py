@@ -115,7 +115,7 @@ def _hub_model(repository: str) -> tuple[str, dict[str, Any]]:
         model_args = dict(config.get("model_args") or {})
     except (KeyError, TypeError, ValueError) as error:
         raise BackboneError(
-            f"hf-hub:{repository} is not a timm model: its config.json lacks architecture and pretrained_cfg. "
+            f"hf-hub:{repository} is not a timm model: its config.json lacks an architecture. "
             "Use a repository in timm's format, such as those of hf-hub:timm."
         ) from error
     options = {key: value for key, value in model_args.items() if not key.endswith("drop_rate")}
