@@ -12,9 +12,11 @@ from support.tasks_for_tests import batches, tiny_vit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt import ConfigError, DataError, RunError, StepReport, TrainConfig, fit
+from e2vpt import TrainConfig, fit
+from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.container import read_container
 from e2vpt.training.checkpoint import trained_state
+from e2vpt.training.fit import StepReport
 
 
 def config(**values: object) -> TrainConfig:
