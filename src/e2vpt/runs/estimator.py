@@ -22,7 +22,7 @@ from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.predict import stack_probabilities
 from e2vpt.runs.run import Trained, train_run
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
+from e2vpt.training.step_report import StepReport
 
 
 class E2VPTClassifier:

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
+from e2vpt.training.step_report import StepReport
 
 console = Console(stderr=True, highlight=False)
 """Progress goes to stderr, so that results on stdout can be piped."""

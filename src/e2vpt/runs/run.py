@@ -14,8 +14,9 @@ from e2vpt.methods.counting import trainable_line
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import FitResult, StepReport, fit
+from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import process_rank
+from e2vpt.training.step_report import StepReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
