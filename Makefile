@@ -1,5 +1,5 @@
 # Every target is one line; each builds .venv when it is missing.
-.PHONY: demo test check format lint types docs constraints clean
+.PHONY: demo gpu test check format lint types docs constraints clean
 PY := .venv/bin/python
 
 .venv/ready: pyproject.toml constraints.txt
@@ -18,6 +18,9 @@ format: .venv/ready
 
 lint: .venv/ready
 	$(PY) -m ruff check src tests scripts
+
+gpu: .venv/ready ## checks, speed and trainings on one GPU, at most eight minutes
+	$(PY) scripts/gpu.py --out runs/gpu
 
 types: .venv/ready
 	$(PY) -m mypy

@@ -32,11 +32,12 @@ ORDER = [
 BENCHMARKS = ["figures", "machine", "spread", "cost", "speed", "compare", "vtab", "fgvc", "suite"]
 
 MAX_LINES = 300
-LONGER = {"training/fit.py": 370}
-"""The one loop; it should come down to the others."""
+LONGER: dict[str, int] = {}
+"""Files that may be longer, with their reason; none at present."""
 
 HERE = Path(__file__).parent
 OF_NO_MODULE = {
+    "adapters.earlier_versions",
     "gpu.gpu_exact",
     "gpu.gpu_training",
     "adapters.mutations",
@@ -64,9 +65,8 @@ def test_no_imports_in_a_circle() -> None:
 
 
 def test_benchmarks_and_commands_are_on_top() -> None:
-    # `e2vpt/__init__.py` offers `compare_methods`.
     outside = [name for name in importers(TREE, "benchmarks") if not name.startswith("cli.")]
-    assert set(outside) <= {"__init__"}, f"{outside} import benchmarks"
+    assert not outside, f"{outside} import benchmarks"
     assert importers(TREE, "cli") == {"__main__"}
 
 

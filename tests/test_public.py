@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import subprocess
 import sys
-from types import GenericAlias, ModuleType
+from pathlib import Path
 
 import pytest
 
 import e2vpt
+from e2vpt import errors
 
-NAMES = [
-    "AdapterError", "AdapterFormatError", "AdapterInfo", "BackboneError", "BackboneMismatch",
-    "BlockPrompts", "ComparedMethod", "Comparison", "ConfigError", "DataConfig", "DataError", "Diverged",
-    "E2VPTClassifier", "E2VPTError", "FitResult", "GridConfig", "MethodConfig", "Metrics", "MissingExtra",
-    "Prediction", "Preprocessing",
-    "PromptConfig", "PruneConfig", "Pruned", "Reporting", "Row", "RunConfig", "RunError", "Scores",
-    "SearchConfig", "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained",
-    "TrialResult", "Tried", "UnreadableImages", "UnsupportedBackbone", "WeightsError", "adapt", "apply",
-    "compare_methods",
-    "disabled", "evaluate", "fingerprint", "fit", "from_datasets", "init_from_images", "load_adapter",
-    "load_backbone", "load_task", "make_loader", "preprocessing_for", "prompt", "prompt_layers",
-    "read_adapter", "rewind", "save_adapter", "score", "search_here", "search_on_cluster", "select",
-    "snapshot", "train_and_prune", "train_by_the_paper", "train_run", "visual_kept",
-]  # fmt: skip
-# Runs in a fresh interpreter. torch, timm and torchvision come first, unwatched: torch itself looks for
-# compilers and makes folders when it is imported.
+NAMES = {
+    "AdapterInfo", "DataConfig", "E2VPTClassifier", "E2VPTError", "FitResult", "MethodConfig", "Metrics",
+    "Prediction", "Preprocessing", "PromptConfig", "PruneConfig", "RunConfig", "Task", "TaskModel",
+    "TrainConfig", "__version__", "adapt", "disabled", "evaluate", "fit", "init_from_images", "load",
+    "load_adapter", "load_backbone", "load_task", "make_loader", "preprocessing_for",
+    "print_trainable_parameters", "prompt", "prompt_layers", "read_adapter", "save_adapter", "train",
+}  # fmt: skip
+# Runs in a fresh interpreter.
 FRESH = """
 import json, os, sys
-import torch, timm, torchvision
 seen = []
 def watch(event, args):
     if event == "open":
@@ -50,46 +43,51 @@ print(json.dumps({"modules": sorted(sys.modules), "seen": seen}))
 """
 
 
-def public() -> dict[str, object]:
-    """Every public name but the modules, which the imports put there."""
-    names = {name: value for name, value in vars(e2vpt).items() if not name.startswith("_")}
-    return {name: value for name, value in names.items() if not isinstance(value, ModuleType)}
-
-
 def test_exactly_these_names() -> None:
-    functions = {name for name, value in public().items() if name != "annotations"}
-    assert functions == set(NAMES)
+    assert set(e2vpt.__all__) == NAMES
+    assert set(dir(e2vpt)) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_is_documented(name: str) -> None:
-    value = getattr(e2vpt, name)
-    if isinstance(value, GenericAlias):  # an alias of a plain type has no place for a docstring
-        return
-    text = inspect.getdoc(value) if not inspect.isclass(value) else vars(value).get("__doc__")
-    assert text and not text.startswith(f"{name}("), "a dataclass without a docstring shows its signature"
-    for member, found in vars(value).items() if inspect.isclass(value) else ():
-        ours = inspect.isfunction(found) or isinstance(found, (property, classmethod))
-        if ours and not member.startswith("_"):
-            assert inspect.getdoc(found), f"{name}.{member}"
+def test_what_a_type_checker_sees_is_what_is_loaded() -> None:
+    tree = ast.parse(Path(e2vpt.__file__).read_text())
+    (seen,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imported = {
+        alias.name: node.module
+        for node in seen.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == {name: f"e2vpt.{home}" for name, home in e2vpt._HOME_OF.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if callable(getattr(e2vpt, name))])
-def test_each_signature_is_typed(name: str) -> None:
-    value = getattr(e2vpt, name)
-    if isinstance(value, GenericAlias) or (inspect.isclass(value) and issubclass(value, Exception)):
-        return
-    for parameter in inspect.signature(value).parameters.values():
-        assert parameter.annotation is not parameter.empty, parameter
+def test_each_is_documented_and_typed() -> None:
+    for name in sorted(NAMES - {"__version__"}):
+        value = getattr(e2vpt, name)
+        text = inspect.getdoc(value) if not inspect.isclass(value) else vars(value).get("__doc__")
+        assert text and not text.startswith(f"{name}("), f"{name}: a dataclass shows its signature instead"
+        for member, found in vars(value).items() if inspect.isclass(value) else ():
+            ours = inspect.isfunction(found) or isinstance(found, (property, classmethod))
+            if ours and not member.startswith("_"):
+                assert inspect.getdoc(found), f"{name}.{member}"
+        if not (inspect.isclass(value) and issubclass(value, Exception)):
+            for parameter in inspect.signature(value).parameters.values():
+                assert parameter.annotation is not parameter.empty, f"{name}: {parameter}"
+
+
+def test_packages_are_reached_through_it_and_nothing_else() -> None:
+    assert e2vpt.pruning.select is not None and e2vpt.errors.DataError is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        e2vpt.nothing  # noqa: B018
 
 
 def test_every_error_is_the_packages_and_what_it_was_before() -> None:
-    errors = [value for value in public().values() if inspect.isclass(value) and issubclass(value, Exception)]
-    assert all(issubclass(error, e2vpt.E2VPTError) for error in errors)
-    assert issubclass(e2vpt.AdapterFormatError, ValueError) and issubclass(e2vpt.BackboneMismatch, ValueError)
-    assert issubclass(e2vpt.MissingExtra, ImportError) and issubclass(e2vpt.RunError, RuntimeError)
-    in_module = {name for name, value in vars(e2vpt.errors).items() if inspect.isclass(value)}
-    assert {error.__name__ for error in errors} == in_module - {"Mapping"}
+    found = [value for value in vars(errors).values() if inspect.isclass(value)]
+    own = [value for value in found if value.__module__ == "e2vpt.errors"]
+    assert len(own) > 10 and all(issubclass(error, e2vpt.E2VPTError) for error in own)
+    assert issubclass(errors.AdapterFormatError, ValueError) and issubclass(
+        errors.BackboneMismatch, ValueError
+    )
+    assert issubclass(errors.MissingExtra, ImportError) and issubclass(errors.RunError, RuntimeError)
 
 
 def test_import_is_light_and_touches_nothing() -> None:
@@ -97,7 +95,8 @@ def test_import_is_light_and_touches_nothing() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    optional = {"accelerate", "rich", "typer", "sklearn", "datasets", "matplotlib", "pandas", "transformers"}
+    optional = {"torch", "timm", "torchvision", "numpy", "accelerate", "rich", "typer", "sklearn"}
+    optional |= {"datasets", "matplotlib", "pandas", "transformers"}
     optional |= {"optuna", "ray"}
     assert not optional & {name.split(".")[0] for name in report["modules"]}
     assert report["seen"] == []

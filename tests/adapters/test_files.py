@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 import e2vpt
 from e2vpt.backbones.demo import DEMO_WEIGHTS
+from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.errors import (
     AdapterFormatError,
     BackboneError,
     BackboneMismatch,
     ConfigError,
     RunError,
+    UnsupportedBackbone,
     WeightsError,
 )
 from e2vpt.files.container import read_container
@@ -139,7 +141,7 @@ def test_info_tells_what_was_given(path: Path) -> None:
     assert info.metrics == {"val_accuracy": 0.75, "epochs": 3.0}
     assert info.preprocessing == PREPROCESSING and info.precision == "fp32"
     assert info.versions.keys() == {"python", "e2vpt", "timm", "torch"}
-    assert info.fingerprint == e2vpt.fingerprint(BACKBONES["vit"])
+    assert info.fingerprint == fingerprint(BACKBONES["vit"])
 
 
 def test_classes_are_numbered_where_not_given(saved: Path) -> None:
@@ -417,7 +419,7 @@ def test_other_image_size(saved: Path, tmp_path: Path) -> None:
     wide = edited(saved, tmp_path / "wide", {"preprocessing.image_size": [32, 64]})
     refused(wide, fresh("vit"), r"images of \(32, 64\) pixels")
     flexible = tiny_vit(torch.float32, img_size=64, dynamic_img_size=True)
-    at_32 = edited(saved, tmp_path / "at32", {"fingerprint": e2vpt.fingerprint(flexible)})
+    at_32 = edited(saved, tmp_path / "at32", {"fingerprint": fingerprint(flexible)})
     loaded, _ = e2vpt.load_adapter(at_32, flexible)
     with torch.no_grad():
         assert loaded(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
@@ -431,7 +433,7 @@ def test_settings_of_another_kind_of_backbone(saved: Path, tmp_path: Path) -> No
 def test_a_prompted_backbone_and_a_model_without_room(saved: Path) -> None:
     with pytest.raises(ConfigError, match=r"has prompts already. Load a fresh backbone"):
         e2vpt.load_adapter(saved, model_of("vit", "linear"))
-    with pytest.raises(e2vpt.UnsupportedBackbone, match="found Linear"):
+    with pytest.raises(UnsupportedBackbone, match="found Linear"):
         e2vpt.load_adapter(saved, nn.Linear(2, 2))
 
 

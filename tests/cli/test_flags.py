@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from typing import Any
 
 import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from e2vpt import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
-from e2vpt.cli.flags import CONFIGS, configs_from, parse_counts, parse_numbers, with_config_flags
+from e2vpt import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
+from e2vpt.cli.flags import FIRST, parse_counts, parse_numbers, with_config_flags
+from e2vpt.config import RECIPE_PROMPTS, GridConfig, SearchConfig
+from e2vpt.config.groups import GROUPS
 
-FIELDS = [field for cls in CONFIGS.values() for field in dataclasses.fields(cls)]
+FIELDS = [field for config in GROUPS.values() for field in dataclasses.fields(config)]
 
 
-def test_no_two_configs_share_a_field() -> None:
-    names = [field.name for field in FIELDS]
-    assert len(set(names)) == len(names)
+def called(command: Any, *words: str) -> str:
+    """The output of a command that is an application's only one."""
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, list(words), catch_exceptions=False, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return str(result.output)
+
+
+def test_every_setting_has_help() -> None:
     assert all(field.metadata["help"] for field in FIELDS)
+    assert {field.name for field in FIELDS} >= FIRST
 
 
 def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
-    seen = {}
+    seen: dict[str, Any] = {}
 
     @with_config_flags
     def command(
@@ -35,43 +47,42 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
         prune: PruneConfig,
         grid: GridConfig,
         search: SearchConfig,
+        given: set[str],
     ) -> None:
         """Help text."""
-        seen.update(
-            name=name,
-            prompts=prompts,
-            options=options,
-            data=data,
-            train=train,
-            prune=prune,
-            grid=grid,
-            search=search,
-        )
+        seen.update(name=name, given=given, prompts=prompts, options=options, data=data, train=train)
+        seen.update(prune=prune, grid=grid, search=search)
 
     parameters = inspect.signature(command).parameters
-    assert list(parameters) == ["name", *(field.name for field in FIELDS)]
-    defaults = {name: p.default for name, p in parameters.items() if name != "name"}
-    assert defaults.pop("num_visual") == "10"
-    assert defaults.pop("num_kv") == "5"
+    assert list(parameters) == ["ctx", "name", *(field.name for field in FIELDS), "help_all"]
     assert command.__doc__ == "Help text."
-    assert (defaults.pop("keep_tokens"), defaults["keep_segments"]) == ("", "")
-    numbers = ("keep_segments", "base_lrs", "weight_decays", "keep_ratios")
-    for name in (*numbers, "lr_range", "weight_decay_range", "keep_choices"):
-        defaults[name] = parse_numbers(defaults[name])
-    for name in ("final_seeds", "visual_choices", "kv_choices"):
-        defaults[name] = parse_counts(defaults[name])
-    command(name="x", **defaults, num_visual=(1, 2), num_kv=5, keep_tokens=(0.5,))
+    called(command, "x")
+    assert seen == {"name": "x", "given": set(), **GROUPS}
+    called(command, "x", "--num-visual", "1,2", "--keep-tokens", "0.5", "--epochs", "100")
     assert seen == {
         "name": "x",
-        "prompts": PromptConfig(num_visual=(1, 2)),
-        "options": MethodConfig(),
-        "data": DataConfig(),
-        "train": TrainConfig(),
+        "given": {"num_visual", "keep_tokens", "epochs"},
+        **GROUPS,
+        "prompts": dataclasses.replace(RECIPE_PROMPTS, num_visual=(1, 2)),
         "prune": PruneConfig(keep_tokens=(0.5,)),
-        "grid": GridConfig(),
-        "search": SearchConfig(),
     }
-    assert set(configs_from(defaults | {"num_visual": 3, "num_kv": 0, "keep_tokens": ()})) == set(CONFIGS)
+
+
+def test_help_shows_what_most_people_need_and_all_on_request() -> None:
+    @with_config_flags
+    def command(train: TrainConfig) -> None:
+        """Help text."""
+
+    short, long = called(command, "--help"), called(command, "--help-all")
+    names = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(TrainConfig)}
+    assert {name for name in names if name in long} == names
+    assert {name for name in names if f"{name} " in short} == {
+        "--epochs",
+        "--batch-size",
+        "--lr",
+        "--precision",
+        "--seed",
+    }
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30))
@@ -91,7 +102,7 @@ def test_a_command_without_a_config_has_none_of_its_flags() -> None:
     def command(name: str, prune: PruneConfig) -> None:
         """Help text."""
 
-    wanted = ["name", *(field.name for field in dataclasses.fields(PruneConfig))]
+    wanted = ["ctx", "name", *(field.name for field in dataclasses.fields(PruneConfig)), "help_all"]
     assert list(inspect.signature(command).parameters) == wanted
 
 

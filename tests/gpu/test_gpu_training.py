@@ -15,8 +15,10 @@ from torch import nn
 
 import e2vpt
 from e2vpt import TrainConfig, fit
+from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import ADAPTER, RunConfig
 from e2vpt.runs.prepare import prepare
+from e2vpt.runs.run import train_run
 from e2vpt.training import fit as fit_module
 from e2vpt.training.checkpoint import trained_state
 from e2vpt.training.replay import Replayed
@@ -42,7 +44,7 @@ def trained(model: nn.Module, **values: object) -> tuple[nn.Module, list[float]]
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_precision_learns(device: torch.device, precision: str) -> None:
     if precision == "fp16" and device.type == "cpu":
-        with pytest.raises(e2vpt.ConfigError, match="needs a GPU"):
+        with pytest.raises(ConfigError, match="needs a GPU"):
             trained(tiny_vit(torch.float32), precision=precision)
         return
     model, losses = trained(tiny_vit(torch.float32), precision=precision)
@@ -126,15 +128,15 @@ def run_config(**train: object) -> RunConfig:
 def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, precision: str) -> None:
     task = e2vpt.load_task(write_task(tmp_path / "data"))
     settings = run_config(precision=precision)
-    e2vpt.train_run(task, settings, tmp_path / "whole")
+    train_run(task, settings, tmp_path / "whole")
 
     def stop(row: dict[str, float]) -> None:
         if row["epoch"] == 1:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        e2vpt.train_run(task, settings, tmp_path / "parts", on_epoch=stop)
-    e2vpt.train_run(task, settings, tmp_path / "parts", resume=True)
+        train_run(task, settings, tmp_path / "parts", on_epoch=stop)
+    train_run(task, settings, tmp_path / "parts", resume=True)
     whole, parts = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "parts"))
     assert {n: float((t - parts[n]).abs().max()) for n, t in whole.items() if not t.equal(parts[n])} == {}
 

@@ -29,6 +29,7 @@ from e2vpt.pruning.applying import num_kept
 from e2vpt.pruning.rewinding import rewind, snapshot
 from e2vpt.pruning.scores import Scores
 from e2vpt.pruning.selection import select
+from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.run import train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -298,7 +299,7 @@ def test_prompts_and_biases_together_are_pruned(tmp_path: Path) -> None:
         options=MethodConfig(beside="bias"),
         train=TrainConfig(epochs=1, batch_size=9),
     )
-    pruned = e2vpt.train_and_prune(task, config, PruneConfig(num_segments=4, tolerance=1.0), tmp_path / "run")
+    pruned = train_and_prune(task, config, PruneConfig(num_segments=4, tolerance=1.0), tmp_path / "run")
     loaded, info = load_adapter(pruned.trained.adapter)
     assert info.visual_kept <= 0.5 and info.options.beside == "bias"
     images = torch.rand(2, 3, 32, 32)

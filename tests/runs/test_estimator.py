@@ -11,16 +11,8 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from support.tasks_for_tests import CLASSES, write_images, write_task
 
-from e2vpt import (
-    ConfigError,
-    DataConfig,
-    DataError,
-    E2VPTClassifier,
-    PromptConfig,
-    TrainConfig,
-    UnreadableImages,
-    load_adapter,
-)
+from e2vpt import DataConfig, E2VPTClassifier, PromptConfig, TrainConfig, load_adapter
+from e2vpt.errors import ConfigError, DataError, UnreadableImages
 
 
 def classifier(**values: object) -> E2VPTClassifier:

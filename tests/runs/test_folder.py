@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from e2vpt import PromptConfig, RunConfig, RunError, TrainConfig
+from e2vpt import PromptConfig, RunConfig, TrainConfig
+from e2vpt.errors import RunError
 from e2vpt.runs.folder import open_folder
 
 
@@ -26,7 +27,7 @@ from e2vpt.runs.folder import open_folder
     ],
 )
 def test_a_rate_that_was_not_given_is_the_methods_own(method: str, init: Any, expected: float) -> None:
-    prompts = PromptConfig(init=init)
+    prompts = PromptConfig(init=init, kv_init="patch")
     assert RunConfig(backbone="demo", method=method, prompts=prompts).train.lr == expected
     given = RunConfig(backbone="demo", method=method, prompts=prompts, train=TrainConfig(lr=0.0))
     assert given.train.lr == 0.0 and dataclasses.replace(given, method="lora").train.lr == 0.0

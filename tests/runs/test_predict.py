@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from support.tasks_for_tests import tiny_vit, write_images
 
-from e2vpt import DataError, Preprocessing
+from e2vpt import Preprocessing
 from e2vpt.data import ImageFile, eval_transform
+from e2vpt.errors import DataError
 from e2vpt.runs.predict import find_images, predict_images, stack_probabilities
 
 HOW = Preprocessing(

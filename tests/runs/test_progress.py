@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from e2vpt import StepReport
 from e2vpt.runs.progress import duration, image_check, training
+from e2vpt.training.step_report import StepReport
 
 REPORT = StepReport(
     epoch=2,

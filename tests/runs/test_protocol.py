@@ -11,20 +11,13 @@ import pytest
 from support.tasks_for_tests import write_images, write_task
 
 import e2vpt
-from e2vpt import (
-    DataConfig,
-    GridConfig,
-    PromptConfig,
-    RunConfig,
-    TrainConfig,
-    read_adapter,
-    train_by_the_paper,
-)
+from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
+from e2vpt.config import GridConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.prompting.parts import tuned_parameters
 from e2vpt.runs.prepare import build_model
-from e2vpt.runs.protocol import _best
+from e2vpt.runs.protocol import _best, train_by_the_paper
 from e2vpt.runs.reporting import Reporting
 
 CONFIG = RunConfig(

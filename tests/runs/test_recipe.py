@@ -47,7 +47,7 @@ def test_a_run_with_pruning_explains_itself(task: e2vpt.Task, tmp_path: Path) ->
     said: list[str] = []
     out = tmp_path / "run"
     pruned = train_and_prune(task, CONFIG, PRUNE, out, reporting=Reporting(on_stage=said.append))
-    assert [text.split()[0] for text in said] == ["Training", "Scoring", "Training"]
+    assert [text.split()[0] for text in said] == ["trainable", "Training", "Scoring", "Training"]
     assert {path.name for path in (out / "prune").iterdir() if path.is_file()} == {
         "config.json", "scores.safetensors", "table.csv", "kept.svg",
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_survivors_start_again_where_they_were_asked_to(
     rewind: Any, task: e2vpt.Task, tmp_path: Path
 ) -> None:
     """A second training of rate zero shows its start."""
-    seen: list[e2vpt.Snapshot] = []
+    seen: list[e2vpt.pruning.Snapshot] = []
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=1))
     origin = snapshot(prepare(task, config).model)
     out = tmp_path / "run"

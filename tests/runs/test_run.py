@@ -15,19 +15,10 @@ from pathlib import Path
 import pytest
 from support.tasks_for_tests import write_images, write_task
 
-from e2vpt import (
-    ConfigError,
-    DataConfig,
-    PromptConfig,
-    RunConfig,
-    RunError,
-    TrainConfig,
-    load_adapter,
-    load_task,
-    read_adapter,
-    train_run,
-)
+from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter, load_task, read_adapter
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.folder import adapter_path, saved_data_config
+from e2vpt.runs.run import train_run
 
 CONFIG = RunConfig(
     backbone="demo",

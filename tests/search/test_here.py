@@ -16,7 +16,8 @@ import pytest
 from support.tasks_for_tests import write_images, write_task
 
 import e2vpt
-from e2vpt import DataConfig, PromptConfig, RunConfig, SearchConfig, TrainConfig, read_adapter
+from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
+from e2vpt.config import SearchConfig
 from e2vpt.errors import ConfigError, MissingExtra, RunError
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.here import search_here

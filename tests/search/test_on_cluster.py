@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.tasks_for_tests import write_task
 
-from e2vpt import RunError, SearchConfig
+from e2vpt.config import SearchConfig
+from e2vpt.errors import RunError
 from e2vpt.search.on_cluster import _results
 from e2vpt.search.space import best_of, leave_results
 

@@ -26,6 +26,7 @@ from support.backbones_for_tests import images_for, prompted, tiny_swin, tiny_vi
 from torch import Tensor, nn
 
 import e2vpt
+from e2vpt.errors import AdapterError
 from e2vpt.pruning.segments import expand
 
 SECONDS = 5  # of processor time for one load: a guard against hanging, which a slow machine does not set off
@@ -200,7 +201,7 @@ def main(folder: Path, count: int, first: int) -> dict[str, Any]:
         if isinstance(outcome, BaseException):
             counted = type(outcome).__name__
             out_of_memory = "alloc" in str(outcome) or isinstance(outcome.__cause__, MemoryError)
-            if not isinstance(outcome, e2vpt.AdapterError) or out_of_memory:
+            if not isinstance(outcome, AdapterError) or out_of_memory:
                 failures.append(f"{name}: {outcome!r}")
             elif not str(outcome).isprintable() or len(str(outcome)) > 1500:
                 failures.append(f"{name}: a message that is no message")

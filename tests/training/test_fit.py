@@ -12,9 +12,11 @@ from support.tasks_for_tests import batches, tiny_vit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt import ConfigError, DataError, RunError, StepReport, TrainConfig, fit
+from e2vpt import TrainConfig, fit
+from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.container import read_container
 from e2vpt.training.checkpoint import trained_state
+from e2vpt.training.step_report import StepReport
 
 
 def config(**values: object) -> TrainConfig:
@@ -247,3 +249,8 @@ def test_bad_calls_say_what_to_do() -> None:
         fit(tiny_vit(), batches([4]), config=config(class_weights="balanced"))
     with pytest.raises(ConfigError, match="Linear has no set_grad_checkpointing"):
         fit(nn.Linear(2, 2), batches([4]), config=config(grad_checkpointing=True))
+
+
+def test_a_batch_size_beside_ones_own_loader_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="batch_size=8 has no effect"):
+        fit(tiny_vit(), batches([4]), config=config(epochs=1, batch_size=8))

@@ -18,6 +18,7 @@ from e2vpt.config import MethodConfig
 from e2vpt.data.samples import ComputedDataset
 from e2vpt.errors import ConfigError
 from e2vpt.runs.prepare import prepare
+from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.run import train_run
 from e2vpt.training.prefix import first_tokens, num_prefix_bytes, with_prefix
 
@@ -125,7 +126,7 @@ def test_where_chance_forbids_it_images_stay(task: e2vpt.Task) -> None:
 
 
 def test_pruning_works_on_tokens(task: e2vpt.Task, tmp_path: Path) -> None:
-    pruned = e2vpt.train_and_prune(task, CONFIG, e2vpt.PruneConfig(num_segments=4), tmp_path / "run")
+    pruned = train_and_prune(task, CONFIG, e2vpt.PruneConfig(num_segments=4), tmp_path / "run")
     assert pruned.tried[-1].kept <= 0.5
     info = read_adapter(tmp_path / "run/unpruned.safetensors")
     assert info.num_visual[:3] == (0, 0, 4)

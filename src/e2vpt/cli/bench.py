@@ -16,11 +16,12 @@ from e2vpt.benchmarks.speed.growth import growth_configs, measure_growth, write_
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
 from e2vpt.benchmarks.speed.report import speed_markdown, write_report
 from e2vpt.cli.flags import with_config_flags
-from e2vpt.cli.options import PRESET_NAMES, DataArgument, Weights, load, note_slow, run_config, say, words
+from e2vpt.cli.options import PRESET_NAMES, DataArgument, Weights, load_images, note_slow, run_config, words
+from e2vpt.cli.suite import fgvc, vtab
 from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError
 from e2vpt.files.atomic import write_atomic, write_csv
-from e2vpt.runs.progress import countdown
+from e2vpt.runs.progress import countdown, say
 from e2vpt.runs.run import open_run
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
@@ -143,7 +144,7 @@ def epoch(
 ) -> None:
     """Train on real images and say what share of an epoch is not forward, backward or optimizer step."""
     device = _prepared(None, threads)
-    task = load(source, data)
+    task = load_images(source, data)
     config = run_config(backbone, weights, prompts=prompts, data=data, train=train)
     open_run(task, config, out, resume=False)
     times = measure_epochs(task, config, out)
@@ -152,3 +153,7 @@ def epoch(
     write_csv(out / "epoch.csv", rows, list(rows[0]))
     print(text)
     print(f"report {out / 'epoch.md'}, {out / 'epoch.csv'}")
+
+
+bench_app.command("vtab")(vtab)
+bench_app.command("fgvc")(fgvc)

@@ -16,17 +16,16 @@ from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
     PRESET_NAMES,
     Weights,
-    absolute,
     kept_when_interrupted,
-    load,
+    load_images,
     run_config,
-    say,
     words,
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError
-from e2vpt.runs.progress import training
+from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.train import absolute
 
 
 @with_config_flags
@@ -50,10 +49,10 @@ def compare_command(
     ] = None,
     weights: Weights = None,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("runs/compare"),
-    resume: Annotated[bool, typer.Option(help="Go on with the comparison in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
 ) -> None:
     """Compare methods: three learning rates each, chosen on validation images, then seeds; one table."""
-    tasks = {task.name: task for task in (load(absolute(source), data) for source in sources)}
+    tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
     if len(tasks) < len(sources):
         raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
     names = words(methods)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -115,3 +117,10 @@ def _print_table(outcomes: list[Outcome]) -> None:
         counts = (f"{number:,}" for number in (o.num_tuned, o.num_head, o.num_bytes))
         table.add_row(o.method, *counts, f"{o.accuracy:.1%}")
     Console(highlight=False).print(table)
+
+
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for the demo's runs and images.")] = Path("runs/demo"),
+) -> None:
+    """See a linear head and E²VPT on a small task, offline, in a minute."""
+    run_demo(out)

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from e2vpt.config import (
-    DataConfig,
-    GridConfig,
-    MethodConfig,
-    PromptConfig,
-    PruneConfig,
-    SearchConfig,
-    TrainConfig,
-)
 from e2vpt.config.fields import Counts, Numbers
+from e2vpt.config.groups import GROUPS, configs_from
 
-CONFIGS = {
-    "prompts": PromptConfig,
-    "options": MethodConfig,
-    "data": DataConfig,
-    "train": TrainConfig,
-    "prune": PruneConfig,
-    "grid": GridConfig,
-    "search": SearchConfig,
-}
 _PANELS = {
     "prompts": "Prompts",
     "options": "Methods",
@@ -40,27 +23,65 @@ _PANELS = {
 }
 
 
+FIRST = {
+    *("epochs", "batch_size", "lr", "precision", "seed", "image_size", "augment", "workers"),
+    *("num_visual", "num_kv", "keep", "trials"),
+}
+"""Settings that most people ask for first; `--help` shows these, `--help-all` every one."""
+
+
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with parameters named as in CONFIGS, as one with a flag for each of those configs' fields."""
+    """A command with parameters named as groups of settings, as one with a flag for each of their fields.
+
+    A parameter `given` is no flag: it gets the names of the settings that stood on the command line.
+    """
     parameters = inspect.signature(command, eval_str=True).parameters
-    own = [p for name, p in parameters.items() if name not in CONFIGS]
-    groups = [name for name in CONFIGS if name in parameters]
+    own = [p for name, p in parameters.items() if name not in GROUPS and name != "given"]
+    groups = [name for name in GROUPS if name in parameters]
     generated = [_flag(group, field, hint) for group, field, hint in _fields(groups)]
+    names = [parameter.name for parameter in generated]
 
-    def wrapper(**values: Any) -> None:
-        command(**{p.name: values[p.name] for p in own}, **configs_from(values, groups))
+    def wrapper(ctx: typer.Context, **values: Any) -> None:
+        more: dict[str, Any] = {}
+        if "given" in parameters:
+            more["given"] = {name for name in names if _stood_there(ctx, name)}
+        configs = configs_from({name: values[name] for name in names}, groups)
+        command(**{p.name: values[p.name] for p in own}, **configs, **more)
 
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__signature__ = inspect.Signature([*own, *generated])  # type: ignore[attr-defined]
+    signature = inspect.Signature([context, *own, *generated, _HELP_ALL])
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
     return wrapper
 
 
-def configs_from(values: Mapping[str, Any], groups: Sequence[str] = tuple(CONFIGS)) -> dict[str, Any]:
-    """The configs of some groups from flag values."""
-    return {
-        group: CONFIGS[group](**{f.name: values[f.name] for f in dataclasses.fields(CONFIGS[group])})
-        for group in groups
-    }
+def _stood_there(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _show_all(ctx: typer.Context, value: bool) -> None:
+    """Help with every flag."""
+    if not value:
+        return
+    for parameter in ctx.command.params:
+        if hasattr(parameter, "hidden"):
+            parameter.hidden = False
+    text = ctx.get_help()
+    if text:  # with Rich, it has been printed
+        print(text)
+    raise typer.Exit()
+
+
+_HELP_ALL = inspect.Parameter(
+    "help_all",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option("--help-all", is_eager=True, callback=_show_all, help="Show every flag and exit."),
+    ],
+)
 
 
 def parse_counts(text: str) -> Counts:
@@ -88,9 +109,9 @@ _PARSERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 def _fields(groups: Sequence[str]) -> list[tuple[str, dataclasses.Field[Any], Any]]:
     return [
-        (group, field, get_type_hints(CONFIGS[group])[field.name])
+        (group, field, get_type_hints(type(GROUPS[group]))[field.name])
         for group in groups
-        for field in dataclasses.fields(CONFIGS[group])
+        for field in dataclasses.fields(GROUPS[group])
     ]
 
 
@@ -101,8 +122,9 @@ def _flag(group: str, field: dataclasses.Field[Any], hint: Any) -> inspect.Param
         rich_help_panel=_PANELS[group],
         parser=parser,
         metavar=metavar,
+        hidden=field.name not in FIRST,
     )
-    default = field.default
+    default = getattr(GROUPS[group], field.name)
     if parser is not None:
         default = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return inspect.Parameter(

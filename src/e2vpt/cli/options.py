@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.markup import escape
 
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.config import DataConfig
 from e2vpt.data import Task, load_task
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.progress import console, image_check
+from e2vpt.runs.progress import image_check, say
 from e2vpt.training.bf16 import slow_bf16_note
 
 PRESET_NAMES = ", ".join(sorted(PRESETS))
@@ -30,15 +29,10 @@ DataArgument = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-def load(source: str, data: DataConfig) -> Task:
+def load_images(source: str, data: DataConfig) -> Task:
     """The task at a source, every image looked at, with a progress bar."""
     with image_check("Reading images") as update:
         return load_task(source, data, progress=update)
-
-
-def say(text: str) -> None:
-    """Words for a person, on stderr."""
-    console.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
@@ -52,11 +46,6 @@ def kept_when_interrupted(out: Path) -> Iterator[None]:
             "the same command with --resume goes on from there."
         )
         raise typer.Exit(130) from None
-
-
-def absolute(source: str) -> str:
-    """A path that means the same from another folder; anything else as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:

@@ -21,11 +21,12 @@ from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, open_suite
 from e2vpt.benchmarks.vtab.read import Source
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.cli.flags import with_config_flags
-from e2vpt.cli.options import PRESET_NAMES, Weights, absolute, run_config, say, words
+from e2vpt.cli.options import PRESET_NAMES, Weights, run_config, words
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.runs.progress import training
+from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.train import absolute
 
 SUITE_METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),

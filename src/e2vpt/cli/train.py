@@ -1,8 +1,7 @@
-"""The commands that train: train, prune, search."""
+"""The commands that train: train, prune."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,39 +13,26 @@ from e2vpt.cli.options import (
     PRESET_NAMES,
     DataArgument,
     Weights,
-    absolute,
     kept_when_interrupted,
-    load,
+    load_images,
     run_config,
-    say,
 )
-from e2vpt.cli.output import describe, print_final, print_trials, print_tried
-from e2vpt.config import (
-    DataConfig,
-    GridConfig,
-    MethodConfig,
-    PromptConfig,
-    PruneConfig,
-    SearchConfig,
-    TrainConfig,
-)
+from e2vpt.cli.output import describe, print_final, print_tried
+from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
+from e2vpt.config.groups import check_effect
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
-from e2vpt.methods.names import Method
+from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, saved_run_config
-from e2vpt.runs.progress import training
+from e2vpt.runs.progress import say, training
 from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run import train_run
-from e2vpt.runs.tried import Tried
-from e2vpt.search.here import search_here
-from e2vpt.search.on_cluster import search_on_cluster
+from e2vpt.runs.train import absolute, describe_task, has_visual, train_task
 from e2vpt.training.processes import leave_processes, process_rank
 
 
 @with_config_flags
-def train(
+def train_command(
     source: DataArgument,
     backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
     prompts: PromptConfig,
@@ -55,25 +41,35 @@ def train(
     train: TrainConfig,
     prune: PruneConfig,
     grid: GridConfig,
+    given: set[str],
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<data name> when not given.")] = None,
     weights: Weights = None,
     method: Annotated[
-        Method, typer.Option(help="Prompts of several kinds, or what the paper compares them with.")
+        Method,
+        typer.Option(metavar="METHOD", help=f"e2vpt, or what it is compared with: {', '.join(METHODS[1:])}."),
     ] = "e2vpt",
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     no_prune: Annotated[
         bool, typer.Option("--no-prune", help="One training with all prompts, nothing pruned.")
     ] = False,
     protocol: Annotated[
         Literal["fast", "paper"],
-        typer.Option(help="A few trainings, or all 126 of the paper's search (SGD, its grids)."),
+        typer.Option(hidden=True, help="A few trainings, or all 126 of the paper's search (SGD, its grids)."),
     ] = "fast",
     adapter_precision: Annotated[
-        Literal["fp32", "fp16"], typer.Option(help="Precision of the numbers in the adapter file.")
+        Literal["fp32", "fp16"],
+        typer.Option(hidden=True, help="Precision of the numbers in the adapter file."),
     ] = "fp32",
 ) -> None:
     """Train an adapter from labelled images: train, prune, rewind, train again, keep the best."""
-    task = load(source, data)
+    by_the_paper = protocol == "paper"
+    if by_the_paper and no_prune:
+        raise ConfigError("--no-prune has no effect with --protocol paper; use --keep-ratios '' there.")
+    prunes = has_visual(method, prompts) and not no_prune
+    check_effect(
+        given, method=method, prunes=prunes or by_the_paper, protocol=protocol, optimizer=train.optimizer
+    )
+    task = load_images(source, data)
     out = out or Path("runs") / task.name
     config = run_config(
         backbone,
@@ -86,16 +82,14 @@ def train(
         adapter_precision=adapter_precision,
         source=absolute(source),
     )
-    _say_what(task)
-    has_visual = method == "e2vpt" and prompts.num_visual != 0
-    if protocol == "paper":
+    if by_the_paper:
         _train_by_the_paper(task, config, prune, grid, out, resume=resume)
     else:
-        _train(task, config, None if no_prune or not has_visual else prune, out, resume=resume)
+        _train(task, config, prune if prunes else None, out, resume=resume)
 
 
 @with_config_flags
-def prune(
+def prune_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `e2vpt train --no-prune`.")],
     prune: PruneConfig,
     source: Annotated[
@@ -107,81 +101,25 @@ def prune(
     source = source or config.source
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
-    task = load(source, config.data)
-    _say_what(task)
-    _train(task, config, prune, run, resume=True)
-
-
-@with_config_flags
-def search(
-    source: DataArgument,
-    backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
-    prompts: PromptConfig,
-    data: DataConfig,
-    train: TrainConfig,
-    prune: PruneConfig,
-    search: SearchConfig,
-    out: Annotated[
-        Path | None, typer.Option(help="Search folder; runs/<data name>-search when not given.")
-    ] = None,
-    weights: Weights = None,
-    engine: Annotated[
-        Literal["optuna", "ray"],
-        typer.Option(help="In this process, or on a Ray cluster, --workers trials at a time."),
-    ] = "optuna",
-    resume: Annotated[bool, typer.Option(help="Go on with the search in --out.")] = False,
-) -> None:
-    """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
-    task = load(absolute(source), data)
-    out = out or Path("runs") / f"{task.name}-search"
-    _say_what(task)
-    config = run_config(
-        backbone,
-        weights,
-        prompts=prompts,
-        data=data,
-        train=train,
-        source=absolute(source),
-    )
-    with kept_when_interrupted(out):
-        if engine == "ray":
-            # Every worker is a process of its own already: it loads its images itself.
-            config = dataclasses.replace(config, data=dataclasses.replace(data, workers=0))
-            workers = max(1, data.workers)
-            results = search_on_cluster(
-                task, config, out, search=search, prune=prune, workers=workers, resume=resume
-            )
-        else:
-            with training() as (on_step, _):
-                reporting = Reporting(on_stage=say, on_step=on_step)
-                results = search_here(
-                    task, config, out, search=search, prune=prune, resume=resume, reporting=reporting
-                )
-    print_trials(results)
-    print(f"{'adapter':18} {out / ADAPTER}")
-    print(describe(read_adapter(out / ADAPTER)))
+    _train(load_images(source, config.data), config, prune, run, resume=True)
 
 
 def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, *, resume: bool) -> None:
-    with kept_when_interrupted(out), training() as (on_step, on_epoch):
-        if prune is None:
-            done = train_run(task, config, out, resume=resume, on_step=on_step, on_epoch=on_epoch)
-            tried: list[Tried] = []
-        else:
-            reporting = Reporting(on_stage=say, on_step=on_step, on_epoch=on_epoch)
-            pruned = train_and_prune(task, config, prune, out, resume=resume, reporting=reporting)
-            done, tried = pruned.trained, pruned.tried
+    with kept_when_interrupted(out):
+        done = train_task(task, config, prune, out, resume=resume, verbose=True)
     if process_rank()[0] == 0:
-        if tried:
-            print_tried(tried)
-        print(f"{'adapter':18} {done.adapter}")
-        print(describe(read_adapter(done.adapter)))
+        if done.tried:
+            print_tried(done.tried)
+        print(f"{'adapter':18} {done.trained.adapter}")
+        print(describe(read_adapter(done.trained.adapter)))
     leave_processes()
 
 
 def _train_by_the_paper(
     task: Task, config: RunConfig, prune: PruneConfig, grid: GridConfig, out: Path, *, resume: bool
 ) -> None:
+    if process_rank()[0] == 0:
+        say(describe_task(task))
     with kept_when_interrupted(out), training() as (on_step, _):
         reporting = Reporting(on_stage=say, on_step=on_step)
         rows = train_by_the_paper(
@@ -192,9 +130,3 @@ def _train_by_the_paper(
         print(f"{'adapter':18} {out / ADAPTER}")
         print(describe(read_adapter(out / ADAPTER)))
     leave_processes()
-
-
-def _say_what(task: Task) -> None:
-    if process_rank()[0] == 0:
-        counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
-        say(f"{task.name}: {len(task.classes)} classes; images: {counts}")

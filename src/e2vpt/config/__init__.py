@@ -6,6 +6,7 @@ Never: what computes: settings are read and checked without torch.
 
 from e2vpt.config.images import DataConfig as DataConfig
 from e2vpt.config.methods import MethodConfig as MethodConfig
+from e2vpt.config.prompts import RECIPE_PROMPTS as RECIPE_PROMPTS
 from e2vpt.config.prompts import PromptConfig as PromptConfig
 from e2vpt.config.protocol import GridConfig as GridConfig
 from e2vpt.config.pruning import PruneConfig as PruneConfig

@@ -14,7 +14,7 @@ KeyValueInit = Literal["kaiming", "normal", "zeros", "patch"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptConfig:
-    """The mixed prompts of one task (paper, section 3).
+    """The mixed prompts of one task (paper, section 3). The defaults are the paper's.
 
     `num_visual` and `num_kv` are one count for every block, or one per block in forward order. With depth
     "shallow" only the first block has prompts of that kind.
@@ -28,10 +28,10 @@ class PromptConfig:
     )
     kv_depth: Depth = option("deep", "Key-value prompts in every block, or in the first only.")
     init: VisualInit = option(
-        "patch", "Initial visual prompts; `patch` takes patch tokens of training images, all at one size."
+        "uniform", "Initial visual prompts; `patch` takes patch tokens of training images, all at one size."
     )
     kv_init: KeyValueInit = option(
-        "patch", "Initial key-value prompts; `patch` takes projected patch tokens of training images."
+        "kaiming", "Initial key-value prompts; `patch` takes projected patch tokens of training images."
     )
     first_block: int = option(
         0, "First block with prompts (deep only); what comes before it is computed once for each image (ViT)."
@@ -76,3 +76,8 @@ class PromptConfig:
         if depth == "shallow":
             return counts[:1] + (0,) * (num_blocks - 1)
         return (0,) * self.first_block + counts[self.first_block :]
+
+
+RECIPE_PROMPTS = PromptConfig(init="patch", kv_init="patch")
+"""What `train` starts from unless told otherwise: prompts made of training images learn faster
+(docs/results.md)."""

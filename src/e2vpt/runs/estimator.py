@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2vpt.adapters.files import save_adapter
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig
+from e2vpt.config import RECIPE_PROMPTS, DataConfig, PromptConfig, TrainConfig
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.predict import stack_probabilities
 from e2vpt.runs.run import Trained, train_run
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
+from e2vpt.training.step_report import StepReport
 
 
 class E2VPTClassifier:
@@ -70,7 +70,7 @@ class E2VPTClassifier:
             backbone=self.backbone,
             weights=self.weights,
             method=self.method,
-            prompts=self.prompts or PromptConfig(),
+            prompts=self.prompts or RECIPE_PROMPTS,
             data=self.data or DataConfig(),
             train=self.train or TrainConfig(),
         )

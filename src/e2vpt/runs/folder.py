@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from e2vpt.config import DataConfig, MethodConfig, PromptConfig, TrainConfig
+from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config.fields import from_dict, to_dict
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
@@ -41,6 +41,7 @@ class RunConfig:
     Attributes:
         backbone, weights: as in `load_backbone`.
         method: one of `methods.names.METHODS`.
+        prompts: the recipe's unless given: they start from patch tokens of training images.
         options: settings of other methods than prompts.
         train: a learning rate of None becomes the method's own.
         adapter_precision: of the numbers in the adapter file.
@@ -50,7 +51,7 @@ class RunConfig:
     backbone: str
     weights: str | None = None
     method: str = "e2vpt"
-    prompts: PromptConfig = field(default_factory=PromptConfig)
+    prompts: PromptConfig = RECIPE_PROMPTS
     options: MethodConfig = field(default_factory=MethodConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

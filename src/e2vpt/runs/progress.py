@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,10 +19,15 @@ from rich.progress import (
 from rich.text import Text
 
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
+from e2vpt.training.step_report import StepReport
 
 console = Console(stderr=True, highlight=False)
 """Progress goes to stderr, so that results on stdout can be piped."""
+
+
+def say(text: str) -> None:
+    """Words for a person, on stderr."""
+    console.print(escape(text), soft_wrap=True)
 
 
 class _Left(ProgressColumn):

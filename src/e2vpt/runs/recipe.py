@@ -23,6 +23,7 @@ from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.files.atomic import write_atomic
+from e2vpt.methods.counting import trainable_line
 from e2vpt.prompting.parts import prompt_layers, tuned_parameters
 from e2vpt.pruning.applying import num_kept, visual_kept
 from e2vpt.pruning.picture import picture
@@ -100,6 +101,7 @@ def train_and_prune(
         open_folder(out / FOLDER, to_dict(prune), resume=True)
     prepared = prepare(task, config, like)
     origin = snapshot(prepared.model)
+    reporting.stage(trainable_line(prepared.model))
     reporting.stage("Training with all prompts")
     first = train_reporting(prepared, out, reporting, UNPRUNED)
     trained = snapshot(prepared.model)

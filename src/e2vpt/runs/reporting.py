@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
 from e2vpt.training.processes import process_rank
+from e2vpt.training.step_report import StepReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

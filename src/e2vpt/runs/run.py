@@ -10,11 +10,13 @@ from torch import nn
 
 from e2vpt.adapters.files import save_adapter
 from e2vpt.data import Preprocessing, Task
+from e2vpt.methods.counting import trainable_line
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import FitResult, StepReport, fit
+from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import process_rank
+from e2vpt.training.step_report import StepReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +43,13 @@ def train_run(
     *,
     resume: bool = False,
     like: Prepared | None = None,
+    on_stage: Callable[[str], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Trained:
     """Train one task into a run folder; `like` as in `prepare`.
+
+    `on_stage` is told in words what begins, `on_step` and `on_epoch` as in `fit`.
 
     Raises:
         RunError: `out` holds a run already and `resume` is False, or was made with other settings, or
@@ -53,6 +58,8 @@ def train_run(
     """
     open_run(task, config, Path(out), resume=resume)
     prepared = prepare(task, config, like)
+    if on_stage is not None:
+        on_stage(trainable_line(prepared.model))
     result = train_into(prepared, Path(out), resume=resume, on_step=on_step, on_epoch=on_epoch)
     return Trained(
         model=prepared.model.eval(),

@@ -25,7 +25,7 @@ from e2vpt.runs.recipe import FOLDER, train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
+from e2vpt.training.step_report import StepReport
 
 TABLE = "trials.csv"
 Suggestion = Mapping[str, Any]

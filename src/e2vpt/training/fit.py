@@ -8,14 +8,12 @@ total class weight, so uneven shares need no care.
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,37 +32,16 @@ from e2vpt.training.checkpoint import (
 )
 from e2vpt.training.evaluate import Batches, evaluate
 from e2vpt.training.frozen import HeldFrozen
+from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, Work
+from e2vpt.training.step_report import StepReport, peak_resident_memory
+from e2vpt.training.steps import set_epoch, steps, warn_of_batch_size
 from e2vpt.training.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions of a TrainConfig as the dtype of autocast."""
 _TELL_SECONDS = 0.25
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepReport:
-    """What a progress display is told after an optimizer step: every one on a CPU, some a second on a GPU.
-
-    Attributes:
-        epoch, epochs: the running epoch, from 1, and their number.
-        step, steps: steps done in this epoch, and its steps.
-        loss, accuracy: means over this epoch so far.
-        images_per_second: over this epoch so far.
-        seconds_left: estimate for the whole training.
-        memory: peak bytes, allocated on the GPU or resident on a CPU.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    images_per_second: float
-    seconds_left: float
-    memory: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +75,8 @@ def fit(
     same numbers as a training that was never interrupted. Under `torchrun` or `accelerate launch` each
     process gives its own share as loaders made with its `rank` and `world`.
 
+    Warns where `config.batch_size` is set beside a loader of one's own, whose batches decide.
+
     Raises:
         ConfigError: the settings do not fit the model or the machine.
         RunError: the checkpoint cannot be resumed or written.
@@ -106,6 +85,7 @@ def fit(
     config = config or TrainConfig()
     if config.patience and val_loader is None:
         raise ConfigError("patience needs validation images, to see when accuracy stops improving.")
+    warn_of_batch_size(train_loader, config)
     run = _Run(model, train_loader, val_loader, config, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)
     path = None if checkpoint is None else Path(checkpoint)
@@ -153,12 +133,12 @@ class _Run:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("Nothing to train: no parameter of this model requires grad.")
-        self.optimizer = _optimizer(self.parameters, config)
+        self.optimizer = make_optimizer(self.parameters, config)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
-        self.class_weights = _class_weights(train_loader, config, model, self.parameters[0])
+        self.class_weights = class_weights(train_loader, config, model, self.parameters[0])
         self.last_told = -math.inf
         self.forward_backward: Work = self._forward_backward
         if self._can_replay():
@@ -168,11 +148,11 @@ class _Run:
         """One pass over the training images."""
         config, rank = self.config, self.accelerator.process_index
         torch.manual_seed(_seed(config.seed, epoch, rank))
-        _set_epoch(self.train_loader, epoch)
+        set_epoch(self.train_loader, epoch)
         self.model.train()
         began, figures, lr = time.monotonic(), RunningSums(4), 0.0
-        for index, parts in enumerate(_steps(self.train_loader, config.accumulation)):
-            lr = _learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
+        for index, parts in enumerate(steps(self.train_loader, config.accumulation)):
+            lr = learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
             self._step(parts, lr, figures)
             self._tell(epoch, index + 1, figures, began)
         weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
@@ -268,7 +248,7 @@ class _Run:
                 accuracy=hits / images,
                 images_per_second=images * self.accelerator.num_processes / max(seconds, 1e-9),
                 seconds_left=seconds * self.num_steps / step * epochs_left,
-                memory=_peak_memory(self.accelerator.device),
+                memory=peak_resident_memory(self.accelerator.device),
             )
         )
 
@@ -278,70 +258,11 @@ def _filled(value: float, device: torch.device) -> Tensor:
     return torch.full((), float(value), device=device)
 
 
-def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=config.peak_lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    fused = parameters[0].device.type == "cuda"
-    return torch.optim.AdamW(
-        parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=fused or None
-    )
-
-
-def _learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a half cosine to zero (reference.md section 3)."""
-    warm = round(config.warmup * num_steps)
-    if step < warm:
-        return config.peak_lr * (step + 1) / warm
-    return config.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
-
-
-def _class_weights(
-    loader: Batches, config: TrainConfig, model: nn.Module, parameter: Tensor
-) -> Tensor | None:
-    """n / (C · n_c) for each class c: [C], of the kind of `parameter`."""
-    if config.class_weights == "none":
-        return None
-    labels = getattr(loader, "labels", None)
-    if labels is None:
-        raise ConfigError(
-            "class_weights needs a training loader with `labels`, as e2vpt.data.make_loader gives."
-        )
-    counts = torch.bincount(torch.as_tensor(labels), minlength=int(cast(Any, model).num_classes))
-    return (len(labels) / (len(counts) * counts.clamp(min=1).double())).to(parameter)
-
-
 def _enable_checkpointing(model: nn.Module) -> None:
     switch = getattr(model, "set_grad_checkpointing", None)
     if not callable(switch):
         raise ConfigError(f"grad_checkpointing: {type(model).__name__} has no set_grad_checkpointing().")
     switch(True)
-
-
-def _steps(loader: Batches, accumulation: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The micro-batches of each optimizer step."""
-    batches = iter(loader)
-    while parts := list(islice(batches, accumulation)):
-        yield parts
-
-
-def _set_epoch(loader: Batches, epoch: int) -> None:
-    for part in (loader, getattr(loader, "sampler", None)):
-        set_epoch = getattr(part, "set_epoch", None)
-        if callable(set_epoch):
-            set_epoch(epoch)
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _seed(seed: int, epoch: int, rank: int) -> int:

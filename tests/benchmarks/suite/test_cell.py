@@ -9,10 +9,11 @@ import pytest
 import timm
 from support.vtab_for_tests import write_vtab
 
-from e2vpt import GridConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
+from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.entries import ENTRIES
 from e2vpt.benchmarks.suite.cell import Protocol, cell_folder, entry_of, finished_rows, num_backbone, run_cell
 from e2vpt.benchmarks.suite.tasks import Suite, open_suite
+from e2vpt.config import GridConfig
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import read_json_lines
 from e2vpt.runs.reporting import Reporting

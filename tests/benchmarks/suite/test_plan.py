@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2vpt import GridConfig, PromptConfig, RunConfig, TrainConfig
+from e2vpt import PromptConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.entries import ENTRIES
 from e2vpt.benchmarks.suite import plan as planning
 from e2vpt.benchmarks.suite.cell import Protocol, entry_of
@@ -20,6 +20,7 @@ from e2vpt.benchmarks.suite.plan import (
     plan_markdown,
     published_tasks,
 )
+from e2vpt.config import GridConfig
 
 PROTOCOL = Protocol(
     name="fast",

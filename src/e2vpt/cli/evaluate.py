@@ -1,0 +1,34 @@
+"""The command that measures an adapter: eval."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, DataArgument, Weights
+from e2vpt.runs.labelled import WhichSplit
+from e2vpt.runs.progress import image_check
+from e2vpt.runs.task_model import load
+
+
+def eval_command(
+    adapter: AdapterArgument,
+    source: DataArgument,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    split: Annotated[WhichSplit, typer.Option(help="Which images to evaluate on.")] = "test",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an adapter's accuracy on labelled images."""
+    model = load(adapter, backbone, weights=weights)
+    with image_check("Evaluating") as update:
+        metrics = model.evaluate(source, split=split, batch_size=batch_size, on_images=update)
+    if as_json:
+        print(json.dumps({"split": split, **dataclasses.asdict(metrics)}))
+    else:
+        print(f"accuracy {metrics.accuracy:.2%} on {metrics.num_images} images ({split})")
+        print(f"mean accuracy over classes {metrics.mean_class_accuracy:.2%}, loss {metrics.loss:.3f}")

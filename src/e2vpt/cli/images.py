@@ -1,0 +1,79 @@
+"""The commands that look at unlabelled images: predict, embed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, Weights
+from e2vpt.cli.output import print_csv, print_json, print_text
+from e2vpt.errors import ConfigError, DataError
+from e2vpt.runs.embed import embed_images, write_features
+from e2vpt.runs.predict import find_images
+from e2vpt.runs.progress import image_check, say
+from e2vpt.runs.task_model import load
+
+ImageArguments = Annotated[
+    list[str],
+    typer.Argument(metavar="FILES...", help="Images, folders of images, or - for a list on stdin."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
+
+
+def predict_command(
+    adapter: AdapterArgument,
+    files: ImageArguments,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    topk: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 1,
+    batch_size: BatchSize = 32,
+    as_json: AsJson = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: file, class, score for each rank.")
+    ] = False,
+) -> None:
+    """Name the classes of images. Exits with 1 if an image could not be read; the others are still done."""
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv contradict each other; choose one.")
+    images = find_images(_expand_stdin(files))
+    model = load(adapter, backbone, weights=weights)
+    found = model.predictions(images, topk=topk, batch_size=batch_size)
+    failed = (print_csv if as_csv else print_json if as_json else print_text)(found)
+    if failed:
+        say(f"{failed} of {len(images)} images could not be read.")
+        raise typer.Exit(1)
+
+
+def embed_command(
+    adapter: AdapterArgument,
+    files: ImageArguments,
+    out: Annotated[Path, typer.Option(help="Where to: a name that ends in .npy, .csv or .parquet.")],
+    backbone: Backbone = None,
+    weights: Weights = None,
+    batch_size: BatchSize = 32,
+) -> None:
+    """Write features of images: what the head of the adapted backbone sees, one row for each image."""
+    if out.suffix not in (".npy", ".csv", ".parquet"):
+        raise ConfigError(f"--out is {out}; expected a name that ends in .npy, .csv or .parquet.")
+    images = find_images(_expand_stdin(files))
+    model = load(adapter, backbone, weights=weights)
+    with image_check("Embedding") as update:
+        rows = embed_images(
+            model.model, images, model.info.preprocessing, batch_size=batch_size, on_images=update
+        )
+    for path in write_features(out, [image.name for image in images], rows):
+        print(path)
+
+
+def _expand_stdin(files: Iterable[str]) -> list[str]:
+    """`-` stands for the lines of stdin, each the path of an image or a folder."""
+    expanded: list[str] = []
+    for file in files:
+        expanded += [line.rstrip("\n") for line in sys.stdin if line.strip()] if file == "-" else [file]
+    if not expanded:
+        raise DataError("No images: stdin was empty. Give one path a line.")
+    return expanded

@@ -1,0 +1,78 @@
+"""The command that searches settings: search."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from e2vpt.adapters.files import read_adapter
+from e2vpt.cli.flags import with_config_flags
+from e2vpt.cli.options import (
+    PRESET_NAMES,
+    DataArgument,
+    Weights,
+    kept_when_interrupted,
+    load_images,
+    run_config,
+)
+from e2vpt.cli.output import describe, print_trials
+from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.progress import say, training
+from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.train import absolute, describe_task
+from e2vpt.search.here import search_here
+from e2vpt.search.on_cluster import search_on_cluster
+
+
+@with_config_flags
+def search_command(
+    source: DataArgument,
+    backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
+    prompts: PromptConfig,
+    data: DataConfig,
+    train: TrainConfig,
+    prune: PruneConfig,
+    search: SearchConfig,
+    out: Annotated[
+        Path | None, typer.Option(help="Search folder; runs/<data name>-search when not given.")
+    ] = None,
+    weights: Weights = None,
+    engine: Annotated[
+        Literal["optuna", "ray"],
+        typer.Option(help="In this process, or on a Ray cluster, --workers trials at a time."),
+    ] = "optuna",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+) -> None:
+    """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
+    task = load_images(absolute(source), data)
+    out = out or Path("runs") / f"{task.name}-search"
+    say(describe_task(task))
+    config = run_config(
+        backbone,
+        weights,
+        prompts=prompts,
+        data=data,
+        train=train,
+        source=absolute(source),
+    )
+    with kept_when_interrupted(out):
+        if engine == "ray":
+            # Every worker is a process of its own already: it loads its images itself.
+            config = dataclasses.replace(config, data=dataclasses.replace(data, workers=0))
+            workers = max(1, data.workers)
+            results = search_on_cluster(
+                task, config, out, search=search, prune=prune, workers=workers, resume=resume
+            )
+        else:
+            with training() as (on_step, _):
+                reporting = Reporting(on_stage=say, on_step=on_step)
+                results = search_here(
+                    task, config, out, search=search, prune=prune, resume=resume, reporting=reporting
+                )
+    print_trials(results)
+    print(f"{'adapter':18} {out / ADAPTER}")
+    print(describe(read_adapter(out / ADAPTER)))

@@ -1,0 +1,141 @@
+"""A backbone adapted to a task, loaded and ready: predict, evaluate, embed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from e2vpt.adapters.files import load_adapter
+from e2vpt.adapters.header import AdapterInfo
+from e2vpt.data import ImageInMemory, ImageSource, load_task, make_loader
+from e2vpt.runs.embed import embed_images
+from e2vpt.runs.folder import CONFIG, adapter_path, saved_data_config, saved_run_config
+from e2vpt.runs.labelled import WhichSplit, labelled_images
+from e2vpt.runs.predict import Prediction, find_images, predict_images
+from e2vpt.training.evaluate import Metrics, evaluate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TaskModel:
+    """A frozen backbone with the adapter of one task, in eval mode.
+
+    Attributes:
+        model: images [B, 3, h, w] to logits [B, C].
+        info: what the adapter file says: classes, preprocessing, method, sizes.
+        path: the adapter file.
+    """
+
+    model: nn.Module
+    info: AdapterInfo
+    path: Path
+
+    def predict(self, images: Any, *, topk: int = 1, batch_size: int = 32) -> list[Prediction]:
+        """The `topk` most probable classes of each image, in order.
+
+        `images` is a path, a PIL image or an array [H, W, 3], or a list of them; a folder stands for every
+        image below it. An image that cannot be read has an `error` in place of classes.
+
+        Raises:
+            DataError: a folder without images.
+        """
+        return list(self.predictions(as_sources(images), topk=topk, batch_size=batch_size))
+
+    def predictions(
+        self, images: list[ImageSource], *, topk: int = 1, batch_size: int = 32
+    ) -> Iterator[Prediction]:
+        """`predict`, one after the other as they are done."""
+        return predict_images(
+            self.model,
+            images,
+            classes=self.info.classes,
+            preprocessing=self.info.preprocessing,
+            topk=topk,
+            batch_size=batch_size,
+        )
+
+    def embed(self, images: Any, *, batch_size: int = 32) -> NDArray[np.float32]:
+        """What the head sees of each image: features [n, D]; `images` as in `predict`.
+
+        Raises:
+            UnreadableImages: naming every image that does not decode.
+        """
+        return embed_images(self.model, as_sources(images), self.info.preprocessing, batch_size=batch_size)
+
+    def evaluate(
+        self,
+        source: str | PathLike[str],
+        *,
+        split: WhichSplit = "test",
+        batch_size: int = 64,
+        on_images: Callable[[int, int], None] | None = None,
+    ) -> Metrics:
+        """Accuracy and loss on labelled images, read as the run read them; `on_images` is told (done, total).
+
+        Raises:
+            DataError: no such split, or classes that the adapter does not know.
+        """
+        task = load_task(source, saved_data_config(self.path), progress=on_images)
+        images = labelled_images(task, split, self.info)
+        done = 0
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            if on_images is not None:
+                on_images(done, len(images))
+
+        loader = make_loader(images, self.info.preprocessing, batch_size=batch_size)
+        return evaluate(self.model, loader, on_batch=count)
+
+
+def load(
+    adapter_or_run: str | PathLike[str],
+    backbone: nn.Module | str | None = None,
+    *,
+    weights: str | PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+) -> TaskModel:
+    """Load an adapter file, or the adapter of a run folder, with the backbone it was made for.
+
+    `backbone` is a timm model or name, where it is not the one that the file names; `weights` a local file of
+    its weights. A run that was trained with such a file finds it again. `device`: a GPU where there is one.
+
+    Raises:
+        RunError: no finished run at this path.
+        AdapterFormatError: the file is damaged or no adapter.
+        BackboneMismatch: the adapter was made for other weights.
+        WeightsError: the weights cannot be had.
+    """
+    path = adapter_path(Path(adapter_or_run))
+    if weights is None and backbone is None and (path.parent / CONFIG).exists():
+        saved = saved_run_config(path.parent).weights
+        weights = saved if saved and Path(saved).exists() else None
+    model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return TaskModel(model=model.to(device).eval(), info=info, path=path)
+
+
+def as_sources(images: Any) -> list[ImageSource]:
+    """Images as a user gives them: a path, a picture, or several of either."""
+    if isinstance(images, (str, PathLike)) or not isinstance(images, Iterable) or _is_picture(images):
+        images = [images]
+    sources: list[ImageSource] = []
+    for index, image in enumerate(images):
+        if isinstance(image, (str, PathLike)):
+            sources += find_images([Path(image)])
+        else:
+            sources.append(ImageInMemory(name=f"image {index}", pixels=image))
+    return sources
+
+
+def _is_picture(images: Any) -> bool:
+    """A single array or tensor, not a batch of four dimensions or a list."""
+    return hasattr(images, "shape") and len(images.shape) < 4
