@@ -57,7 +57,9 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
     else:
         np.savez(whole, **to_jax(state, 2))
     path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-    with pytest.raises(WeightsError, match=rf"part\{suffix} (cannot be read|is damaged or not a PyTorch weights file)"):
+    with pytest.raises(
+        WeightsError, match=rf"part\{suffix} (cannot be read|is damaged or not a PyTorch weights file)"
+    ):
         read_weights(path)
 
 
