@@ -26,7 +26,7 @@ from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, Pru
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.train import absolute
+from e2vpt.runs.start import absolute
 
 SUITE_METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),
