@@ -20,7 +20,7 @@ NAMES = [
     "PromptConfig", "PruneConfig", "Pruned", "Reporting", "Row", "RunConfig", "RunError", "Scores",
     "SearchConfig", "Selection", "Snapshot", "Split", "StepReport", "Task", "TrainConfig", "Trained",
     "TrialResult", "Tried", "UnreadableImages", "UnsupportedBackbone", "WeightsError", "adapt", "apply",
-    "compare_methods",
+    "compare_methods", "folded",
     "disabled", "evaluate", "fingerprint", "fit", "from_datasets", "init_from_images", "load_adapter",
     "load_backbone", "load_task", "make_loader", "preprocessing_for", "prompt", "prompt_layers",
     "read_adapter", "rewind", "save_adapter", "score", "search_here", "search_on_cluster", "select",

@@ -37,6 +37,7 @@ from e2vpt.errors import UnreadableImages as UnreadableImages
 from e2vpt.errors import UnsupportedBackbone as UnsupportedBackbone
 from e2vpt.errors import WeightsError as WeightsError
 from e2vpt.methods.adapt import adapt as adapt
+from e2vpt.prompting.folding import folded as folded
 from e2vpt.prompting.initial import init_from_images as init_from_images
 from e2vpt.prompting.install import prompt as prompt
 from e2vpt.prompting.parts import disabled as disabled
