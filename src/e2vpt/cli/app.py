@@ -26,6 +26,7 @@ from e2vpt.cli.train import prune, search, train
 from e2vpt.data import Split, Task
 from e2vpt.data.loaders import make_loader
 from e2vpt.errors import ConfigError, DataError, E2VPTError
+from e2vpt.prompting.folding import folded
 from e2vpt.runs.folder import adapter_path, saved_data_config
 from e2vpt.runs.predict import find_images, predict_images
 from e2vpt.runs.progress import console, image_check
@@ -69,7 +70,8 @@ def evaluate_command(
             done += number
             update(done, len(images))
 
-        metrics = evaluate(_on_best_device(model), loader, on_batch=count)
+        with folded(_on_best_device(model)):
+            metrics = evaluate(model, loader, on_batch=count)
     result = {"split": split, **dataclasses.asdict(metrics)}
     if as_json:
         print(json.dumps(result))
