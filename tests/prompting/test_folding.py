@@ -118,8 +118,13 @@ def test_every_precision_has_tables_of_its_own(kind: str) -> None:
                     assert all(map(torch.equal, both(), (plain, cast)))
 
 
-def test_a_bf16_backbone_with_fp32_prompts() -> None:
-    model = made("vit-kv-only", torch.float32).bfloat16()
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", ["vit", "vit-kv-only"])
+def test_a_bf16_backbone_with_fp32_prompts(kind: str, affine: bool) -> None:
+    model = made(kind, torch.float32)
+    for block in model.blocks if not affine else ():
+        block.norm1 = nn.LayerNorm(48, elementwise_affine=False)
+    model.bfloat16()
     for layer in e2vpt.prompt_layers(model):
         layer.float()
     images = images_for(model)

@@ -91,16 +91,13 @@ class AttentionWithPrompts(nn.Module):
             )
 
     def _built(self, like: Tensor, batch: int, to_kv: Projection | None) -> Tensor | None:
-        prompts = self.prompts
-        in_table = prompts.visual is not None and not prompts.travels
-        table = build_table(
-            prompts.masked_visual(batch) if in_table else None,
-            prompts.key_value(batch),
-            self.block[0].norm1,  # type: ignore[arg-type]
-            to_kv or split_qkv(self.qkv)[1],
-            getattr(self, "k_norm", None),
-            self.num_heads,
-        )
+        prompts, visual = self.prompts, None
+        norm: nn.Module = self.block[0].norm1  # type: ignore[assignment]
+        if prompts.visual is not None and not prompts.travels:
+            # Prompts may be held in higher precision than the frozen norm they pass through.
+            visual = prompts.masked_visual(batch).to(next(norm.parameters(), self.qkv.weight).dtype)
+        to_kv, k_norm = to_kv or split_qkv(self.qkv)[1], getattr(self, "k_norm", None)
+        table = build_table(visual, prompts.key_value(batch), norm, to_kv, k_norm, self.num_heads)
         return None if table is None else table.to(like.dtype)
 
 

@@ -14,12 +14,12 @@ from e2vpt.prompting.attention import AttentionWithPrompts
 
 @contextmanager
 def folded(model: nn.Module) -> Iterator[None]:
-    """Inside the block a model predicts with tables that are computed once, for what it is now.
+    """Inside the block the model only predicts, and each block's table is computed once.
 
-    The first forward pass computes each block's extra keys and values, all later ones use them: the same
-    logits in fewer steps. Under autocast they are made once more, in that precision. No gradient reaches the
-    prompts, and what changes a prompt, a norm or a projection inside shows only after the block. Prompts that
-    travel through the blocks (`visual_depth="shallow"`) have no table; a model without prompts is left alone.
+    The first forward pass computes every table and the later ones reuse it: the same logits with less work.
+    Under autocast the model computes further tables, in that precision. No gradient reaches the prompts.
+    Changes of a prompt, a norm or a projection take effect after the block. Prompts that travel through the
+    blocks (`visual_depth="shallow"`) have no table, and a model without prompts is left alone.
 
     Raises:
         ConfigError: the model is in training mode, now or in a forward pass inside.

@@ -39,9 +39,7 @@ def build_table(
     """
     if visual is None:
         return None if key_value is None else _as_rows(*key_value)
-    # Prompts may be held in higher precision than the frozen norm they pass through.
-    held = next((p.dtype for p in norm.parameters()), visual.dtype)
-    rows = as_keys_values(to_kv(norm(visual.to(held))), num_heads)
+    rows = as_keys_values(to_kv(norm(visual)), num_heads)
     if k_norm is not None and not isinstance(k_norm, nn.Identity):
         k, v = rows.unbind(-3)
         rows = torch.stack([k_norm(k), v], dim=-3)
