@@ -24,6 +24,8 @@ from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.files.atomic import read_json_lines, write_atomic, write_json_lines
+from e2vpt.prompting.folding import folded
+from e2vpt.prompting.parts import evaluating
 from e2vpt.pruning.applying import visual_kept
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
@@ -191,7 +193,8 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
         row |= {"accuracy": best.get("val_accuracy"), "loss": best.get("val_loss")}
         if row["stage"] == "final" and protocol.task.test is not None:
             loader = eval_loader(protocol.task.test, prepared.preprocessing, prepared.config)
-            row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
+            with evaluating(prepared.model), folded(prepared.model):
+                row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
     protocol.rows.append(row)
     if process_rank()[0] == 0:
         write_json_lines(protocol.out / PROTOCOL_TRIALS, protocol.rows)
