@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, find_file, read_file
+from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, find_file
 from e2vpt.benchmarks.fgvc.matlab import MatFile, mat_numbers, read_mat
 from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.splits import SplitName
@@ -47,14 +47,14 @@ def read_flowers(listing: Listing) -> ImageLists:
             in two.
     """
     labels_file, sets_file = find_file(listing, "imagelabels.mat"), find_file(listing, "setid.mat")
-    labels = mat_numbers(read_mat(read_file(labels_file), labels_file.name), "labels")
+    labels = mat_numbers(read_mat(labels_file), "labels")
     unknown = sorted(set(labels) - set(range(1, len(FLOWER_NAMES) + 1)))
     if unknown:
         raise DataError(
             f"{labels_file.name} has classes {unknown[:20]}; expected 1 to {len(FLOWER_NAMES)}. "
             "Download it again."
         )
-    splits = _splits(read_mat(read_file(sets_file), sets_file.name), len(labels))
+    splits = _splits(read_mat(sets_file), len(labels))
     images = tuple(
         ListedImage(path=f"jpg/image_{number:05d}.jpg", class_id=label, split=splits[number])
         for number, label in enumerate(labels, start=1)

@@ -99,7 +99,7 @@ def _halved_test(counts: Mapping[str, int]) -> Slices:
     return ("train", 0, TRAIN_IMAGES), ("test", 0, VAL_IMAGES), ("test", round(total * 50 / 100), total)
 
 
-def _depths(record: Record, key: str) -> tuple[float, ...]:
+def _depths(record: Record, key: str) -> list[float]:
     """The third of three coordinates of each object."""
     coordinates = record.floats(key)
     if len(coordinates) % 3:
