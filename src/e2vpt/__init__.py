@@ -1,5 +1,7 @@
 """Mixed visual prompts (E²VPT) on frozen timm backbones: one small adapter file per image task."""
 
+import typing
+
 from e2vpt.adapters.files import load_adapter as load_adapter
 from e2vpt.adapters.files import read_adapter as read_adapter
 from e2vpt.adapters.files import save_adapter as save_adapter
@@ -51,7 +53,6 @@ from e2vpt.pruning.scores import Scores as Scores
 from e2vpt.pruning.scores import score as score
 from e2vpt.pruning.selection import Selection as Selection
 from e2vpt.pruning.selection import select as select
-from e2vpt.runs.estimator import E2VPTClassifier as E2VPTClassifier
 from e2vpt.runs.folder import RunConfig as RunConfig
 from e2vpt.runs.predict import Prediction as Prediction
 from e2vpt.runs.protocol import train_by_the_paper as train_by_the_paper
@@ -72,3 +73,15 @@ from e2vpt.training.fit import StepReport as StepReport
 from e2vpt.training.fit import fit as fit
 
 __version__ = "0.1.0"
+
+if typing.TYPE_CHECKING:
+    from e2vpt.runs.estimator import E2VPTClassifier as E2VPTClassifier
+
+
+def __getattr__(name: str) -> typing.Any:
+    """The classifier needs scikit-learn, which is optional and slow to import: loaded on first use."""
+    if name != "E2VPTClassifier":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from e2vpt.runs.estimator import E2VPTClassifier
+
+    return E2VPTClassifier

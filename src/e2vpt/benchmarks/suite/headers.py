@@ -20,22 +20,20 @@ LOOKED_AT = 1000
 """Images of a split, at most, that are looked at."""
 
 _EXACT = frozenset({"PNG", "BMP", "PPM"})
-# TFDS makes PNG of arrays, and CLEVR's files are PNG. The others, EuroSAT and DMLab too, were JPEG all along.
+# TFDS stores arrays as PNG, and the files of CLEVR and KITTI are PNG. The others were JPEG all along.
 _LOSSLESS = frozenset(
     {
         *("cifar100", "svhn", "patch_camelyon", "clevr_count", "clevr_distance", "kitti_distance"),
         *("dsprites_location", "dsprites_orientation", "smallnorb_azimuth", "smallnorb_elevation"),
     }
 )
-# Width and height: the `shape` of the feature in tensorflow/datasets 4.9.10; CLEVR v1.0's own.
+# Width and height: the shape of the feature `image` in tensorflow/datasets, docs/catalog.
 _SIZES: Mapping[str, tuple[int, int]] = {
     "cifar100": (32, 32),
     "svhn": (32, 32),
     "patch_camelyon": (96, 96),
     "eurosat": (64, 64),
     "resisc45": (256, 256),
-    "clevr_count": (480, 320),
-    "clevr_distance": (480, 320),
     "dmlab": (480, 360),
     "dsprites_location": (64, 64),
     "dsprites_orientation": (64, 64),
@@ -76,8 +74,7 @@ def unlike_official(task: str, headers: Sequence[Header]) -> list[str]:
     if lossy and task in _LOSSLESS:
         problems.append(
             f"{_share(lossy, headers)} {formats_of(lossy)}; the official ones are lossless PNG. Prepare them "
-            "with TFDS: copies as JPEG cost CIFAR-100 about ten points (ZhangYuanhan-AI/NOAH issue 28, "
-            "visinf/adapter_plus issue 3)."
+            "with TFDS: copies as JPEG cost CIFAR-100 about ten points (visinf/adapter_plus issue 3)."
         )
     size = _SIZES.get(task)
     resized = [header for header in readable if size and header.size != size]

@@ -176,6 +176,4 @@ def _means(suite: Suite, by_task: Mapping[str, Spread]) -> dict[str, float]:
 
 
 def _printed(suite: Suite, row: Published) -> dict[str, float]:
-    if suite.kind == "vtab":
-        return row.means()
-    return {} if row.fgvc is None else {"mean": row.fgvc}
+    return row.means() if suite.kind == "vtab" else {"mean": row.fgvc}

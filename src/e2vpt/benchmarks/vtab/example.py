@@ -1,4 +1,4 @@
-"""`tf.train.Example` messages, parsed by protobuf (tensorflow/core/example/example.proto and feature.proto)."""
+"""`tf.train.Example` messages, parsed by protobuf (tensorflow/core/example, example.proto and feature.proto)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ message_type {
   }
   field { name: "feature" number: 1 label: LABEL_REPEATED type_name: "FeatureEntry" }
 }
-message_type { name: "Example" field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: "Features" } }
+message_type {
+  name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: "Features" }
+}
 """
 
 
