@@ -75,7 +75,6 @@ def test_a_damaged_payload(tmp_path: Path, at: int) -> None:
     index = index_records(path)
     with pytest.raises(DataError, match="a is damaged: the payload at byte 47 does not match its checksum"):
         list(read_payloads(path, index))
-    assert len(list(read_payloads(path, index, checksums=False))) == 4
 
 
 def test_a_file_that_shrinks_after_it_was_indexed(tmp_path: Path) -> None:

@@ -68,8 +68,7 @@ class Check:
 def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None) -> Check:
     """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:`.
 
-    Every record of TFDS data is held to its checksum (about 300 MB/s). `on_task` is given each task's name
-    before it is read. What Hugging Face does not have counts as broken, since only reading shows it.
+    Every record of TFDS data is held to its checksum. `on_task` is given each task's name before it is read. What Hugging Face does not have counts as broken, since only reading shows it.
 
     Raises:
         DataError: the folder holds data of none of the tasks, or none can be read from Hugging Face.

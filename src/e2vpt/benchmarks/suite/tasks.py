@@ -11,7 +11,8 @@ from typing import Literal
 
 from e2vpt.benchmarks.fgvc.places import find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, load_fgvc
-from e2vpt.benchmarks.vtab.read import Source, load_vtab, vtab_sources
+from e2vpt.benchmarks.vtab.data import Source
+from e2vpt.benchmarks.vtab.read import read_vtab, vtab_sources
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.config import DataConfig
 from e2vpt.data.task import Task
@@ -93,7 +94,7 @@ def load_suite_task(suite: Suite, name: str, config: DataConfig) -> Task:
     """
     if suite.kind == "fgvc":
         return load_fgvc(find_fgvc(suite.directory)[name], name, config)  # type: ignore[index, arg-type]
-    return load_vtab(suite.directory, name, source=suite.source)  # type: ignore[arg-type]
+    return read_vtab(suite.directory, name, source=suite.source).task()  # type: ignore[arg-type]
 
 
 def _fgvc(directory: str) -> dict[str, tuple[str, str]]:

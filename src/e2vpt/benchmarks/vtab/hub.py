@@ -11,10 +11,10 @@ get_vtab1k.py, the two are mixed, 16 images at a time. The 1000 together are the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2vpt.benchmarks.vtab.data import VtabData
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VtabTask
 from e2vpt.data.hub import Named, find_columns, open_hub, row_images, split_keys
@@ -26,18 +26,7 @@ _Parts = dict[SplitName, tuple[str, range]]
 """The split of the data set, and which of its rows, that make each of ours."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VtabRows:
-    """The three splits of one task; `where` names the data set and the rows in it that they are made of."""
-
-    where: str
-    classes: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split
-
-
-def read_vtab_hub(template: str, task: VtabTask) -> VtabRows:
+def read_vtab_hub(template: str, task: VtabTask) -> VtabData:
     """The task in `hf:NAME-{task}`, `hf:NAME:{task}` (a configuration) or `hf:/path/{task}` (save_to_disk).
 
     For `{task}` stands VTAB's name of the task or, where there is no such data set, the usual name of its
@@ -60,7 +49,15 @@ def read_vtab_hub(template: str, task: VtabTask) -> VtabRows:
         for key, chosen in parts.values()
     )
     made_of = ", ".join(f"{key}[{chosen.start}:{chosen.stop}]" for key, chosen in parts.values())
-    return VtabRows(where=f"{source}: {made_of}", classes=classes, train=train, val=val, test=test)
+    return VtabData(
+        name=task.name,
+        source="hugging face",
+        where=f"{source}: {made_of}",
+        classes=classes,
+        train=train,
+        val=val,
+        test=test,
+    )
 
 
 def has_vtab_hub(template: str, task: VtabTask) -> bool:

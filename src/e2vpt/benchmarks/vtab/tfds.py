@@ -34,7 +34,6 @@ class PreparedDataset:
 
     folder: Path
     name: str
-    version: str
     splits: Mapping[str, tuple[int, ...]]
 
     def counts(self) -> dict[str, int]:
@@ -157,17 +156,17 @@ def open_prepared(folder: Path) -> PreparedDataset:
         raise DataError(f"{where}: file format {info['fileFormat']!r}; expected tfrecord. {_AGAIN}")
     try:
         splits = {str(split["name"]): _lengths(split) for split in info["splits"]}
-        name, version = str(info["name"]), str(info["version"])
+        name = str(info["name"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where} does not list splits with shardLengths ({error!r}). {_AGAIN}") from error
     odd = [s["filepathTemplate"] for s in info["splits"] if s.get("filepathTemplate", _TEMPLATE) != _TEMPLATE]
     if odd:
         raise DataError(f"{where}: shards are named {odd[0]}; expected {_TEMPLATE}. {_AGAIN}")
-    return PreparedDataset(folder=folder, name=name, version=version, splits=splits)
+    return PreparedDataset(folder=folder, name=name, splits=splits)
 
 
 def read_slice(
-    data: PreparedDataset, split: str, start: int, stop: int, keys: Collection[str], *, checksums: bool = True
+    data: PreparedDataset, split: str, start: int, stop: int, keys: Collection[str]
 ) -> Iterator[Record]:
     """Examples `start` to `stop` (excluded) of a split in the order of TFDS, with the features at `keys`.
 
@@ -186,52 +185,50 @@ def read_slice(
     for path, length in zip(shards, data.splits[split], strict=True):
         low, high = max(start - first, 0), min(stop - first, length)
         if low < high:
-            yield from _records(path, length, low, high, keys, checksums)
+            yield from _records(path, length, low, high, keys)
         first += length
 
 
-def class_names(data: PreparedDataset, key: str) -> tuple[str, ...] | None:
+def class_names(data: PreparedDataset, key: str, expected: int) -> tuple[str, ...] | None:
     """The names of the classes at `key`, in order of their numbers; None where TFDS stored none.
 
     Raises:
-        DataError: their file cannot be read as UTF-8.
+        DataError: features.json or the names have another number of classes than `expected`, or are broken.
     """
-    path = data.folder / f"{key}.labels.txt"
-    if not path.is_file():
-        return None
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the class names in {path}: {error}. {_AGAIN}") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    names, path = None, data.folder / f"{key}.labels.txt"
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"Cannot read the class names in {path}: {error}. {_AGAIN}") from error
+        names = tuple(line.strip() for line in lines if line.strip())
+    for found in (_class_count(data, key), names and len(names)):
+        if found not in (None, expected):
+            raise DataError(
+                f"{data.folder}: {key} has {found} classes; expected {expected}. Is it the official data?"
+            )
+    return names
 
 
-def class_count(data: PreparedDataset, key: str) -> int | None:
-    """How many classes features.json gives `key`; None without that file or without a count in it.
-
-    Raises:
-        DataError: the file is there but broken.
-    """
+def _class_count(data: PreparedDataset, key: str) -> int | None:
     path = data.folder / "features.json"
-    if not path.is_file():
-        return None
-    content = _read_json(path)
     try:
-        return int(content["featuresDict"]["features"][key]["classLabel"]["numClasses"])
-    except (KeyError, TypeError, ValueError):  # Early versions of TFDS 4 wrote it in another form.
+        features = _read_json(path)["featuresDict"]["features"] if path.is_file() else {}
+        return int(features[key]["classLabel"]["numClasses"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):  # a broken file; others are forms of early versions of TFDS 4
+            raise
         return None
 
 
-def _records(
-    path: Path, length: int, low: int, high: int, keys: Collection[str], checksums: bool
-) -> Iterator[Record]:
+def _records(path: Path, length: int, low: int, high: int, keys: Collection[str]) -> Iterator[Record]:
     index = index_records(path)
     if len(index) != length:
         raise DataError(
             f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
         )
     chosen = index[low:high]
-    payloads = read_payloads(path, chosen, checksums=checksums)
+    payloads = read_payloads(path, chosen)
     for number, (offset, payload) in enumerate(zip(chosen[:, 0].tolist(), payloads, strict=True), start=low):
         name = f"{path}[{number}]"
         features = parse_example(payload, name, keys)

@@ -39,12 +39,11 @@ def index_records(path: Path) -> Index:
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def read_payloads(path: Path, index: Index, *, checksums: bool = True) -> Iterator[bytes]:
+def read_payloads(path: Path, index: Index) -> Iterator[bytes]:
     """The payloads at rows (offset, size) of `index_records`, in turn, one in memory at a time.
 
     Raises:
-        DataError: a payload that does not match its checksum (not looked at without `checksums`), or a file
-            that ends before it.
+        DataError: a payload that does not match its checksum, or a file that ends before it.
     """
     try:
         with path.open("rb") as file:
@@ -54,7 +53,7 @@ def read_payloads(path: Path, index: Index, *, checksums: bool = True) -> Iterat
                 if len(framed) < size + _FOOTER:
                     raise _truncated(path, offset, size)
                 payload = framed[:size]
-                if checksums and _masked_crc32c(payload) != int.from_bytes(framed[size:], "little"):
+                if _masked_crc32c(payload) != int.from_bytes(framed[size:], "little"):
                     raise _damaged(path, f"the payload at byte {offset} does not match its checksum")
                 yield payload
     except OSError as error:
