@@ -60,7 +60,7 @@ _CUTS: dict[str, tuple[range, range, range]] = {
 def test_every_task_is_read_whole(directory: Path, name: str, cuts: str, label: Callable[[int], int]) -> None:
     data = read_vtab(directory, name)
     assert data.source == "tfds"
-    assert data.where.startswith(str(directory / VTAB[name].dataset))
+    assert data.where.startswith(str(directory / VTAB[name].folder))
     task = read_vtab(directory, name).task()
     assert (task.name, len(task.classes)) == (name, VTAB[name].num_classes)
     for split, numbers in zip(("train", "val", "test"), _CUTS[cuts], strict=True):

@@ -190,12 +190,12 @@ def test_the_version_is_the_first_allowed_and_of_those_the_highest(tmp_path: Pat
     (tmp_path / "pets" / "3.1.0").mkdir()  # Never finished.
     (tmp_path / "pets" / "3.x.0").mkdir()
     (tmp_path / "pets" / "3.x.0" / "dataset_info.json").write_text("{}")
-    assert find_prepared(tmp_path, "pets", None, ["3.*.*"]).name == "3.0.10"
-    assert find_prepared(tmp_path, "pets", None, ["3.3.0", "2.*.*", "4.0.0"]).name == "2.9.0"
+    assert find_prepared(tmp_path / "pets", ["3.*.*"]).name == "3.0.10"
+    assert find_prepared(tmp_path / "pets", ["3.3.0", "2.*.*", "4.0.0"]).name == "2.9.0"
     with pytest.raises(
         DataError, match=r"no prepared version 5\.\*\.\*; found 2.9.0, 3.0.2, 3.0.10, 4.0.0\."
     ):
-        find_prepared(tmp_path, "pets", None, ["5.*.*"])
+        find_prepared(tmp_path / "pets", ["5.*.*"])
 
 
 def test_configs_have_their_own_folder(tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_configs_have_their_own_folder(tmp_path: Path) -> None:
     (tmp_path / "pets").rename(tmp_path / "rgb")
     (tmp_path / "pets").mkdir()
     (tmp_path / "rgb").rename(tmp_path / "pets" / "rgb")
-    assert find_prepared(tmp_path, "pets", "rgb", ["3.*.*"]) == tmp_path / "pets" / "rgb" / "3.0.1"
-    with pytest.raises(DataError, match=r"found none\. Prepare it once with `tfds build pets/all`"):
-        find_prepared(tmp_path, "pets", "all", ["3.*.*"])
+    assert find_prepared(tmp_path / "pets" / "rgb", ["3.*.*"]) == tmp_path / "pets" / "rgb" / "3.0.1"
+    with pytest.raises(DataError, match=r"pets/all: no prepared .* found none\. Prepare the data set"):
+        find_prepared(tmp_path / "pets" / "all", ["3.*.*"])
 
 
 def test_class_names_and_counts(tmp_path: Path) -> None:

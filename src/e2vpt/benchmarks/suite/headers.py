@@ -21,12 +21,7 @@ LOOKED_AT = 1000
 
 _EXACT = frozenset({"PNG", "BMP", "PPM"})
 # TFDS stores arrays as PNG, and the files of CLEVR and KITTI are PNG. The others were JPEG all along.
-_LOSSLESS = frozenset(
-    {
-        *("cifar100", "svhn", "patch_camelyon", "clevr_count", "clevr_distance", "kitti_distance"),
-        *("dsprites_location", "dsprites_orientation", "smallnorb_azimuth", "smallnorb_elevation"),
-    }
-)
+_LOSSLESS = ("cifar100", "svhn", "patch_camelyon", "clevr", "kitti", "dsprites", "smallnorb")
 # Width and height: the shape of the feature `image` in tensorflow/datasets, docs/catalog.
 _SIZES: Mapping[str, tuple[int, int]] = {
     "cifar100": (32, 32),
@@ -35,11 +30,10 @@ _SIZES: Mapping[str, tuple[int, int]] = {
     "eurosat": (64, 64),
     "resisc45": (256, 256),
     "dmlab": (480, 360),
-    "dsprites_location": (64, 64),
-    "dsprites_orientation": (64, 64),
-    "smallnorb_azimuth": (96, 96),
-    "smallnorb_elevation": (96, 96),
+    "dsprites": (64, 64),
+    "smallnorb": (96, 96),
 }
+"""Both by the data set that a task's name begins with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,21 +62,21 @@ def unlike_official(task: str, headers: Sequence[Header]) -> list[str]:
     A copy compressed with loss of images that were lossless, and images of another size where the official
     ones have all the same. That JPEG images were compressed once more does not show here.
     """
-    readable = [header for header in headers if header.format]
     problems = []
-    lossy = [header for header in readable if header.format not in _EXACT]
-    if lossy and task in _LOSSLESS:
+    lossy = [header for header in headers if header.format and header.format not in _EXACT]
+    if lossy and task.startswith(_LOSSLESS):
         problems.append(
             f"{_share(lossy, headers)} {formats_of(lossy)}; the official ones are lossless PNG. Prepare them "
             "with TFDS: copies as JPEG cost CIFAR-100 about ten points (visinf/adapter_plus issue 3)."
         )
-    size = _SIZES.get(task)
-    resized = [header for header in readable if size and header.size != size]
-    if resized:
-        problems.append(
-            f"{_share(resized, headers)} {_pixels(resized[0].size)} or another size; the official ones are "
-            f"{_pixels(size)} (width x height). Prepare them with TFDS, and do not resize them."
-        )
+    for width, height in (size for name, size in _SIZES.items() if task.startswith(name)):
+        resized = [header for header in headers if header.format and header.size != (width, height)]
+        if resized:
+            found = " x ".join(map(str, resized[0].size))
+            problems.append(
+                f"{_share(resized, headers)} {found} or another size; the official ones are "
+                f"{width} x {height} (width x height). Prepare them with TFDS, and do not resize them."
+            )
     return problems
 
 
@@ -97,10 +91,6 @@ def unreadable(headers: Sequence[Header]) -> list[str]:
 
 def _share(some: Sequence[Header], headers: Sequence[Header]) -> str:
     return f"{len(some):,} of {len(headers):,} images looked at, {some[0].image.name} the first, are"
-
-
-def _pixels(size: tuple[int, int] | None) -> str:
-    return " x ".join(map(str, size or ()))
 
 
 def _spread(images: Sequence[ImageSource]) -> Sequence[ImageSource]:

@@ -1,4 +1,4 @@
-"""The accuracies that the papers print for ViT-B/16, supervised on ImageNet-21k, to stand beside measured ones.
+"""The accuracies that the papers print for ViT-B/16, supervised on ImageNet-21k, beside measured ones.
 
 The rows of VPT's Table 1 (arXiv 2203.12119) and E²VPT's own (arXiv 2307.13770, quoted by VAPT, arXiv
 2501.18936). They are no substitute for a run: the same methods, tuned again elsewhere, moved by two points,

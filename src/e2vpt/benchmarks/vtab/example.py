@@ -1,4 +1,4 @@
-"""`tf.train.Example` messages, parsed by protobuf (tensorflow/core/example, example.proto and feature.proto)."""
+"""`tf.train.Example` messages, parsed by protobuf (tensorflow/core/example/*.proto)."""
 
 from __future__ import annotations
 

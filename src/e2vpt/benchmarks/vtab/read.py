@@ -46,7 +46,7 @@ def read_vtab(directory: Path | str, name: str, *, source: Source | None = None)
         return read_vtab_hub(str(directory), task)
     folder, there = Path(directory), vtab_sources(directory, name)
     if source is None and len(there) != 1:
-        above, lists = folder / task.dataset / (task.config or ""), find_lists(folder, name)
+        above, lists = folder / task.folder, find_lists(folder, name)
         found = f"both image lists ({lists}) and" if there else "neither image lists nor"
         remedy = "Choose one source, the same for every task." if there else "Is it the right folder?"
         raise DataError(f"{directory} has {found} TFDS data ({above}) of {name}. {remedy}")
@@ -65,7 +65,7 @@ def vtab_sources(directory: Path | str, name: str) -> tuple[Source, ...]:
         return ("hugging face",) if has_vtab_hub(str(directory), task) else ()
     folder = Path(directory)
     there: dict[Source, bool] = {
-        "tfds": any((folder / task.dataset / (task.config or "")).glob("*/dataset_info.json")),
+        "tfds": any((folder / task.folder).glob("*/dataset_info.json")),
         "image lists": has_lists(find_lists(folder, name)),
     }
     return tuple(source for source, found in there.items() if found)
@@ -76,7 +76,7 @@ def _is_hub(directory: Path | str) -> bool:
 
 
 def _read_prepared(directory: Path, task: VtabTask) -> VtabData:
-    data = open_prepared(find_prepared(directory, task.dataset, task.config, task.versions))
+    data = open_prepared(find_prepared(directory / task.folder, task.versions))
     names = None if task.label else class_names(data, task.keys[0], task.label_values)
     try:
         slices = task.slices(data.counts())

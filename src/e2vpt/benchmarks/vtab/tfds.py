@@ -119,28 +119,26 @@ class BinaryImage:
         return self.file.open().point(([0] + [255] * 255) * 3)
 
 
-def find_prepared(root: Path, name: str, config: str | None, versions: Sequence[str]) -> Path:
-    """The folder of a version below `root/name[/config]`; of `versions` (`3.*.*`) the first that is there.
+def find_prepared(folder: Path, versions: Sequence[str]) -> Path:
+    """The version in `folder`, which TFDS named after the data set or its config.
 
-    Of several that one of them allows, the highest.
+    Of `versions`, patterns such as `3.*.*`, the first that is there counts; of what fits it, the highest.
 
     Raises:
         DataError: none; says which versions are there.
     """
-    above = root / name / (config or "")
     found = sorted(
         (tuple(map(int, path.name.split("."))), path)
-        for path in above.glob("*.*.*")
+        for path in folder.glob("*.*.*")
         if _VERSION.fullmatch(path.name) and (path / _INFO).is_file()
     )
     for pattern in versions:
         if fitting := [path for _, path in found if fnmatch(path.name, pattern)]:
             return fitting[-1]
-    full = f"{name}/{config}" if config else name
     raise DataError(
-        f"{above}: no prepared version {' or '.join(versions)}; found "
-        f"{', '.join(path.name for _, path in found) or 'none'}. Prepare it once with `tfds build {full}`, "
-        f"or name the folder that holds {name}/."
+        f"{folder}: no prepared version {' or '.join(versions)}; found "
+        f"{', '.join(path.name for _, path in found) or 'none'}. Prepare the data set once with "
+        "`tfds build`, or name the folder that holds all data sets."
     )
 
 
