@@ -82,18 +82,11 @@ def write_suite(
     `note` says in words by which protocol; `backbone` is the name whose published numbers are shown.
     """
     lines = suite_lines(suite, rows)
-    text = [
-        *report_head(f"{suite.kind.upper()}, images from {suite.source}", machine),
-        "",
-        note,
-        "",
-        *suite_markdown(suite, lines),
-        "",
-        *published_markdown(suite, lines, published(backbone)),
-        "",
-    ]
+    head = report_head(f"{suite.kind.upper()}, images from {suite.source}", machine)
+    below = published_markdown(suite, lines, published(backbone))
+    text = "\n".join([*head, "", note, "", *suite_markdown(suite, lines), "", *below, ""])
     write_csv(out / "results.csv", [{name: row.get(name) for name in _COLUMNS} for row in rows], _COLUMNS)
-    write_atomic(out / "results.md", "\n".join(text).encode())
+    write_atomic(out / "results.md", text.encode())
     write_atomic(out / "results.tex", suite_latex(suite, lines).encode())
     points = [
         (line.method, line.tuned, statistics.mean(s.mean for s in line.by_task.values()))
@@ -103,7 +96,7 @@ def write_suite(
     write_atomic(
         out / "pareto.png", plot(points, "tuned parameters without the head, % of the backbone", 1e-3)
     )
-    return "\n".join(text)
+    return text
 
 
 def suite_markdown(suite: Suite, lines: Sequence[SuiteLine]) -> list[str]:
@@ -162,16 +155,12 @@ def _mean_names(lines: Sequence[SuiteLine]) -> list[str]:
 
 
 def _means(suite: Suite, by_task: Mapping[str, Spread]) -> dict[str, float]:
-    groups = suite.groups()
     means = {
         name: statistics.mean(by_task[task].mean for task in tasks)
-        for name, tasks in groups.items()
+        for name, tasks in (*suite.groups().items(), ("T", suite.whole()))
         if set(tasks) <= set(by_task)
     }
-    whole = suite.whole()
-    if not set(whole) <= set(by_task):
+    if "T" not in means:
         return means
-    total = statistics.mean(by_task[task].mean for task in whole)
-    if not groups:
-        return {"mean": total}
-    return means | {"T": total, "G": statistics.mean(means.values())}
+    total = means.pop("T")
+    return means | {"T": total, "G": statistics.mean(means.values())} if means else {"mean": total}
