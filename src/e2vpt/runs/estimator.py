@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,7 @@ from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, 
 from e2vpt.errors import DataError, MissingExtra
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.predict import stack_probabilities
-from e2vpt.runs.run import Trained, train_run
-from e2vpt.training.checkpoint import Row
-from e2vpt.training.fit import StepReport
+from e2vpt.runs.run import train_run
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -80,10 +78,12 @@ class E2VPTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             train=self.train or TrainConfig(),
         )
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            on_step, on_epoch = stack.enter_context(_display()) if self.verbose else (None, None)
-            trained: Trained = train_run(
-                task, config, Path(folder) / "run", on_step=on_step, on_epoch=on_epoch
-            )
+            on_step = on_epoch = None
+            if self.verbose:  # Only those who ask for a display need the terminal library.
+                from e2vpt.runs.progress import training
+
+                on_step, on_epoch = stack.enter_context(training())
+            trained = train_run(task, config, Path(folder) / "run", on_step=on_step, on_epoch=on_epoch)
         self.model_, self.preprocessing_ = trained.model, trained.preprocessing
         self.history_ = trained.result.history
         return self
@@ -152,13 +152,6 @@ def _numbered(y: Sequence[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
             "image; none may be missing."
         ) from error
     return classes, numbers
-
-
-def _display() -> AbstractContextManager[tuple[Callable[[StepReport], None], Callable[[Row], None]]]:
-    # Only those who ask for a display need the terminal library.
-    from e2vpt.runs.progress import training
-
-    return training()
 
 
 def _images(X: Sequence[Any]) -> list[ImageSource]:

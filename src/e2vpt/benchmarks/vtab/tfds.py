@@ -182,9 +182,19 @@ def read_slice(
     first = 0
     for path, length in zip(shards, data.splits[split], strict=True):
         low, high = max(start - first, 0), min(stop - first, length)
-        if low < high:
-            yield from _records(path, length, low, high, keys)
         first += length
+        if low >= high:
+            continue
+        index = index_records(path)
+        if len(index) != length:
+            raise DataError(
+                f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
+            )
+        chosen = index[low:high]
+        for number, payload in enumerate(read_payloads(path, chosen)):
+            name, offset = f"{path}[{low + number}]", int(chosen[number, 0])
+            features = parse_example(payload, name, keys)
+            yield Record(name=name, path=path, offset=offset, payload=payload, features=features)
 
 
 def class_names(data: PreparedDataset, key: str, expected: int) -> tuple[str, ...] | None:
@@ -217,20 +227,6 @@ def _class_count(data: PreparedDataset, key: str) -> int | None:
         if isinstance(error, DataError):  # a broken file; others are forms of early versions of TFDS 4
             raise
         return None
-
-
-def _records(path: Path, length: int, low: int, high: int, keys: Collection[str]) -> Iterator[Record]:
-    index = index_records(path)
-    if len(index) != length:
-        raise DataError(
-            f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
-        )
-    chosen = index[low:high]
-    payloads = read_payloads(path, chosen)
-    for number, (offset, payload) in enumerate(zip(chosen[:, 0].tolist(), payloads, strict=True), start=low):
-        name = f"{path}[{number}]"
-        features = parse_example(payload, name, keys)
-        yield Record(name=name, path=path, offset=offset, payload=payload, features=features)
 
 
 def _lengths(split: Mapping[str, Any]) -> tuple[int, ...]:
