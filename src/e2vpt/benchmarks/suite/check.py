@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from e2vpt.benchmarks.fgvc.places import FOLDERS, find_fgvc
-from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc, load_fgvc
+from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc
 from e2vpt.benchmarks.suite.headers import Header, formats_of, read_headers, unlike_official, unreadable
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
-from e2vpt.config import DataConfig
 from e2vpt.data.task import Split
 from e2vpt.errors import DataError
 
@@ -159,8 +158,7 @@ def _check_fgvc_set(name: FgvcName, folder: Path | None, on_task: OnTask | None)
         names = " or ".join(dict.fromkeys((name, *FOLDERS[name])))
         return replace(checked, problems=(f"no data; expected a folder {names}. Unpack it there.",))
     try:
-        problems = check_fgvc(folder, name)
-        task = load_fgvc(folder, name, DataConfig())
+        task, problems = check_fgvc(folder, name)
     except DataError as error:
         return replace(checked, state="broken", problems=(str(error),))
     checked = replace(checked, source="archives", num_classes=len(task.classes))
