@@ -112,12 +112,14 @@ def _between_seeds(own: Sequence[ComparisonRow], tasks: Sequence[str]) -> float 
 def comparison_markdown(table: Sequence[Line]) -> list[str]:
     """Test accuracy in %, mean ± standard deviation over seeds, and what it costs."""
     tasks = list(table[0].by_task) if table else []
-    head = ["method", *_mean_names(table), *tasks, "seeds", "rate", *_COSTS.values()]
+    tuned, others = list(_COSTS.values())[:2], list(_COSTS.values())[2:]
+    head = ["method", *tuned, *_mean_names(table), *tasks, "seeds", "rate", *others]
     rows = []
     for line in table:
         accuracies = (s.text() for s in line.by_task.values())
-        costs = (f"{cost:,.0f}" for cost in line.costs.values())
-        rows.append([line.method, *_means(line), *accuracies, str(line.seeds), f"{line.lr:g}", *costs])
+        costs = [f"{cost:,.0f}" for cost in line.costs.values()]
+        counts = str(line.seeds), f"{line.lr:g}"
+        rows.append([line.method, *costs[:2], *_means(line), *accuracies, *counts, *costs[2:]])
     return markdown_table(head, rows)
 
 
