@@ -154,7 +154,7 @@ def test_scoring_is_refused() -> None:
     model = made("vit")
     loader = [(images_for(model), torch.tensor([0, 1]))]
     with e2vpt.folded(model), pytest.raises(ConfigError, match="score prompts outside the block"):
-        e2vpt.score(model, loader, num_segments=8)
+        e2vpt.pruning.score(model, loader, num_segments=8)
     assert all(layer.watch is None for layer in e2vpt.prompt_layers(model))
 
 
