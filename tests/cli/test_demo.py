@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from e2vpt import TrainConfig, read_adapter
 from e2vpt.cli import demo as module
@@ -65,6 +66,14 @@ def test_a_second_call_trains_nothing(monkeypatch: pytest.MonkeyPatch, e2vpt_com
     assert all(outcome.seconds is None for outcome in again)
     assert before == {path: path.stat().st_mtime_ns for path in Path("demo/data").rglob("*.png")}
     assert "done before" in e2vpt_command("demo", "--out", "demo")[1]
+
+
+def test_it_leaves_the_number_of_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_outcome", lambda *_: pytest.fail("never"))
+    torch.set_num_threads(2)
+    with pytest.raises(pytest.fail.Exception):
+        module.run_demo(Path("demo"))
+    assert torch.get_num_threads() == 2
 
 
 def test_an_interrupted_demo_continues_to_the_same_adapter(

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -76,13 +79,25 @@ def run_demo(out: Path) -> list[Outcome]:
         "drawing shows. It stays frozen."
     )
     try:
-        outcomes = [_outcome(method, task, out / method) for method in _CONFIGS]
+        with _one_thread():
+            outcomes = [_outcome(method, task, out / method) for method in _CONFIGS]
     except KeyboardInterrupt:
         say("Interrupted. Run the same command again to continue.")
         raise typer.Exit(130) from None
     _print_table(outcomes)
     _print_next_steps(out, data)
     return outcomes
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A second thread costs this small model more than it gives, much more on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _outcome(method: str, task: Task, out: Path) -> Outcome:
