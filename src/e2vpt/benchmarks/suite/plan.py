@@ -239,9 +239,10 @@ def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: 
         grid = protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
         seeds = len(as_tuple(grid.final_seeds))
         before = grid.num_trainings() - seeds
-        # Its trainings share the images they hold in memory.
+        # Its trainings share the images they hold in memory; the best of the grid is scored.
         images = (task.train + task.val) * speeds.decode
-        seconds = images + before * (chosen - images) + seeds * (final + test)
+        scoring = task.train * speeds.step if entry.prunes else 0.0
+        seconds = images + before * (chosen - images) + scoring + seeds * (final + test)
         return grid.num_trainings(), seconds
     tried = len(entry.lrs) if len(entry.lrs) > 1 or entry.prunes else 0
     twice = 2 if entry.prunes else 1
@@ -251,7 +252,9 @@ def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: 
         scoring = task.train * speeds.step
         looks = (speeds.prunings + 2) * task.val * speeds.forward
         chosen += chosen - speeds.start - images * speeds.decode + scoring + looks
-        final += final - speeds.start - images * speeds.decode + images * speeds.step
+        # Before, with the one chosen pruning, and after: without validation images, training images tell.
+        looks = 3 * images * speeds.forward
+        final += final - speeds.start - images * speeds.decode + images * speeds.step + looks
     return (tried + protocol.seeds) * twice, tried * chosen + protocol.seeds * (final + test)
 
 
