@@ -1,25 +1,55 @@
-"""The printed numbers agree with the means that were printed beside them."""
+"""The printed numbers are those of the source, and agree with the means that were printed beside them."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 
 from e2vpt.benchmarks.compare.entries import ENTRIES
 from e2vpt.benchmarks.suite.published import PUBLISHED, published
+from e2vpt.benchmarks.vtab.tasks import VTAB
 
-# G, as reference.md section 4 prints it.
-G = {"full": 68.96, "linear": 57.64, "vpt-deep": 71.96, "e2vpt-paper": 73.94, "partial-1": 60.7}
-G |= {"mlp-3": 57.1, "sidetune": 49.9, "bias": 65.2, "adapter": 60.3, "vpt-shallow": 67.8, "lora": 74.60}
-SIZES = {"natural": 7, "specialized": 4, "structured": 8}
+# Rows of the source's table by our names, and the backbones of the line below it.
+ROWS = {"Full": "full", "Linear": "linear", "Partial-1": "partial-1", "MLP-3": "mlp-3", "Sidetune": "sidetune"}
+ROWS |= {"Bias": "bias", "Adapter": "adapter", "VPT-shallow": "vpt-shallow", "VPT-deep": "vpt-deep"}
+ROWS |= {"E²VPT": "e2vpt-paper", "LoRA": "lora"}
+BACKBONES = {"Swin-B": "swin-b-sup22k", "MAE": "vit-b16-mae", "MoCo v3": "vit-b16-mocov3"}
 
 
-@pytest.mark.parametrize("method", G)
-def test_group_means_give_the_printed_g_and_t(method: str) -> None:
-    means = PUBLISHED["vit-b16-sup21k"][method].means()
-    # One or two decimals are printed, of which the last is rounded.
-    assert means["G"] == pytest.approx(G[method], abs=0.06)
-    total = sum(size * means[group] for group, size in SIZES.items()) / 19
-    assert total == pytest.approx(means["T"], abs=0.06)
+@pytest.mark.shared
+def test_every_number_is_the_source_s(shared: Path) -> None:
+    text = (shared / "reference.md").read_text(encoding="utf-8").partition("## 4. Published numbers")[2]
+    checked = 0
+    for line in text.splitlines():
+        name, *cells = (cell.strip(" *") for cell in line.strip("| ").split("|"))
+        method = ROWS.get(re.split(r"\*\*| \(", name)[0])
+        row = PUBLISHED["vit-b16-sup21k"].get(method or "")
+        if row is None:
+            continue
+        fgvc, natural, specialized, structured, total, mean = map(float, cells)
+        assert (row.fgvc, row.natural, row.specialized, row.structured, row.total) == (
+            *(fgvc, natural, specialized, structured, total),
+        ), method
+        # One or two decimals are printed, of which the last is rounded.
+        assert row.means()["G"] == pytest.approx(mean, abs=0.06), method
+        checked += 1
+    for name, preset in BACKBONES.items():
+        if preset in PUBLISHED:
+            (numbers,) = re.findall(rf"{name} ([\d.]+)/([\d.]+)/(\d+\.\d+)", text)
+            row = PUBLISHED[preset]["e2vpt-paper"]
+            assert (row.natural, row.specialized, row.structured) == tuple(map(float, numbers)), name
+            checked += 1
+    assert checked == sum(map(len, PUBLISHED.values())), "a row without a source"
+
+
+def test_group_means_give_the_printed_mean_over_tasks() -> None:
+    groups = [task.group for task in VTAB.values()]
+    for name, row in PUBLISHED["vit-b16-sup21k"].items():
+        means = row.means()
+        total = sum(means[group] for group in groups) / len(groups)
+        assert total == pytest.approx(means["T"], abs=0.06), name
 
 
 def test_every_printed_row_is_one_that_can_be_run() -> None:
