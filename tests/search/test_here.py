@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import random
-import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.killing import killed_process
 from support.tasks_for_tests import write_images, write_task
 
 import e2vpt
@@ -23,6 +22,7 @@ from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
 from e2vpt.search.space import Stop, TrialResult, configured, ranked, try_suggestion
 
+Command = Callable[..., tuple[int, str, str]]
 BASE = RunConfig(backbone="demo", train=TrainConfig(epochs=2, batch_size=9))
 SEARCH = SearchConfig(trials=3, visual_choices=(2, 4), kv_choices=(1,), keep_choices=(1.0, 0.5))
 TRIED = {"lr": 0.01, "weight_decay": 0.001, "num_visual": 4, "num_kv": 1, "init": "patch", "keep": 0.5}
@@ -153,29 +153,19 @@ def test_it_needs_validation_images(tmp_path: Path) -> None:
     assert not (tmp_path / "search").exists()
 
 
-def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(tmp_path: Path) -> None:
+def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(
+    tmp_path: Path, e2vpt_command: Command, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
     write_task(tmp_path / "shapes", train=12)
+    monkeypatch.chdir(tmp_path)
     random.seed(2)
-    command = [sys.executable, "-m", "e2vpt", "search", "shapes", "--backbone", "demo", "--epochs", "3"]
-    command += ["--batch-size", "9", "--trials", "4", "--visual-choices", "2,4", "--out"]
-    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    killed = 0
+    words = ["search", "shapes", "--backbone", "demo", "--epochs", "3", "--batch-size", "9"]
+    words += ["--trials", "4", "--visual-choices", "2,4", "--out"]
+    code, _, err = e2vpt_command(*words, "whole")
+    assert code == 0, err
     for trial in ("001", "002"):
-        log = tmp_path / f"broken/trial-{trial}/log.jsonl"
-        process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 240
-        while process.poll() is None and time.monotonic() < deadline:
-            if log.exists():
-                time.sleep(random.uniform(0, 0.2))
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        killed += process.wait(timeout=60) == -signal.SIGKILL
-    assert killed == 2
-    done = subprocess.run(
-        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+        killed_process([*words, "broken", "--resume"], tmp_path / f"broken/trial-{trial}/log.jsonl", 1)
+    code, _, err = e2vpt_command(*words, "broken", "--resume")
+    assert code == 0, err
     for name in ("trials.csv", "adapter.safetensors"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
