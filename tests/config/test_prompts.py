@@ -7,6 +7,7 @@ import pytest
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError
 
+
 def test_counts_per_block() -> None:
     assert PromptConfig(num_visual=3).visual_counts(3) == (3, 3, 3)
     assert PromptConfig(num_visual=3, visual_depth="shallow").visual_counts(3) == (3, 0, 0)

@@ -28,19 +28,27 @@ SEARCH = SearchConfig(trials=3, visual_choices=(2, 4), kv_choices=(1,), keep_cho
 TRIED = {"lr": 0.01, "weight_decay": 0.001, "num_visual": 4, "num_kv": 1, "init": "patch", "keep": 0.5}
 
 
-@pytest.fixture
-def task(tmp_path: Path) -> e2vpt.Task:
-    return e2vpt.load_task(write_task(tmp_path / "shapes"))
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> e2vpt.Task:
+    return e2vpt.load_task(write_task(tmp_path_factory.mktemp("data") / "shapes"))
+
+
+@pytest.fixture(scope="module")
+def once(
+    task: e2vpt.Task, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[TrialResult], list[str]]:
+    """A finished search of BASE and SEARCH, what it found and said; not to be changed."""
+    said: list[str] = []
+    out = tmp_path_factory.mktemp("once") / "search"
+    return out, search_here(task, BASE, out, search=SEARCH, reporting=Reporting(on_stage=said.append)), said
 
 
 def table(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "trials.csv").read_text().splitlines()))
 
 
-def test_a_search_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
-    said: list[str] = []
-    out = tmp_path / "search"
-    results = search_here(task, BASE, out, search=SEARCH, reporting=Reporting(on_stage=said.append))
+def test_a_search_explains_itself(once: tuple[Path, list[TrialResult], list[str]]) -> None:
+    out, results, said = once
     assert len(results) == 3 and results == ranked(results)
     assert [text.split(":")[0] for text in said] == [f"Trial {n} of 3" for n in (1, 2, 3)]
     assert "best so far" not in said[0] and "best so far" in said[1]
@@ -64,13 +72,14 @@ def test_a_search_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
         assert r.epochs == (2 if r.keep == 1 else 4)
 
 
-def test_more_trials_may_be_asked_for_and_the_first_stay(task: e2vpt.Task, tmp_path: Path) -> None:
+def test_more_trials_may_be_asked_for_and_the_first_stay(
+    task: e2vpt.Task, once: tuple[Path, list[TrialResult], list[str]], tmp_path: Path
+) -> None:
     out = tmp_path / "search"
     few = search_here(task, BASE, out, search=dataclasses.replace(SEARCH, trials=1))
     more = search_here(task, BASE, out, search=SEARCH, resume=True)
     assert few[0] in more and len(more) == 3
-    once = search_here(task, BASE, tmp_path / "once", search=SEARCH)
-    assert once == more
+    assert more == once[1]
     with pytest.raises(RunError, match=r"made with other settings \(search"):
         search_here(task, BASE, out, search=dataclasses.replace(SEARCH, search_seed=1), resume=True)
     other = search_here(

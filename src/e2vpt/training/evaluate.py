@@ -98,8 +98,8 @@ def _metrics(counts: Tensor) -> Metrics:
     total = float(per_class.sum())
     if not total:
         raise DataError(
-            "The loader gave no images, so there is nothing to measure. Pass a loader with at least one batch; "
-            "a generator can be read only once."
+            "The loader gave no images, so there is nothing to measure. Pass a loader with at least one "
+            "batch; a generator can be read only once."
         )
     seen = per_class > 0
     return Metrics(

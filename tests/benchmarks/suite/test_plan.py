@@ -1,4 +1,4 @@
-"""A plan counts what a cell really does, and times it as it is on a machine whose every operation is known."""
+"""A plan counts what a cell really does, and finds the speeds of a simulated machine."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A machine that takes SPEEDS for what it does, whatever time passes; the adapters trained on it."""
-    real, adapters = planning.train_run, []
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A machine that takes SPEEDS for what it does; the sizes of the adapters trained on it, in bytes."""
+    real, sizes = planning.train_run, []
 
     def seconds() -> float:
         return sum(getattr(SPEEDS, name) * count for name, count in DONE.items())
@@ -101,12 +101,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def train_run(*args: Any, **options: Any) -> Any:
         DONE["start"] += 1
         trained = real(*args, **options)
-        adapters.append(trained.adapter.stat().st_size)
+        sizes.append(trained.adapter.stat().st_size)
         return trained
 
     monkeypatch.setattr(planning, "train_run", train_run)
     monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=seconds))
-    return adapters
+    return sizes
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from e2vpt.benchmarks.suite.published import PUBLISHED, published
 from e2vpt.benchmarks.vtab.tasks import VTAB
 
 # Rows of the source's table by our names, and the backbones of the line below it.
-ROWS = {"Full": "full", "Linear": "linear", "Partial-1": "partial-1", "MLP-3": "mlp-3", "Sidetune": "sidetune"}
+ROWS = {
+    "Full": "full",
+    "Linear": "linear",
+    "Partial-1": "partial-1",
+    "MLP-3": "mlp-3",
+    "Sidetune": "sidetune",
+}
 ROWS |= {"Bias": "bias", "Adapter": "adapter", "VPT-shallow": "vpt-shallow", "VPT-deep": "vpt-deep"}
 ROWS |= {"E²VPT": "e2vpt-paper", "LoRA": "lora"}
 BACKBONES = {"Swin-B": "swin-b-sup22k", "MAE": "vit-b16-mae", "MoCo v3": "vit-b16-mocov3"}
