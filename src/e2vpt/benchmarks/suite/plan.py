@@ -222,14 +222,17 @@ def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: 
     if protocol.name == "paper":
         grid = grid_of(protocol, entry)
         seeds = len(as_tuple(grid.final_seeds))
-        # The trainings before the final ones share the images they hold in memory.
-        before = decoded + (grid.num_trainings() - seeds) * (chosen - decoded)
+        # The trainings before the final ones share the images they hold in memory; the grid's best is scored.
+        scoring = task.train * speeds.step if entry.prunes else 0.0
+        before = decoded + (grid.num_trainings() - seeds) * (chosen - decoded) + scoring
         return grid.num_trainings(), before + seeds * (final + test)
     tried = len(entry.lrs) if len(entry.lrs) > 1 or entry.prunes else 0
     if entry.prunes:
         # The second training goes on with the model and the images of the first, after scores and looks.
         looks = (speeds.prunings + 2) * task.val * speeds.forward
         chosen += chosen - speeds.start - decoded + task.train * speeds.step + looks
-        final += final - speeds.start - decoded + both * speeds.step
+        # Before, with the one chosen pruning, and after: without validation images, training images tell.
+        looks = 3 * both * speeds.forward
+        final += final - speeds.start - decoded + both * speeds.step + looks
     trainings = (tried + protocol.seeds) * (2 if entry.prunes else 1)
     return trainings, tried * chosen + protocol.seeds * (final + test)
