@@ -31,6 +31,7 @@ from e2vpt.benchmarks.speed.clock import take_turns
 from e2vpt.benchmarks.speed.contestants import Case, Contestant, make_contestants
 from e2vpt.config import TrainConfig
 from e2vpt.data.load import load_task
+from e2vpt.prompting.folding import folded
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.run import train_into
@@ -184,11 +185,13 @@ def matrix_peak(side: int) -> float:
 def modes_of(one: Contestant, *, compiling: bool) -> list[dict[str, Any]]:
     """Seconds of inference and of a step: eager, in a CUDA graph, compiled."""
     rows = [timing("step", "eager", in_mode(one, True).step, one)]
-    rows.append(timing("inference", "eager", in_mode(one, False).infer, one))
+    with folded(in_mode(one, False).model):
+        rows.append(timing("inference", "eager", one.infer, one))
     if compiling:
         rows += [timing(mode, "compiled", run, one) for mode, run in compiled(one)]
     if DEVICE == "cuda":
-        rows.append(timing("inference", "graph", graph(in_mode(one, False).infer), one))
+        with folded(in_mode(one, False).model):
+            rows.append(timing("inference", "graph", graph(one.infer), one))
         rows.append(timing("step", "graph", graph(capturable_step(one)), one))
     return rows
 

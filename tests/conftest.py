@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.ray_for_tests import RayCluster, running_cluster
 
 from e2vpt.cli.app import main
 
@@ -75,3 +76,10 @@ def device() -> torch.device:
 def shared() -> Path:
     """The folder ../shared; only for tests marked `shared`."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """Two local Ray workers, started once; whoever uses them gives their environment to a process."""
+    with running_cluster() as cluster:
+        yield cluster

@@ -29,7 +29,7 @@ ORDER = [
     *("training", "runs", "search", "benchmarks", "cli"),
 ]
 # The same inside benchmarks, the one package that has packages.
-BENCHMARKS = ["figures", "machine", "spread", "cost", "speed", "compare", "vtab", "fgvc", "suite"]
+BENCHMARKS = ["figures", "machine", "spread", "tables", "cost", "speed", "compare", "vtab", "fgvc", "suite"]
 
 MAX_LINES = 300
 LONGER: dict[str, int] = {}

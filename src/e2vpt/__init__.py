@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from e2vpt.errors import E2VPTError as E2VPTError
     from e2vpt.methods.adapt import adapt as adapt
     from e2vpt.methods.counting import print_trainable_parameters as print_trainable_parameters
+    from e2vpt.prompting.folding import folded as folded
     from e2vpt.prompting.initial import init_from_images as init_from_images
     from e2vpt.prompting.install import prompt as prompt
     from e2vpt.prompting.parts import disabled as disabled
@@ -58,6 +59,7 @@ _HOMES = {
     "errors": ("E2VPTError",),
     "methods.adapt": ("adapt",),
     "methods.counting": ("print_trainable_parameters",),
+    "prompting.folding": ("folded",),
     "prompting.initial": ("init_from_images",),
     "prompting.install": ("prompt",),
     "prompting.parts": ("disabled", "prompt_layers"),

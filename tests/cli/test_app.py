@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from support.tasks_for_tests import write_images, write_task
+
+from e2vpt.backbones.demo import DEMO_WEIGHTS
 
 TRAIN = [
     "train",
@@ -148,11 +151,22 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))] == [True, False, True]
 
 
-def test_another_backbone_is_refused_by_its_weights(run) -> None:  # type: ignore[no-untyped-def]
+def test_another_backbone_is_refused_by_its_weights(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     assert run("eval", "run", "shapes", "--backbone", "demo", "--json")[0] == 0
+    weights = load_file(DEMO_WEIGHTS)
+    weights["blocks.1.mlp.fc1.bias"][5] += 0.01
+    save_file(weights, home / "other.safetensors")
+    words = ("predict", "run", "shapes/test/ring/00.png", "--backbone", "demo", "--weights")
+    assert run(*words, str(DEMO_WEIGHTS))[0] == 0
+    code, out, err = run(*words, "other.safetensors")
+    assert (code, out) == (1, "")
+    assert "has other weights (fingerprint " in err
+
+
+def test_a_misspelt_backbone_gets_the_closest_names(run) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run("predict", "run", "shapes/test/ring/00.png", "--backbone", "vit_tiny_patch16_225")
     assert code == 1
-    assert "vit_tiny_patch16_224" in err
+    assert "There is no backbone 'vit_tiny_patch16_225'. Closest: vit_tiny_patch16_224" in err
 
 
 def test_info_json_and_text(run, home: Path) -> None:  # type: ignore[no-untyped-def]

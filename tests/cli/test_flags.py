@@ -47,7 +47,7 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
         prune: PruneConfig,
         grid: GridConfig,
         search: SearchConfig,
-        given: set[str],
+        given: dict[str, Any],
     ) -> None:
         """Help text."""
         seen.update(name=name, given=given, prompts=prompts, options=options, data=data, train=train)
@@ -57,11 +57,11 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert list(parameters) == ["ctx", "name", *(field.name for field in FIELDS), "help_all"]
     assert command.__doc__ == "Help text."
     called(command, "x")
-    assert seen == {"name": "x", "given": set(), **GROUPS}
+    assert seen == {"name": "x", "given": {"name": "x"}, **GROUPS}
     called(command, "x", "--num-visual", "1,2", "--keep-tokens", "0.5", "--epochs", "100")
     assert seen == {
         "name": "x",
-        "given": {"num_visual", "keep_tokens", "epochs"},
+        "given": {"name": "x", "num_visual": (1, 2), "keep_tokens": (0.5,), "epochs": 100},
         **GROUPS,
         "prompts": dataclasses.replace(RECIPE_PROMPTS, num_visual=(1, 2)),
         "prune": PruneConfig(keep_tokens=(0.5,)),

@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from support import fgvc_for_tests as fgvc
+from support.ray_for_tests import RayCluster
 from support.vtab_for_tests import write_directory
 
+from e2vpt.benchmarks.suite import plan as planning
 from e2vpt.benchmarks.vtab.tasks import VTAB
 
-FAST = "--backbone demo --epochs 1 --batch-size 500 --seeds 1"
+FAST = "--backbone demo --image-size 16 --epochs 1 --batch-size 500 --seeds 1"
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -31,13 +34,15 @@ def words(directory: Path, out: Path, more: str) -> list[str]:
     return ["vtab", "--data", str(directory), "--out", str(out), *FAST.split(), *more.split()]
 
 
-def start(directory: Path, out: Path, more: str) -> subprocess.Popen[str]:
+def start(
+    directory: Path, out: Path, more: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "e2vpt", "bench", *words(directory, out, more)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
 
 
@@ -46,8 +51,10 @@ def saved(out: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(row["task"], row["method"]): row for row in csv.DictReader(file)}
 
 
-def test_all_tasks_killed_and_gone_on_with_and_on_two_ray_workers(directory: Path, tmp_path: Path) -> None:
-    out, methods = tmp_path / "here", "--methods linear,layernorm,bias"
+def test_all_tasks_killed_and_gone_on_with_and_on_two_ray_workers(
+    e2vpt_command: Command, directory: Path, tmp_path: Path, ray_cluster: RayCluster
+) -> None:
+    out, methods = tmp_path / "here", "--methods linear,bias"
     first = start(directory, out, methods)
     deadline = time.monotonic() + 300
     while len(list(out.glob("cells/*/*/rows.jsonl"))) < 4 and time.monotonic() < deadline:
@@ -56,25 +63,25 @@ def test_all_tasks_killed_and_gone_on_with_and_on_two_ray_workers(directory: Pat
     first.send_signal(signal.SIGKILL)
     first.communicate()
     finished = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/rows.jsonl")}
-    assert 4 <= len(finished) < 57
-    second = start(directory, out, methods)
-    table, said = second.communicate(timeout=900)
-    assert second.returncode == 0, said
-    assert f"{len(finished)} of 57 cells are there already." in said
+    assert 4 <= len(finished) < 38
+    # The same by Ray, for some of the cells, while the others are gone on with here.
+    some = "--methods linear,bias --tasks dtd,eurosat --jobs 2"
+    cluster = start(directory, tmp_path / "ray", some, ray_cluster.environment)
+    code, table, said = e2vpt_command("bench", *words(directory, out, methods))
+    assert code == 0, said
+    assert f"{len(finished)} of 38 cells are there already." in said
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     for task in VTAB:
         (line,) = (line for line in table.splitlines() if line.startswith(f"| {task} |"))
-        assert all(0 <= float(cell) <= 100 for cell in line.split("|")[2:-1]) and line.count("|") == 5
+        assert all(0 <= float(cell) <= 100 for cell in line.split("|")[2:-1]) and line.count("|") == 4
     for mean in ("natural", "specialized", "structured", "T", "G"):
         assert f"| **{mean}** | **" in table
     rows = saved(out)
-    assert len(rows) == 57 and {row["source"] for row in rows.values()} == {"tfds"}
-    # The same by Ray, for some of the cells.
-    cluster = start(directory, tmp_path / "ray", "--methods linear,bias --tasks dtd,eurosat --jobs 2")
+    assert len(rows) == 38 and {row["source"] for row in rows.values()} == {"tfds"}
     _, said = cluster.communicate(timeout=300)
     assert cluster.returncode == 0, said
     assert saved(tmp_path / "ray") == {
-        cell: row for cell, row in rows.items() if cell[0] in ("dtd", "eurosat") and cell[1] != "layernorm"
+        cell: row for cell, row in rows.items() if cell[0] in ("dtd", "eurosat")
     }
 
 
@@ -91,14 +98,16 @@ def test_fine_grained_data_sets(e2vpt_command: Command, tmp_path: Path) -> None:
     assert code == 1 and "published are 200" in table
 
 
-def test_check_and_plan(e2vpt_command: Command, directory: Path, tmp_path: Path) -> None:
+def test_check_and_plan(
+    e2vpt_command: Command, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     code, table, said = e2vpt_command("bench", *words(directory, out, "--check --tasks cifar100,eurosat"))
     assert code == 1 and "Reading cifar100" in said and "Reading dtd" not in said
     assert "| eurosat | tfds | 800 | 200 | 401 | 10 | PNG | differs |" in table
-    code, table, said = e2vpt_command(
-        "bench", *words(directory, out, "--plan --methods linear,e2vpt --tasks dtd,eurosat")
-    )
+    monkeypatch.setattr(planning, "_LONG", 0.0)  # the first training is long enough
+    flags = "--plan --methods linear,e2vpt --tasks dtd,eurosat --batch-size 8"
+    code, table, said = e2vpt_command("bench", *words(directory, out, flags))
     assert code == 0, said
     # linear: a training each; e2vpt: two to choose its pruning, two for the seed
     assert "| linear | 2 |" in table and "| e2vpt | 8 |" in table and "| all | 10 |" in table

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import strategies as st
 
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError
-
-counts = st.integers(0, 50) | st.lists(st.integers(0, 50), min_size=1, max_size=12).map(tuple)
 
 
 def test_counts_per_block() -> None:

@@ -89,12 +89,15 @@ def test_unreadable_is_a_data_error_and_good_images_pass() -> None:
 
 def test_an_interrupt_ends_verification_at_once(tmp_path: Path) -> None:
     images = [_file(tmp_path / f"{i}.png", _bytes()) for i in range(20)]
+    calls: list[tuple[int, int]] = []
 
     def interrupt(done: int, total: int) -> None:
+        calls.append((done, total))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         verify_images(images, interrupt)
+    assert calls == [(1, 20)]
 
 
 def test_suffixes_cover_what_decodes_and_nothing_that_runs_code() -> None:

@@ -10,7 +10,7 @@ from support.backbones_for_tests import relative, tiny_swin, tiny_vit
 from torch import Tensor
 
 from e2vpt.prompting.attend import _attend_manually, _fused_backward_is_slow, attend, written_out
-from e2vpt.prompting.tables import Table
+from e2vpt.prompting.tables import append_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,9 +21,15 @@ def qkv() -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(B, H, rows, D, dtype=torch.float64) for rows in (Q, N, N))
 
 
-def tables() -> dict[str, Table | None]:
-    per_image = Table(*(torch.randn(B, H, T, D, dtype=torch.float64) for _ in "kv"))
-    return {"none": None, "shared": Table(per_image.k[0], per_image.v[0]), "per-image": per_image}
+def tables() -> dict[str, Tensor | None]:
+    per_image = torch.randn(B, T, 2, H, D, dtype=torch.float64)
+    return {"none": None, "shared": per_image[0], "per-image": per_image}
+
+
+def attend_with(q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Keys and values as a projection writes them, the table behind, and attention over both."""
+    k, v = append_table(torch.stack([k, v], dim=1).movedim(3, 1), table)
+    return attend(q, k, v, bias, num_extra=k.shape[2] - N)
 
 
 def biases() -> dict[str, Tensor | None]:
@@ -33,7 +39,7 @@ def biases() -> dict[str, Tensor | None]:
     return {"none": None, "bool": allowed, "additive": additive, "fp32": additive.float()}
 
 
-def formula(q: Tensor, k: Tensor, v: Tensor, table: Table | None, bias: Tensor | None) -> Tensor:
+def formula(q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, bias: Tensor | None) -> Tensor:
     out = torch.empty_like(q)
     for b in range(B):
         for h in range(H):
@@ -43,7 +49,7 @@ def formula(q: Tensor, k: Tensor, v: Tensor, table: Table | None, bias: Tensor |
                 scores = scores.masked_fill(~full, -math.inf) if full.dtype == torch.bool else scores + full
             values = v[b, h]
             if table is not None:
-                extra_k, extra_v = (t.expand(B, H, T, D)[b, h] for t in table)
+                extra_k, extra_v = table.expand(B, T, 2, H, D)[b, :, :, h].unbind(1)
                 scores = torch.cat([extra_k_scores(q[b, h], extra_k), scores], dim=1)
                 values = torch.cat([extra_v, values])
             out[b, h] = scores.softmax(1) @ values
@@ -59,7 +65,7 @@ def extra_k_scores(q: Tensor, k: Tensor) -> Tensor:
 def test_attention_is_the_formula(table: str, bias: str) -> None:
     q, k, v = qkv()
     expected = formula(q, k, v, tables_ := tables()[table], biases_ := biases()[bias])
-    assert relative(attend(q, k, v, tables_, biases_), expected) < 1e-14
+    assert relative(attend_with(q, k, v, tables_, biases_), expected) < 1e-14
     if tables_ is None:
         assert relative(_attend_manually(q, k, v, biases_, 0.0), expected) < 1e-14
 
@@ -82,9 +88,9 @@ def test_by_hand_only_where_the_fused_backward_is_slow() -> None:
 def test_bf16_with_gradients_is_close(bias: str) -> None:
     q, k, v = qkv()
     table, mask = tables()["shared"], biases()[bias]
-    expected = attend(q, k, v, table, mask)
+    expected = attend_with(q, k, v, table, mask)
     half = [t.bfloat16().requires_grad_() for t in (q, k, v)]
-    found = attend(*half, table, mask)
+    found = attend_with(*half, table if table is None else table.bfloat16(), mask)
     assert found.dtype == torch.bfloat16 and relative(found, expected) < 0.03
     found.float().sum().backward()
     assert all(bool(t.grad.isfinite().all()) for t in half)

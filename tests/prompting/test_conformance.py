@@ -9,6 +9,8 @@ import torch
 from support.backbones_for_tests import relative
 from support.conformance import NAMES, Case
 
+import e2vpt
+
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("one_thread")]
 TOLERANCE = 1e-9
 
@@ -34,6 +36,10 @@ def test_logits_and_every_gradient_agree(cases: dict[str, Case], name: str, mode
 def test_logits_agree_without_gradients_folded_or_not(cases: dict[str, Case], name: str) -> None:
     case = cases[name]
     case.model.eval()
-    for context in (torch.no_grad, torch.no_grad, torch.inference_mode):
+    for context in (torch.no_grad, torch.inference_mode):
         with context():
             assert relative(case.model(case.expected["images"]), case.expected["logits"]) < TOLERANCE
+            with e2vpt.folded(case.model):
+                for _ in range(2):
+                    found = case.model(case.expected["images"])
+                    assert relative(found, case.expected["logits"]) < TOLERANCE

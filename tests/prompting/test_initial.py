@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support.backbones_for_tests import (
     images_for,
+    named_backbone,
     prompted,
     tiny_swin,
     tiny_vit,
@@ -22,6 +25,7 @@ from e2vpt.prompting.initial import (
     init_key_value_from_tokens,
     init_visual,
     init_visual_from_tokens,
+    waits_for_images,
 )
 from e2vpt.prompting.prompts import BlockPrompts
 
@@ -192,3 +196,37 @@ def test_patch_init_is_seeded_and_leaves_other_prompts() -> None:
         drawn.append(e2vpt.prompt_layers(model)[1].visual.clone())
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     assert torch.equal(e2vpt.prompt_layers(model)[0].key, key)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_prompts_wait_for_images_or_for_tensors(kind: str) -> None:
+    make, options = MODELS[kind]
+    model = e2vpt.prompt(make(), e2vpt.PromptConfig(**(options | {"init": "patch", "kv_init": "patch"})))
+    assert waits_for_images(model) and waits_for_images(copy.deepcopy(model))
+    by_images, loaded = copy.deepcopy(model), copy.deepcopy(model)
+    e2vpt.init_from_images(by_images, images_for(model, batch=4))
+    loaded.load_state_dict(by_images.state_dict())
+    assert not waits_for_images(by_images) and not waits_for_images(loaded)
+    without = {name: t for name, t in by_images.state_dict().items() if not name.endswith(".visual")}
+    model.load_state_dict(without, strict=False)
+    assert waits_for_images(model), "its visual prompts were not in the file"
+
+
+@pytest.mark.parametrize(("init", "kv_init"), [("patch", "kaiming"), ("uniform", "patch")])
+def test_only_prompts_that_start_from_images_wait(init: Any, kv_init: Any) -> None:
+    config = {"init": init, "kv_init": kv_init}
+    assert waits_for_images(e2vpt.prompt(tiny_vit(), e2vpt.PromptConfig(**config)))
+    none = {"num_visual" if init == "patch" else "num_kv": 0}
+    assert not waits_for_images(e2vpt.prompt(tiny_vit(), e2vpt.PromptConfig(**config, **none)))
+    published = e2vpt.PromptConfig(init="uniform", kv_init="kaiming")
+    assert not waits_for_images(e2vpt.prompt(tiny_vit(), published))
+    assert not waits_for_images(tiny_vit())
+
+
+def test_a_loaded_adapter_waits_for_nothing(tmp_path: Path) -> None:
+    config = e2vpt.PromptConfig(init="patch", kv_init="patch", num_visual=2)
+    model = e2vpt.prompt(named_backbone("supervised", torch.float32), config)
+    e2vpt.save_adapter(model, tmp_path / "a.safetensors")
+    backbone = named_backbone("supervised", torch.float32)
+    loaded, _ = e2vpt.load_adapter(tmp_path / "a.safetensors", backbone)
+    assert waits_for_images(model) and not waits_for_images(loaded)

@@ -76,11 +76,12 @@ def test_a_zeroed_segment_is_a_zero_in_the_prompt(kind: str) -> None:
 def test_folded_tables_follow(kind: str) -> None:
     model = made(kind).eval()
     images = images_for(model)
-    with torch.no_grad():
-        model(images)
-        apply(model, some(model, tokens=0.5, segments=0.5, key_value=0.5))
-        folded = model(images)
-    assert torch.allclose(folded, model(images), rtol=1e-12)
+    with torch.no_grad(), e2vpt.folded(model):
+        before = model(images)
+    apply(model, some(model, tokens=0.5, segments=0.5, key_value=0.5))
+    with torch.no_grad(), e2vpt.folded(model):
+        after = model(images)
+    assert torch.allclose(after, model(images), rtol=1e-12) and not torch.equal(after, before)
 
 
 def test_all_prompts_may_go() -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
+from sklearn.utils import estimator_checks as checks
+from sklearn.utils import get_tags
 from support.tasks_for_tests import CLASSES, write_images, write_task
 
 from e2vpt import DataConfig, E2VPTClassifier, PromptConfig, TrainConfig, load_adapter
-from e2vpt.errors import ConfigError, DataError, UnreadableImages
+from e2vpt.errors import DataError, UnreadableImages
 
 
 def classifier(**values: object) -> E2VPTClassifier:
@@ -69,12 +76,80 @@ def test_the_saved_adapter_predicts_the_same(
         assert a.equal(b)
 
 
-def test_labels_come_back_as_they_were_given(photos: tuple[list[Path], list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        ((7, -2, 11), None),
+        ((7, -2, 11), np.uint8),
+        ((0.0, 1.0, 2.0), np.float32),
+        ((True, False, True), None),
+        (("b", "äé", "c c"), None),
+        (("b", "a", "c"), object),
+    ],
+)
+def test_labels_come_back_as_they_were_given(
+    photos: tuple[list[Path], list[str]], labels: tuple[Any, ...], dtype: Any
+) -> None:
     paths, names = photos
-    numbers = np.array([{"bars": 7, "disc": -2, "ring": 11}[name] for name in names])
-    found = classifier(train=TrainConfig(epochs=1)).fit(paths, numbers).predict(paths[:4])
-    assert found.dtype == numbers.dtype
-    assert set(found) <= {7, -2, 11}
+    given = dict(zip(sorted(CLASSES), np.array(labels).astype(dtype or np.array(labels).dtype), strict=True))
+    y = np.array([given[name] for name in names], dtype=np.array(list(given.values())).dtype)
+    if dtype is object:
+        y = y.astype(object)
+    made = classifier(method="linear").fit(paths, y)
+    found = made.predict(paths)
+    assert found.dtype == made.classes_.dtype == y.dtype
+    assert np.array_equal(made.classes_, np.unique(y))
+    assert np.mean(found == y) == made.score(paths, y) == made.score(paths, y[:, None]) > 0.6
+    assert made.predict([]).dtype == y.dtype and made.predict_proba([]).shape == (0, len(set(labels)))
+
+
+def test_a_column_of_labels_is_a_list_of_them(photos: tuple[list[Path], list[str]]) -> None:
+    paths, names = photos
+    made = classifier(method="linear", train=TrainConfig(epochs=1)).fit(paths, np.array(names)[:, None])
+    assert list(made.classes_) == sorted(CLASSES)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([0.0, 1.0, np.nan] * 8),
+        np.array(["a", "b", None] * 8, dtype=object),
+        np.array(["a", 1, 2] * 8, dtype=object),
+        np.linspace(0.1, 0.9, 24),
+        np.eye(24),
+        np.array([b"a", b"b", b"c"] * 8),
+    ],
+    ids=["nan", "none", "mixed", "continuous", "matrix", "bytes"],
+)
+def test_what_is_no_list_of_class_labels(photos: tuple[list[Path], list[str]], y: Any) -> None:
+    with pytest.raises(DataError, match="y is no list of class labels"):
+        classifier().fit(photos[0], y)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        checks.check_no_attributes_set_in_init,
+        checks.check_parameters_default_constructible,
+        checks.check_get_params_invariance,
+        checks.check_set_params,
+        checks.check_do_not_raise_errors_in_init_or_set_params,
+        checks.check_estimator_cloneable,
+        checks.check_estimator_repr,
+        checks.check_estimator_tags_renamed,
+        checks.check_valid_tag_types,
+        checks.check_mixin_order,
+    ],
+)
+def test_scikit_learns_own_checks(check: Callable[[str, Any], None]) -> None:
+    """Those that do not fit on tables of numbers."""
+    check("E2VPTClassifier", E2VPTClassifier("demo"))
+
+
+def test_its_tags(fitted: E2VPTClassifier) -> None:
+    tags = get_tags(fitted)
+    assert is_classifier(fitted) and tags.input_tags.three_d_array and not tags.input_tags.two_d_array
+    assert not tags.target_tags.required
 
 
 def test_a_data_set_path_brings_its_own_labels(tmp_path: Path) -> None:
@@ -95,8 +170,9 @@ def test_works_inside_scikit_learn(photos: tuple[list[Path], list[str]]) -> None
 
 
 def test_bad_calls_say_what_to_do(fitted: E2VPTClassifier, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not trained yet; call fit"):
-        classifier().predict([tmp_path / "a.png"])
+    for call in (classifier().predict, classifier().predict_proba, classifier().save):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            call([tmp_path / "a.png"])
     with pytest.raises(DataError, match="2 images and 1 labels"):
         classifier().fit(["a.png", "b.png"], ["x"])
     with pytest.raises(DataError, match="1 images and no labels"):
@@ -105,5 +181,16 @@ def test_bad_calls_say_what_to_do(fitted: E2VPTClassifier, tmp_path: Path) -> No
         fitted.predict([tmp_path / "gone.png"])
     with pytest.raises(DataError, match="put it in a list"):
         fitted.predict(str(tmp_path / "gone.png"))
-    with pytest.raises(ConfigError, match=r"no parameter \['epochs'\]"):
+    with pytest.raises(ValueError, match=r"Invalid parameter 'epochs'"):
         classifier().set_params(epochs=3)
+
+
+def test_without_scikit_learn_the_command_is_named_and_the_rest_works() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = sys.modules['sklearn.base'] = None\n"
+        "import e2vpt; e2vpt.PromptConfig()\n"
+        "try: e2vpt.E2VPTClassifier\n"
+        "except MissingExtra as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("pip install 'e2vpt[sklearn]'")

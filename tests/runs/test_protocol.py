@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,20 @@ CONFIG = RunConfig(
 GRID = GridConfig(base_lrs=(1.0, 0.5), weight_decays=(0.001,), keep_ratios=(0.5, 1.0), final_seeds=(42, 44))
 
 
-@pytest.fixture
-def task(tmp_path: Path) -> e2vpt.Task:
-    return e2vpt.load_task(write_task(tmp_path / "shapes"))
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> e2vpt.Task:
+    return e2vpt.load_task(write_task(tmp_path_factory.mktemp("data") / "shapes"))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    task: e2vpt.Task, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]], list[str]]:
+    """A finished run of CONFIG and GRID, its rows and what it said; not to be changed."""
+    said: list[str] = []
+    out = tmp_path_factory.mktemp("whole") / "run"
+    rows = train_by_the_paper(task, CONFIG, out, grid=GRID, reporting=Reporting(on_stage=said.append))
+    return out, rows, said
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -41,10 +53,8 @@ def test_the_paper_s_own_grid_takes_126_trainings() -> None:
     assert GridConfig().num_trainings() == 10 * 4 + 81 + 5
 
 
-def test_every_stage_builds_on_the_one_before(task: e2vpt.Task, tmp_path: Path) -> None:
-    said: list[str] = []
-    out = tmp_path / "run"
-    rows = train_by_the_paper(task, CONFIG, out, grid=GRID, reporting=Reporting(on_stage=said.append))
+def test_every_stage_builds_on_the_one_before(whole: tuple[Path, list[dict[str, Any]], list[str]]) -> None:
+    out, rows, said = whole
     assert [r["stage"] for r in rows] == ["grid"] * 2 + ["pairs"] * 4 + ["final"] * 2
     assert len(said) == GRID.num_trainings() and said[0].startswith("Training 1 of 8: grid/lr")
     # base rate x batch / 256; the smallest first
@@ -66,10 +76,12 @@ def test_every_stage_builds_on_the_one_before(task: e2vpt.Task, tmp_path: Path) 
 
 
 def test_what_is_finished_is_not_trained_again(
-    task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: e2vpt.Task,
+    whole: tuple[Path, list[dict[str, Any]], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped in every stage, it ends with the same rows and adapter as one that was not."""
-    whole = train_by_the_paper(task, CONFIG, tmp_path / "whole", grid=GRID)
     real, fresh = e2vpt.runs.recipe.train_into, []
 
     def stopping(prepared: Any, folder: Path, **options: Any) -> Any:
@@ -84,12 +96,12 @@ def test_what_is_finished_is_not_trained_again(
         with pytest.raises(KeyboardInterrupt):
             train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True)
     rows = train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True)
-    assert rows == whole
+    assert rows == whole[1]
     assert len(fresh) == GRID.num_trainings() + 3
     for name in ("adapter.safetensors", "trials.jsonl"):
-        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "broken" / name).read_bytes() == (whole[0] / name).read_bytes()
     fresh.clear()
-    assert train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True) == whole
+    assert train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True) == rows
     assert fresh == []
 
 
@@ -150,9 +162,10 @@ def test_it_needs_validation_images(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_broken_table_is_named(task: e2vpt.Task, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    train_by_the_paper(task, CONFIG, tmp_path / "run", grid=GRID)
+def test_a_broken_table_is_named(
+    task: e2vpt.Task, whole: tuple[Path, list[dict[str, Any]], list[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0], tmp_path / "run")
     (tmp_path / "run/trials.jsonl").write_text("{")
     with pytest.raises(RunError, match=r"trials.jsonl cannot be read"):
         train_by_the_paper(task, CONFIG, tmp_path / "run", grid=GRID, resume=True)

@@ -6,15 +6,14 @@ import csv
 import dataclasses
 import json
 import random
-import signal
-import subprocess
-import sys
-import time
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.killing import killed_process
 from support.tasks_for_tests import write_task
 
 import e2vpt
@@ -22,10 +21,11 @@ from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig,
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.pruning.rewinding import snapshot
 from e2vpt.runs.prepare import prepare
-from e2vpt.runs.recipe import pairs_to_try, train_and_prune
+from e2vpt.runs.recipe import Pruned, pairs_to_try, train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 
+Command = Callable[..., tuple[int, str, str]]
 CONFIG = RunConfig(
     backbone="demo",
     prompts=PromptConfig(num_visual=4, num_kv=2),
@@ -34,19 +34,25 @@ CONFIG = RunConfig(
 PRUNE = PruneConfig(finalists=1, tolerance=1.0)
 
 
-@pytest.fixture
-def task(tmp_path: Path) -> e2vpt.Task:
-    return e2vpt.load_task(write_task(tmp_path / "shapes"))
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> e2vpt.Task:
+    return e2vpt.load_task(write_task(tmp_path_factory.mktemp("data") / "shapes"))
+
+
+@pytest.fixture(scope="module")
+def finished(task: e2vpt.Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pruned, list[str]]:
+    """A run of CONFIG and PRUNE, what came of it and what it said; not to be changed."""
+    said: list[str] = []
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return out, train_and_prune(task, CONFIG, PRUNE, out, reporting=Reporting(on_stage=said.append)), said
 
 
 def table(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((run / "prune/table.csv").read_text().splitlines()))
 
 
-def test_a_run_with_pruning_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
-    said: list[str] = []
-    out = tmp_path / "run"
-    pruned = train_and_prune(task, CONFIG, PRUNE, out, reporting=Reporting(on_stage=said.append))
+def test_a_run_with_pruning_explains_itself(finished: tuple[Path, Pruned, list[str]]) -> None:
+    out, pruned, said = finished
     assert [text.split()[0] for text in said] == ["trainable", "Training", "Scoring", "Training"]
     assert {path.name for path in (out / "prune").iterdir() if path.is_file()} == {
         "config.json", "scores.safetensors", "table.csv", "kept.svg",
@@ -71,11 +77,12 @@ def test_a_run_with_pruning_explains_itself(task: e2vpt.Task, tmp_path: Path) ->
     assert pruned.trained.adapter == out / "adapter.safetensors"
 
 
-def test_the_first_training_is_that_of_a_run_without_pruning(task: e2vpt.Task, tmp_path: Path) -> None:
-    train_and_prune(task, CONFIG, PRUNE, tmp_path / "pruned")
+def test_the_first_training_is_that_of_a_run_without_pruning(
+    task: e2vpt.Task, finished: tuple[Path, Pruned, list[str]], tmp_path: Path
+) -> None:
     train_run(task, CONFIG, tmp_path / "plain")
     plain = (tmp_path / "plain/adapter.safetensors").read_bytes()
-    assert (tmp_path / "pruned/unpruned.safetensors").read_bytes() == plain
+    assert (finished[0] / "unpruned.safetensors").read_bytes() == plain
 
 
 @pytest.mark.parametrize("rewind", ["initial", "fresh", "none"])
@@ -160,8 +167,10 @@ def test_pruning_key_value_prompts_and_blocks_of_their_own(task: e2vpt.Task, tmp
     assert min(info.num_visual) >= 1
 
 
-def test_settings_in_the_way_are_said(task: e2vpt.Task, tmp_path: Path) -> None:
-    train_and_prune(task, CONFIG, PRUNE, tmp_path / "run")
+def test_settings_in_the_way_are_said(
+    task: e2vpt.Task, finished: tuple[Path, Pruned, list[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
     before = (tmp_path / "run/adapter.safetensors").read_bytes()
     with pytest.raises(RunError, match="holds a run already"):
         train_and_prune(task, CONFIG, PRUNE, tmp_path / "run")
@@ -182,29 +191,19 @@ def test_settings_in_the_way_are_said(task: e2vpt.Task, tmp_path: Path) -> None:
         train_and_prune(task, bare, PRUNE, tmp_path / "bare")
 
 
-def test_killed_while_training_again_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_task(tmp_path / "shapes", train=20)
+def test_killed_while_training_again_and_resumed_gives_the_same_bytes(
+    tmp_path: Path, e2vpt_command: Command, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    write_task(tmp_path / "shapes", train=12)
+    monkeypatch.chdir(tmp_path)
     random.seed(1)
-    command = [sys.executable, "-m", "e2vpt", "train", "shapes", "--backbone", "demo", "--epochs", "5"]
-    command += ["--batch-size", "6", "--keep-tokens", "0.5", "--seed", "3", "--tolerance", "1", "--out"]
-    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    killed = 0
-    log = tmp_path / "broken/prune/0.500-1.000/log.jsonl"
-    process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and len(log.read_text().splitlines()) >= 2:
-            time.sleep(random.uniform(0, 0.2))
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.01)
-    killed += process.wait(timeout=60) == -signal.SIGKILL
-    assert killed == 1
-    done = subprocess.run(
-        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "5", "--batch-size", "6", "--seed", "3"]
+    words += ["--keep-tokens", "0.5", "--tolerance", "1", "--out"]
+    code, _, err = e2vpt_command(*words, "whole")
+    assert code == 0, err
+    killed_process([*words, "broken", "--resume"], tmp_path / "broken/prune/0.500-1.000/log.jsonl", 2)
+    code, _, err = e2vpt_command(*words, "broken", "--resume")
+    assert code == 0, err
     files = ["adapter.safetensors", "unpruned.safetensors", "prune/table.csv", "prune/kept.svg"]
     for name in [*files, "prune/0.500-1.000/log.jsonl"]:
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

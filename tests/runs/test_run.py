@@ -6,13 +6,11 @@ import csv
 import dataclasses
 import json
 import random
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.killing import killed_process
 from support.tasks_for_tests import write_images, write_task
 
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter, load_task, read_adapter
@@ -20,6 +18,7 @@ from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.folder import adapter_path, saved_data_config
 from e2vpt.runs.run import train_run
 
+Command = Callable[..., tuple[int, str, str]]
 CONFIG = RunConfig(
     backbone="demo",
     prompts=PromptConfig(num_visual=2, num_kv=1),
@@ -139,32 +138,22 @@ def test_adapter_path_says_what_is_missing(tmp_path: Path) -> None:
         dataclasses.replace(CONFIG, method="magic")
 
 
-def test_killed_at_random_steps_and_resumed_gives_the_same_adapter_bytes(tmp_path: Path) -> None:
-    write_task(tmp_path / "shapes", train=20)
+def test_killed_at_random_steps_and_resumed_gives_the_same_adapter_bytes(
+    tmp_path: Path, e2vpt_command: Command, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """What was killed is another process; this one knows of it what its folder says."""
+    write_task(tmp_path / "shapes", train=12)
+    monkeypatch.chdir(tmp_path)
     random.seed(0)
-    command = [sys.executable, "-m", "e2vpt", "train", "shapes", "--backbone", "demo", "--epochs", "8"]
-    command += ["--batch-size", "6", "--dropout", "0.1", "--augment", "randaugment", "--seed", "3"]
-    command += ["--no-prune", "--out"]
-    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-
-    killed = 0
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "8", "--batch-size", "6", "--no-prune"]
+    words += ["--dropout", "0.1", "--augment", "randaugment", "--seed", "3", "--out"]
+    code, _, err = e2vpt_command(*words, "whole")
+    assert code == 0, err
     log = tmp_path / "broken/log.jsonl"
     for epochs in (1, 4):
-        process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 240
-        while process.poll() is None and time.monotonic() < deadline:
-            if log.exists() and len(log.read_text().splitlines()) >= epochs:
-                time.sleep(random.uniform(0, 0.3))
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        killed += process.wait(timeout=60) == -signal.SIGKILL
-    assert killed == 2
+        killed_process([*words, "broken", "--resume"], log, epochs)
     assert not (tmp_path / "broken/adapter.safetensors").exists()
-    done = subprocess.run(
-        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, err = e2vpt_command(*words, "broken", "--resume")
+    assert code == 0, err
     for name in ("adapter.safetensors", "last.safetensors", "log.jsonl"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.ray_for_tests import RayCluster
 
 from e2vpt.errors import MissingExtra
 from e2vpt.search import cluster
@@ -37,7 +38,7 @@ run_on_cluster(work, ["a", "wrong", "b", "broken", "killed", "c"], told, workers
 """
 
 
-def test_every_piece_is_done_or_told_of(tmp_path: Path) -> None:
+def test_every_piece_is_done_or_told_of(tmp_path: Path, ray_cluster: RayCluster) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     out = tmp_path / "out"
     out.mkdir()
@@ -47,7 +48,7 @@ def test_every_piece_is_done_or_told_of(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | ray_cluster.environment,
         check=True,
     )
     told = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)

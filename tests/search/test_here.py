@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import random
-import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.killing import killed_process
 from support.tasks_for_tests import write_images, write_task
 
 import e2vpt
@@ -24,24 +23,33 @@ from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
 from e2vpt.search.space import Stop, TrialResult, configured, ranked, try_suggestion
 
+Command = Callable[..., tuple[int, str, str]]
 BASE = RunConfig(backbone="demo", train=TrainConfig(epochs=2, batch_size=9))
 SEARCH = SearchConfig(trials=3, visual_choices=(2, 4), kv_choices=(1,), keep_choices=(1.0, 0.5))
 TRIED = {"lr": 0.01, "weight_decay": 0.001, "num_visual": 4, "num_kv": 1, "init": "patch", "keep": 0.5}
 
 
-@pytest.fixture
-def task(tmp_path: Path) -> e2vpt.Task:
-    return e2vpt.load_task(write_task(tmp_path / "shapes"))
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> e2vpt.Task:
+    return e2vpt.load_task(write_task(tmp_path_factory.mktemp("data") / "shapes"))
+
+
+@pytest.fixture(scope="module")
+def once(
+    task: e2vpt.Task, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[TrialResult], list[str]]:
+    """A finished search of BASE and SEARCH, what it found and said; not to be changed."""
+    said: list[str] = []
+    out = tmp_path_factory.mktemp("once") / "search"
+    return out, search_here(task, BASE, out, search=SEARCH, reporting=Reporting(on_stage=said.append)), said
 
 
 def table(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "trials.csv").read_text().splitlines()))
 
 
-def test_a_search_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
-    said: list[str] = []
-    out = tmp_path / "search"
-    results = search_here(task, BASE, out, search=SEARCH, reporting=Reporting(on_stage=said.append))
+def test_a_search_explains_itself(once: tuple[Path, list[TrialResult], list[str]]) -> None:
+    out, results, said = once
     assert len(results) == 3 and results == ranked(results)
     assert [text.split(":")[0] for text in said] == [f"Trial {n} of 3" for n in (1, 2, 3)]
     assert "best so far" not in said[0] and "best so far" in said[1]
@@ -65,13 +73,14 @@ def test_a_search_explains_itself(task: e2vpt.Task, tmp_path: Path) -> None:
         assert r.epochs == (2 if r.keep == 1 else 4)
 
 
-def test_more_trials_may_be_asked_for_and_the_first_stay(task: e2vpt.Task, tmp_path: Path) -> None:
+def test_more_trials_may_be_asked_for_and_the_first_stay(
+    task: e2vpt.Task, once: tuple[Path, list[TrialResult], list[str]], tmp_path: Path
+) -> None:
     out = tmp_path / "search"
     few = search_here(task, BASE, out, search=dataclasses.replace(SEARCH, trials=1))
     more = search_here(task, BASE, out, search=SEARCH, resume=True)
     assert few[0] in more and len(more) == 3
-    once = search_here(task, BASE, tmp_path / "once", search=SEARCH)
-    assert once == more
+    assert more == once[1]
     with pytest.raises(RunError, match=r"made with other settings \(search"):
         search_here(task, BASE, out, search=dataclasses.replace(SEARCH, search_seed=1), resume=True)
     other = search_here(
@@ -154,29 +163,19 @@ def test_it_needs_validation_images(tmp_path: Path) -> None:
     assert not (tmp_path / "search").exists()
 
 
-def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(tmp_path: Path) -> None:
+def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(
+    tmp_path: Path, e2vpt_command: Command, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
     write_task(tmp_path / "shapes", train=12)
+    monkeypatch.chdir(tmp_path)
     random.seed(2)
-    command = [sys.executable, "-m", "e2vpt", "search", "shapes", "--backbone", "demo", "--epochs", "3"]
-    command += ["--batch-size", "9", "--trials", "4", "--visual-choices", "2,4", "--out"]
-    done = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    killed = 0
+    words = ["search", "shapes", "--backbone", "demo", "--epochs", "3", "--batch-size", "9"]
+    words += ["--trials", "4", "--visual-choices", "2,4", "--out"]
+    code, _, err = e2vpt_command(*words, "whole")
+    assert code == 0, err
     for trial in ("001", "002"):
-        log = tmp_path / f"broken/trial-{trial}/log.jsonl"
-        process = subprocess.Popen([*command, "broken", "--resume"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 240
-        while process.poll() is None and time.monotonic() < deadline:
-            if log.exists():
-                time.sleep(random.uniform(0, 0.2))
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        killed += process.wait(timeout=60) == -signal.SIGKILL
-    assert killed == 2
-    done = subprocess.run(
-        [*command, "broken", "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+        killed_process([*words, "broken", "--resume"], tmp_path / f"broken/trial-{trial}/log.jsonl", 1)
+    code, _, err = e2vpt_command(*words, "broken", "--resume")
+    assert code == 0, err
     for name in ("trials.csv", "adapter.safetensors"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt import evaluate
+from e2vpt.errors import DataError
 
 
 class Fixed(nn.Module):
@@ -33,7 +34,7 @@ def test_counts_by_hand() -> None:
     assert metrics.loss == pytest.approx(float(F.cross_entropy(logits.double(), labels)))
 
 
-def test_does_not_depend_on_how_images_are_batched_or_shared() -> None:
+def test_does_not_depend_on_how_images_are_batched() -> None:
     model = tiny_vit().train()
     (images, labels), *_ = batches([11])
     whole = evaluate(model, [(images, labels)])
@@ -41,13 +42,23 @@ def test_does_not_depend_on_how_images_are_batched_or_shared() -> None:
     assert whole.accuracy == apart.accuracy
     assert whole.loss == pytest.approx(apart.loss, rel=1e-12)
 
-    shares: list[Tensor] = []
-    for share in (slice(0, 7), slice(7, 11), slice(11, 11)):
-        loader = [(images[share], labels[share])] if labels[share].numel() else []
-        evaluate(model, loader, reduce=lambda counts: shares.append(counts) or counts)  # type: ignore[func-returns-value]
-    together = evaluate(model, [], reduce=lambda _: torch.stack(shares).sum(0))
+
+def test_a_process_without_images_gets_the_metrics_of_all() -> None:
+    """Three processes, one after another; the last one, whose share is empty, has the whole sum."""
+    model = tiny_vit()
+    (images, labels), *_ = batches([11])
+    summed: list[Tensor] = []
+
+    def reduce(counts: Tensor) -> Tensor:
+        summed.append(counts)
+        return torch.stack(summed).sum(0)
+
+    for share in (slice(0, 7), slice(7, 11)):
+        evaluate(model, [(images[share], labels[share])], reduce=reduce)
+    together, whole = evaluate(model, [], reduce=reduce), evaluate(model, [(images, labels)])
     assert together.num_images == 11
     assert together.accuracy == whole.accuracy
+    assert together.mean_class_accuracy == whole.mean_class_accuracy
     assert together.loss == pytest.approx(whole.loss, rel=1e-12)
 
 
@@ -62,6 +73,11 @@ def test_runs_in_eval_mode_and_restores_it(training: bool) -> None:
     assert done == [6]
 
 
-def test_no_images_are_no_accuracy() -> None:
-    metrics = evaluate(Fixed(), [])
-    assert (metrics.accuracy, metrics.mean_class_accuracy, metrics.num_images) == (0.0, 0.0, 0)
+def test_no_images_are_an_error() -> None:
+    model = Fixed().train()
+    for empty in ([], iter([]), [(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))]):
+        with pytest.raises(DataError, match=r"gave no images.*Pass a loader with at least one batch"):
+            evaluate(model, empty)
+    with pytest.raises(DataError, match="gave no images"):
+        evaluate(model, [], reduce=lambda counts: counts)  # no process has an image
+    assert model.training

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from support.tasks_for_tests import write_task
 
 SCRIPT = """
-import sys, warnings
+import sys
 import torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from support.tasks_for_tests import tiny_vit, write_task
 from e2vpt import DataConfig, Preprocessing, TrainConfig, fit, load_task, make_loader
 from e2vpt.training.checkpoint import trained_state
-from e2vpt.training.processes import leave_processes, process_rank
+from e2vpt.training.processes import process_rank
 
 torch.manual_seed(0)
 rank, world = process_rank()
@@ -38,7 +39,6 @@ result = fit(model, train, val, config)
 if rank == 0:
     history = torch.tensor([list(row.values()) for row in result.history], dtype=torch.float64)
     save_file(trained_state(model) | {{"history": history}}, out / f"{{world}}.safetensors")
-leave_processes()
 """
 
 # The second process scores and measures the other way round.
@@ -78,27 +78,31 @@ save_file(kept | trained_state(model), out / f"rank{{rank}}.safetensors")
 assert bool(told) == (rank == 0), told
 leave_processes()
 """
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    from support.tasks_for_tests import write_task
-
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes, started once, ran one script and then the other."""
+    folder = tmp_path_factory.mktemp("processes")
     # 17 training images: uneven batches, uneven shares; 5 validation images.
-    write_task(tmp_path / "data", train=6, val=2, test=1)
-    (tmp_path / "data/train/ring/00.png").unlink()
-    (tmp_path / "data/val/bars/00.png").unlink()
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path)))
-    return path
+    write_task(folder / "data", train=6, val=2, test=1)
+    (folder / "data/train/ring/00.png").unlink()
+    (folder / "data/val/bars/00.png").unlink()
+    (folder / "script.py").write_text(training_script(folder) + DISAGREEING.format(out=str(folder)))
+    words = [*LAUNCH, str(folder / "script.py")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
-def test_two_processes_equal_one(script: Path) -> None:
-    for world in (1, 2):
-        done = subprocess.run([*LAUNCH, str(world), str(script)], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-    one, two = (load_file(script.parent / f"{world}.safetensors") for world in (1, 2))
+def training_script(folder: Path) -> str:
+    return SCRIPT.format(tests=str(Path(__file__).parents[1]), out=str(folder))
+
+
+def test_two_processes_equal_one(folder: Path, one_thread: None) -> None:
+    exec(training_script(folder), {})
+    one, two = (load_file(folder / f"{world}.safetensors") for world in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         difference = (tensor - two[name]).abs().max() / tensor.abs().max()
@@ -106,10 +110,7 @@ def test_two_processes_equal_one(script: Path) -> None:
         assert difference < 1e-4, f"{name}: {difference}"
 
 
-def test_processes_prune_alike(script: Path) -> None:
-    script.write_text(DISAGREEING.format(out=str(script.parent)))
-    done = subprocess.run([*LAUNCH, "2", str(script)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    first, second = (load_file(script.parent / f"rank{rank}.safetensors") for rank in (0, 1))
+def test_processes_prune_alike(folder: Path) -> None:
+    first, second = (load_file(folder / f"rank{rank}.safetensors") for rank in (0, 1))
     assert first.keys() == second.keys()
     assert all(tensor.equal(second[name]) for name, tensor in first.items())

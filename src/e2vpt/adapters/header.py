@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -127,9 +128,14 @@ def names_problem(names: Sequence[object]) -> str:
     if not names:
         return "there are none"
     for name in names:
-        if not isinstance(name, str) or not name or len(name) > 500 or not name.isprintable():
+        if not isinstance(name, str) or not name or len(name) > 500 or not all(map(_is_fit, name)):
             return f"{name!r} is not a printable name of 1 to 500 characters"
     return "" if len(set(names)) == len(names) else "two classes have the same name"
+
+
+def _is_fit(character: str) -> bool:
+    """Printable, or one of the spaces and joiners that names in many languages need."""
+    return character.isprintable() or character in "\u200c\u200d" or unicodedata.category(character) == "Zs"
 
 
 def _class_list(value: object) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ def unpack(
 ) -> None:
     """Put a file's tensors into blocks of the counts it was made from; masked elements become zero."""
     for index, layer in enumerate(layers):
+        layer.waits_for_images = False
         for name in ("key", "value"):
             stored, target = tensors.get(f"blocks.{index}.{name}"), getattr(layer, name)
             if stored is not None and target is not None:

@@ -72,6 +72,15 @@ def read_weights(path: Path) -> WeightTensors:
     return _backbone_names(_unwrap(content, path), path)
 
 
+def check_weights_file(path: Path) -> None:
+    """See that there is a file of a known kind, without reading it.
+
+    Raises:
+        WeightsError: there is none, or its name has an unknown ending.
+    """
+    _reader(path)
+
+
 def some(names: Iterable[str], limit: int = 4) -> str:
     """The first names, and how many more there are."""
     names = list(names)

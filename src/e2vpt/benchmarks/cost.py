@@ -17,7 +17,6 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 _MEMORY = "[memory]"
-_Shape = tuple[int, ...]
 
 
 def flops(run: Callable[[], None]) -> int:
@@ -88,16 +87,14 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _attention(q: _Shape, k: _Shape, v: _Shape, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(q, k, v))  # type: ignore[no-untyped-call]
-
-
-def _attention_backward(grad: _Shape, q: _Shape, k: _Shape, v: _Shape, *_: Any, **__: Any) -> int:
-    return int(sdpa_backward_flop_count(grad, q, k, v))  # type: ignore[no-untyped-call]
+def _counted(count: Callable[..., Any], shapes: int) -> Callable[..., int]:
+    return lambda *args, **_: int(count(*args[:shapes]))
 
 
 # PyTorch counts its GPU attention kernels only.
 _CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _counted(sdpa_flop_count, 3),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _counted(
+        sdpa_backward_flop_count, 4
+    ),
 }

@@ -37,7 +37,7 @@ SHORT_HELP = {
     "search": "Search rates, prompt lengths, keep ratios and initial values by validation accuracy.",
     "compare": "Compare methods on the same data with the same budget; one table.",
     "bench": "Measure speed and memory; run the paper's benchmarks.",
-    "demo": "See a linear head and E²VPT on a small task, offline, in a minute.",
+    "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }
 
 

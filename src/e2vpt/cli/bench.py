@@ -11,18 +11,13 @@ import typer
 
 from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
-from e2vpt.benchmarks.speed.epoch import epoch_markdown, epoch_rows, measure_epochs
 from e2vpt.benchmarks.speed.growth import growth_configs, measure_growth, write_growth
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
 from e2vpt.benchmarks.speed.report import speed_markdown, write_report
-from e2vpt.cli.flags import with_config_flags
-from e2vpt.cli.options import PRESET_NAMES, DataArgument, Weights, load_images, note_slow, run_config, words
+from e2vpt.cli.options import note_slow, words
 from e2vpt.cli.suite import fgvc, vtab
-from e2vpt.config import DataConfig, PromptConfig, TrainConfig
 from e2vpt.errors import ConfigError
-from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.runs.progress import countdown, say
-from e2vpt.runs.run import open_run
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
 
@@ -126,33 +121,6 @@ def growth(
         found = measure_growth(configs, out, on_stage=say, on_call=update)
     print(write_growth(out, found, machine(device)))
     print(f"report {out / 'growth.md'}, {out / 'growth.csv'}, {out / 'growth.png'}")
-
-
-@bench_app.command()
-@with_config_flags
-def epoch(
-    source: DataArgument,
-    backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
-    prompts: PromptConfig,
-    data: DataConfig,
-    train: TrainConfig,
-    out: Annotated[Path, typer.Option(help="Folder of the report and of the run; must be new.")] = Path(
-        "runs/bench-epoch"
-    ),
-    weights: Weights = None,
-    threads: Threads = None,
-) -> None:
-    """Train on real images and say what share of an epoch is not forward, backward or optimizer step."""
-    device = _prepared(None, threads)
-    task = load_images(source, data)
-    config = run_config(backbone, weights, prompts=prompts, data=data, train=train)
-    open_run(task, config, out, resume=False)
-    times = measure_epochs(task, config, out)
-    text, rows = epoch_markdown(times, machine(device)), epoch_rows(times)
-    write_atomic(out / "epoch.md", text.encode())
-    write_csv(out / "epoch.csv", rows, list(rows[0]))
-    print(text)
-    print(f"report {out / 'epoch.md'}, {out / 'epoch.csv'}")
 
 
 bench_app.command("vtab")(vtab)

@@ -25,7 +25,7 @@ from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, Tr
 from e2vpt.errors import ConfigError
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.train import absolute
+from e2vpt.runs.start import absolute
 
 
 @with_config_flags

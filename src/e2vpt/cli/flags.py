@@ -33,7 +33,7 @@ FIRST = {
 def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
     """A command with parameters named as groups of settings, as one with a flag for each of their fields.
 
-    A parameter `given` is no flag: it gets the names of the settings that stood on the command line.
+    A parameter `given` is no flag: it gets all that stood on the command line, by name.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     own = [p for name, p in parameters.items() if name not in GROUPS and name != "given"]
@@ -44,7 +44,7 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(ctx: typer.Context, **values: Any) -> None:
         more: dict[str, Any] = {}
         if "given" in parameters:
-            more["given"] = {name for name in names if _stood_there(ctx, name)}
+            more["given"] = {name: value for name, value in values.items() if _stood_there(ctx, name)}
         configs = configs_from({name: values[name] for name in names}, groups)
         command(**{p.name: values[p.name] for p in own}, **configs, **more)
 

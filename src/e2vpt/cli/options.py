@@ -23,9 +23,8 @@ Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one 
 AdapterArgument = Annotated[
     Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")
 ]
-DataArgument = Annotated[
-    str, typer.Argument(metavar="DATA", help="Folder of class folders, a .tar of it, a .csv, or hf:NAME.")
-]
+DATA_HELP = "Folder of class folders, a .tar of it, a .csv, or hf:NAME."
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

@@ -23,7 +23,8 @@ from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, Tr
 from e2vpt.runs.folder import ADAPTER
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.train import absolute, describe_task
+from e2vpt.runs.start import absolute
+from e2vpt.runs.train import describe_task
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
 

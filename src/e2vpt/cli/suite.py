@@ -18,7 +18,7 @@ from e2vpt.benchmarks.suite.plan import made_up_images, plan, plan_markdown, pub
 from e2vpt.benchmarks.suite.report import write_suite
 from e2vpt.benchmarks.suite.run import Job, all_rows, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, open_suite
-from e2vpt.benchmarks.vtab.read import Source
+from e2vpt.benchmarks.vtab.data import Source
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import PRESET_NAMES, Weights, run_config, words
@@ -26,7 +26,7 @@ from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, Pru
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.train import absolute
+from e2vpt.runs.start import absolute
 
 SUITE_METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),

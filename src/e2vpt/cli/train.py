@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
+    DATA_HELP,
     PRESET_NAMES,
-    DataArgument,
     Weights,
     kept_when_interrupted,
     load_images,
-    run_config,
+    note_slow,
 )
 from e2vpt.cli.output import describe, print_final, print_tried
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
-from e2vpt.config.groups import check_effect
+from e2vpt.config.groups import field_names
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, saved_run_config
-from e2vpt.runs.progress import say, training
+from e2vpt.runs.progress import image_check, say, training
 from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.train import absolute, describe_task, has_visual, train_task
+from e2vpt.runs.start import load_checked, plan_run
+from e2vpt.runs.train import describe_task, train_task
 from e2vpt.training.processes import leave_processes, process_rank
+
+_NO_SETTINGS = {"source", "backbone", "out", "resume", "no_prune", "protocol", *field_names("grid")}
 
 
 @with_config_flags
 def train_command(
-    source: DataArgument,
-    backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
     prompts: PromptConfig,
     options: MethodConfig,
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
     grid: GridConfig,
-    given: set[str],
+    given: Mapping[str, Any],
+    source: Annotated[
+        str | None, typer.Argument(metavar="DATA", help=f"{DATA_HELP} With --resume, the run knows.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<data name> when not given.")] = None,
     weights: Weights = None,
     method: Annotated[
@@ -62,30 +68,20 @@ def train_command(
     ] = "fp32",
 ) -> None:
     """Train an adapter from labelled images: train, prune, rewind, train again, keep the best."""
-    by_the_paper = protocol == "paper"
-    if by_the_paper and no_prune:
+    if protocol == "paper" and no_prune:
         raise ConfigError("--no-prune has no effect with --protocol paper; use --keep-ratios '' there.")
-    prunes = has_visual(method, prompts) and not no_prune
-    check_effect(
-        given, method=method, prunes=prunes or by_the_paper, protocol=protocol, optimizer=train.optimizer
-    )
-    task = load_images(source, data)
-    out = out or Path("runs") / task.name
-    config = run_config(
-        backbone,
-        weights,
-        method=method,
-        prompts=prompts,
-        options=options,
-        data=data,
-        train=train,
-        adapter_precision=adapter_precision,
-        source=absolute(source),
-    )
-    if by_the_paper:
-        _train_by_the_paper(task, config, prune, grid, out, resume=resume)
+    asked = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
+    if no_prune:
+        asked["prune"] = False
+    of_grid = given.keys() & set(field_names("grid"))
+    plan = plan_run(source, backbone, out, asked, resume=resume, protocol=protocol, also=of_grid)
+    note_slow(plan.config.train.precision)
+    with image_check("Reading images") as update:
+        task = load_checked(plan, update)
+    if protocol == "paper":
+        _train_by_the_paper(task, plan.config, prune, grid, plan.out, resume=resume)
     else:
-        _train(task, config, prune if prunes else None, out, resume=resume)
+        _train(task, plan.config, plan.prune, plan.out, resume=resume)
 
 
 @with_config_flags

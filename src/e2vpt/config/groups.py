@@ -30,8 +30,10 @@ GROUPS: Mapping[str, Any] = {
 TRAINING = ("prompts", "options", "data", "train", "prune")
 
 
-def configs_from(values: Mapping[str, Any], groups: Collection[str] = TRAINING) -> dict[str, Any]:
-    """One config for each group: its default with the values named in `values`.
+def configs_from(
+    values: Mapping[str, Any], groups: Collection[str] = TRAINING, base: Mapping[str, Any] = GROUPS
+) -> dict[str, Any]:
+    """One config for each group: that of `base` with the values named in `values`.
 
     Raises:
         ConfigError: a name that is a field of none of the groups, or a value out of range.
@@ -45,7 +47,7 @@ def configs_from(values: Mapping[str, Any], groups: Collection[str] = TRAINING) 
             raise ConfigError(f"There is no setting {name!r}{hint}")
     return {
         group: dataclasses.replace(
-            GROUPS[group], **{name: value for name, value in values.items() if name in names}
+            base[group], **{name: value for name, value in values.items() if name in names}
         )
         for group, names in fields.items()
     }

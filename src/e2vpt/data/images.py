@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -47,9 +48,14 @@ class ImageFile:
 
     def open(self) -> Image.Image:
         """See `ImageSource.open`."""
-        return decode(self._read(), self.name)
+        return decode(self.read(), self.name)
 
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
+        """Its encoded bytes.
+
+        Raises:
+            UnreadableImages: the file is missing, cannot be read or ends too early.
+        """
         try:
             if not self.path.is_file():
                 exists = self.path.exists() or self.path.is_symlink()
@@ -88,6 +94,18 @@ def as_rgb(pixels: Any, name: str) -> Image.Image:
         return to_rgb(pixels) if isinstance(pixels, Image.Image) else array_to_rgb(pixels)
     except Exception as error:
         raise _unreadable(name, _reason(error)) from error
+
+
+def content_digest(image: ImageSource) -> str:
+    """A hash of an image's content: the bytes of a file, the pixels of anything else.
+
+    Raises:
+        UnreadableImages: it cannot be read.
+    """
+    if isinstance(image, ImageFile):
+        return hashlib.blake2b(image.read(), digest_size=16).hexdigest()
+    opened = image.open()
+    return hashlib.blake2b(repr(opened.size).encode() + opened.tobytes(), digest_size=16).hexdigest()
 
 
 def decode(data: bytes, name: str) -> Image.Image:

@@ -16,57 +16,52 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt.prompting.tables import Table
-
 
 def attend(
     q_BHQd: Tensor,
     k_BHNd: Tensor,
     v_BHNd: Tensor,
-    table: Table | None,
     bias: Tensor | None = None,
+    *,
+    num_extra: int = 0,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Attention over N tokens and the t extra keys of a table -> [B, H, Q, d].
+    """Attention of Q queries over N keys and values -> [B, H, Q, d].
 
     `bias` broadcasts to [B, H, Q, N]: additive, or boolean with True where a query may look. No bias reaches
-    the extra keys (for Swin as in the official code, reference.md section 2).
+    the last `num_extra` keys, those of a table (for Swin as in the official code, reference.md section 2).
     """
-    if table is not None:
-        shape = k_BHNd.shape[:2] + table.k.shape[-2:]
-        k_BHNd = torch.cat([k_BHNd, table.k.to(k_BHNd.dtype).expand(shape)], dim=2)
-        v_BHNd = torch.cat([v_BHNd, table.v.to(v_BHNd.dtype).expand(shape)], dim=2)
-        if bias is not None:
-            bias = F.pad(bias, (0, table.k.shape[-2]), value=True if bias.dtype == torch.bool else 0.0)
-    if bias is not None and bias.dtype != torch.bool:
-        bias = bias.to(q_BHQd.dtype)
+    if bias is not None:
+        if num_extra:
+            bias = F.pad(bias, (0, num_extra), value=True if bias.dtype == torch.bool else 0.0)
+        if bias.dtype != torch.bool:
+            bias = bias.to(q_BHQd.dtype)
     if _fused_backward_is_slow(q_BHQd, k_BHNd, bias):
         return _attend_manually(q_BHQd, k_BHNd, v_BHNd, bias, dropout)
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
 
 
-def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Table | None) -> Tensor:
+def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Tensor | None) -> Tensor:
     """Attention of one scaled query over what `qkv` makes of tokens x, and over a table -> [B, H, d].
 
-    No keys and values of tokens are projected (see `PromptedAttention.attend_first`).
+    No keys and values of tokens are projected (see `PromptedAttention.attend_first`). The biases come last:
+    what all keys have in common changes no softmax, and weights add up to one. So the tokens go without b_k
+    and b_v, and the table has them taken off.
     """
     parts = (3, q_BHd.shape[1], -1)
-    _, key_HdD, value_HdD = torch.unflatten(qkv.weight, 0, parts).unbind()
-    scores_BHt = torch.einsum("bhd,hde->bhe", q_BHd, key_HdD) @ x_BND.transpose(1, 2)
-    if qkv.bias is not None:
-        _, key_bias_Hd, value_bias_Hd = torch.unflatten(qkv.bias, 0, parts).unbind()
-        scores_BHt = scores_BHt + (q_BHd * key_bias_Hd).sum(-1, keepdim=True)
+    _, to_key_HdD, to_value_HdD = torch.unflatten(qkv.weight, 0, parts).unbind()
+    bias_3Hd = None if qkv.bias is None else torch.unflatten(qkv.bias, 0, parts)
+    scores_BHt = torch.einsum("bhd,hde->bhe", q_BHd, to_key_HdD) @ x_BND.transpose(1, 2)
     if table is not None:
-        on_table = (q_BHd.unsqueeze(2) @ table.k.to(q_BHd.dtype).transpose(-2, -1)).squeeze(2)
-        scores_BHt = torch.cat([scores_BHt, on_table], dim=-1)
+        key, value = (table if bias_3Hd is None else table - bias_3Hd[1:]).unbind(-3)
+        rows = "thd" if key.dim() == 3 else "bthd"
+        scores_BHt = torch.cat([scores_BHt, torch.einsum(f"bhd,{rows}->bht", q_BHd, key)], dim=-1)
     weights_BHt = scores_BHt.softmax(dim=-1).to(x_BND.dtype)
     weights_BHN, rest_BHt = weights_BHt.tensor_split([x_BND.shape[1]], dim=-1)
-    out_BHd = torch.einsum("bhe,hde->bhd", weights_BHN @ x_BND, value_HdD)
-    if qkv.bias is not None:
-        out_BHd = out_BHd + weights_BHN.sum(-1, keepdim=True) * value_bias_Hd
+    out_BHd = torch.einsum("bhe,hde->bhd", weights_BHN @ x_BND, to_value_HdD)
     if table is not None:
-        out_BHd = out_BHd + (rest_BHt.unsqueeze(2) @ table.v.to(x_BND.dtype)).squeeze(2)
-    return out_BHd
+        out_BHd = out_BHd + torch.einsum(f"bht,{rows}->bhd", rest_BHt, value)
+    return out_BHd if bias_3Hd is None else out_BHd + bias_3Hd[2]
 
 
 _FEW_KEYS = 128

@@ -6,6 +6,7 @@ Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head wi
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,17 @@ from torch import Tensor, nn
 from e2vpt.config import PromptConfig
 from e2vpt.config.prompts import KeyValueInit, VisualInit
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.attention import PromptedAttention, PromptedWindowAttention
-from e2vpt.prompting.parts import disabled, evaluating
+from e2vpt.prompting.attention import AttentionWithPrompts
+from e2vpt.prompting.parts import disabled, evaluating, find_prompts
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.prompting.tables import keys_values
+from e2vpt.prompting.tables import append_table, as_keys_values, split_qkv
+
+NEEDS_IMAGES = (
+    "These prompts are to start from patch tokens of training images (init='patch' or kv_init='patch') and "
+    "have seen none. Call e2vpt.init_from_images(model, images) before training, load trained prompts, or "
+    "use PromptConfig(init='uniform', kv_init='kaiming')."
+)
+"""What to say where `waits_for_images` is true of a model that is about to be trained."""
 
 _TOKEN_RMS = 0.2
 """Root mean square of a visual prompt that starts from a patch token."""
@@ -27,11 +35,12 @@ _NO_TOKEN = 1e-12
 def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None:
     """Initialise visual prompts [p, D] from the global random state.
 
-    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2); `patch` starts there
-    too, until `init_from_images` has seen training images.
+    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2). `patch` draws the same,
+    and the prompts wait for `init_from_images`.
     """
     if prompts.visual is None:
         return
+    prompts.waits_for_images |= how == "patch"
     if how == "zeros":
         prompts.visual.zero_()
     elif how == "normal":
@@ -45,10 +54,12 @@ def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None
 def init_key_value(prompts: BlockPrompts, how: KeyValueInit) -> None:
     """Initialise key-value prompts [H, m, d] from the global random state.
 
-    `kaiming` is Kaiming uniform with fan-in m·d (reference.md section 2); `patch` starts there too.
+    `kaiming` is Kaiming uniform with fan-in m·d (reference.md section 2). `patch` draws the same, and the
+    prompts wait for `init_from_images`.
     """
     if prompts.key is None or prompts.value is None:
         return
+    prompts.waits_for_images |= how == "patch"
     for tensor in [prompts.key] if prompts.key is prompts.value else [prompts.key, prompts.value]:
         if how == "zeros":
             tensor.zero_()
@@ -110,19 +121,33 @@ def init_from_images(model: nn.Module, images: Tensor) -> None:
     if not isinstance(config, PromptConfig):
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
     for block, tokens in _block_inputs(model, images):
-        attention = block.attn
-        assert isinstance(attention, (PromptedAttention, PromptedWindowAttention))
+        attention: Any = block.attn
         if config.init == "patch":
             init_visual_from_tokens(attention.prompts, tokens)
         if config.kv_init == "patch":
-            k_norm = getattr(attention, "k_norm", nn.Identity())
-            keys, values = keys_values(attention.qkv, k_norm, block.norm1(tokens), attention.num_heads)  # type: ignore[operator]
-            init_key_value_from_tokens(attention.prompts, keys, values)
+            kv_T2Hd = as_keys_values(
+                split_qkv(attention.qkv)[1](attention.block[0].norm1(tokens)), attention.num_heads
+            )
+            keys, values = append_table(kv_T2Hd.unsqueeze(0), None, getattr(attention, "k_norm", None))
+            init_key_value_from_tokens(attention.prompts, keys[0], values[0])
+        attention.prompts.waits_for_images = False
+
+
+def waits_for_images(model: nn.Module) -> bool:
+    """Whether prompts of this model are still to start from training images (`NEEDS_IMAGES` says what to do).
+
+    That is after `prompt` with `init="patch"`, until `init_from_images` or until tensors are loaded.
+    """
+    return any(layer.waits_for_images for layer in find_prompts(model))
 
 
 def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
     """Every block with the patch tokens [T, D] it sees, prompts switched off."""
-    blocks = [module for module in model.modules() if isinstance(getattr(module, "attn", None), _PROMPTED)]
+    blocks = [
+        module
+        for module in model.modules()
+        if isinstance(getattr(module, "attn", None), AttentionWithPrompts)
+    ]
     prefix = getattr(model, "num_prefix_tokens", 0)
     seen: list[Tensor] = []
 
@@ -139,6 +164,3 @@ def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Ten
         for hook in hooks:
             hook.remove()
     return list(zip(blocks, seen, strict=True))
-
-
-_PROMPTED = (PromptedAttention, PromptedWindowAttention)

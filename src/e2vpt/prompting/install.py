@@ -11,13 +11,14 @@ from torch import nn
 
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError, UnsupportedBackbone
-from e2vpt.prompting.attention import PromptedAttention, PromptedWindowAttention
+from e2vpt.prompting.attention import PromptedAttention
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import Site, find_sites
 from e2vpt.prompting.swin import install_live_prompts
 from e2vpt.prompting.vit import install_edges
+from e2vpt.prompting.window_attention import PromptedWindowAttention
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -26,7 +27,8 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     """Put mixed prompts into a timm ViT or Swin (paper, section 3). Changes and returns the backbone.
 
     Everything is frozen but the prompts and the classifier head. Initial values come from the global random
-    state. Dropout and drop path stay as the backbone was created.
+    state; those that come from training images (`init="patch"`) wait for `init_from_images`. Dropout and drop
+    path stay as the backbone was created.
 
     Raises:
         UnsupportedBackbone: a part of the model is not known to be safe; the message names it.

@@ -1,11 +1,15 @@
-"""One block's learned tensors and their keep mask.
+"""One block's prompts: what E²VPT learns beside the head (paper, sections 3.1 and 3.2).
+
+A visual prompt is a token [D] that the block sees beside its image tokens. A key-value prompt is one more row
+[d] of the keys and values of every head; by default one tensor serves as both. Pruning (section 3.3) removes
+visual prompts, and zeroes segments of those that are left.
 
 Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head width, B images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +32,7 @@ class BlockPrompts(nn.Module):
         travels: the visual prompts go through the blocks with the image tokens (shallow) instead of
             becoming extra keys and values of this block only (deep).
         enabled: False switches this block's prompts off without touching them.
+        waits_for_images: they are to start from training images and have not yet.
         visual_before: visual prompt elements before any pruning.
         watch: sees the prompts as they enter the block, a copy for every image ([B, p, D] masked visual
             prompts, [B, H, m, d] keys and values), and returns what enters instead; None but while scoring.
@@ -51,23 +56,23 @@ class BlockPrompts(nn.Module):
         travels: bool = False,
     ) -> None:
         super().__init__()
-        self.visual = nn.Parameter(torch.zeros(num_visual, width)) if num_visual else None
-        self.register_buffer("keep", torch.ones(num_visual, width) if num_visual else None)
-        self.key = nn.Parameter(torch.zeros(num_heads, num_kv, head_dim)) if num_kv else None
-        self.value = (
-            self.key if share_kv or not num_kv else nn.Parameter(torch.zeros(num_heads, num_kv, head_dim))
-        )
+        self.visual = _parameter(torch.zeros(num_visual, width))
+        self.register_buffer("keep", None if self.visual is None else torch.ones(num_visual, width))
+        key_value = torch.zeros(num_heads, num_kv, head_dim)
+        self.key = _parameter(key_value)
+        self.value = self.key if share_kv else _parameter(key_value)
         self.share_kv = share_kv
         self.dropout = dropout
         self.travels = travels
         self.enabled = True
+        self.waits_for_images = False
         self.visual_before = num_visual * width
         self.watch: Callable[[str, Tensor], Tensor] | None = None
 
     @property
     def num_visual(self) -> int:
         """Visual prompts of this block, p."""
-        return 0 if self.visual is None else self.visual.shape[0]
+        return 0 if self.visual is None else len(self.visual)
 
     @property
     def num_kv(self) -> int:
@@ -96,17 +101,14 @@ class BlockPrompts(nn.Module):
         return self._watched("visual", visual * self.keep, batch)
 
     def key_value(self, batch: int) -> tuple[Tensor, Tensor] | None:
-        """Key and value prompts [H, m, d], or [B, H, m, d] when they differ by image; None without any."""
+        """Key and value prompts [H, m, d], or [B, H, m, d] when they differ by image; or None."""
         if self.key is None or self.value is None:
             return None
         key = self._watched("key", self.key, batch)
         return key, key if self.value is self.key else self._watched("value", self.value, batch)
 
     def _watched(self, kind: str, prompts: Tensor, batch: int) -> Tensor:
-        if self.watch is None:
-            return prompts
-        shape = (-1,) * (2 if kind == "visual" else 3)
-        return self.watch(kind, prompts.expand(batch, *shape))
+        return prompts if self.watch is None else self.watch(kind, prompts.expand(batch, *prompts.shape))
 
     @torch.no_grad()
     def resize(self, *, visual: Tensor | None, keep: Tensor | None, **key_value: Tensor | None) -> None:
@@ -115,17 +117,16 @@ class BlockPrompts(nn.Module):
         They become new Parameters (what hangs on an old one knows its old shape), None where no row is left.
         Masked elements become zero.
         """
-        if visual is not None and keep is not None:
-            visual, keep = visual * keep, keep.detach().clone()
-        self.visual = _parameter(visual)
-        self.keep = None if self.visual is None else keep
+        self.visual = _parameter(visual if visual is None or keep is None else visual * keep)
+        self.keep = None if self.visual is None or keep is None else keep.detach().clone()
         if key_value:
             self.key = _parameter(key_value["key"])
             self.value = self.key if self.share_kv else _parameter(key_value["value"])
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         with self._sharing():
-            super()._load_from_state_dict(*args, **kwargs)
+            super()._load_from_state_dict(state_dict, prefix, *args)
+        self.waits_for_images &= any(prefix + name not in state_dict for name, _ in self.named_parameters())
 
     def _apply(self, *args: Any, **kwargs: Any) -> BlockPrompts:
         with self._sharing():
@@ -146,6 +147,4 @@ class BlockPrompts(nn.Module):
 
 
 def _parameter(values: Tensor | None) -> nn.Parameter | None:
-    if values is None or not values.shape[-2]:
-        return None
-    return nn.Parameter(values.detach().clone())
+    return nn.Parameter(values.detach().clone()) if values is not None and values.shape[-2] else None

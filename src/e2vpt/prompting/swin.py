@@ -24,8 +24,16 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from e2vpt.prompting.attend import attend
-from e2vpt.prompting.attention import PromptedWindowAttention
-from e2vpt.prompting.tables import Table, build_table
+from e2vpt.prompting.tables import (
+    Projection,
+    append_table,
+    as_queries,
+    build_table,
+    for_windows,
+    project_tokens,
+    split_qkv,
+)
+from e2vpt.prompting.window_attention import PromptedWindowAttention
 
 
 def block_with_prompts(
@@ -34,16 +42,14 @@ def block_with_prompts(
     """One block over the grid and over live prompt rows: ([B, h, w, D], [B, p, D]) -> the same shapes."""
     attention = block.attn
     assert isinstance(attention, PromptedWindowAttention)
+    attention.check_mode()
     windows_BND = to_windows(block, block.norm1(x_BhwD))
     num_windows = len(windows_BND) // len(x_BhwD)
-    normed_BpD = block.norm1(prompts_BpD)
-    own = attention.prompts.key_value(len(x_BhwD)) if attention.prompts.enabled else None
-    table = build_table(own, prompts_BpD, block.norm1, attention.qkv, nn.Identity(), attention.num_heads)
-    assert table is not None
-    table = Table(*(part.expand(len(x_BhwD), -1, -1, -1) for part in table)).for_windows(num_windows)
-    mask = window_mask(block, x_BhwD)
-    grid = from_windows(block, attention.attend(windows_BND, table, mask), x_BhwD)
-    rows = _prompt_rows(attention, windows_BND, normed_BpD, table, num_windows)
+    q, kv, to_kv = project_tokens(attention.qkv, windows_BND, windows_BND.shape[1], attention.num_heads)
+    table_Bt2Hd = _live_table(attention, block.norm1, prompts_BpD, to_kv)
+    out = attention.attend(q, kv, for_windows(table_Bt2Hd, num_windows), window_mask(block, x_BhwD))
+    grid = from_windows(block, out, x_BhwD)
+    rows = _prompt_rows(attention, block.norm1(prompts_BpD), kv, table_Bt2Hd)
     grid, rows = _drop_together(block.drop_path1, grid, rows)
     x_BhwD, prompts_BpD = x_BhwD + grid, prompts_BpD + rows
     grid, rows = (block.mlp(block.norm2(y)) for y in (x_BhwD, prompts_BpD))
@@ -59,18 +65,27 @@ def _drop_together(drop_path: nn.Module, grid: Tensor, rows: Tensor) -> tuple[Te
     return both[:, : -rows.shape[1]].view_as(grid), both[:, -rows.shape[1] :]
 
 
+def _live_table(
+    attention: PromptedWindowAttention, norm: nn.Module, rows_BpD: Tensor, to_kv: Projection | None
+) -> Tensor:
+    """The block's key-value prompts, and prompt rows as they are now: [B, t, 2, H, d]."""
+    own = attention.prompts.key_value(len(rows_BpD)) if attention.prompts.enabled else None
+    to_kv = to_kv or split_qkv(attention.qkv)[1]
+    table = build_table(rows_BpD, own, norm, to_kv, None, attention.num_heads)
+    assert table is not None
+    return table
+
+
 def _prompt_rows(
-    attention: PromptedWindowAttention,
-    windows_BND: Tensor,
-    normed_BpD: Tensor,
-    table: Table,
-    num_windows: int,
+    attention: PromptedWindowAttention, normed_BpD: Tensor, kv_BN2Hd: Tensor, table_Bt2Hd: Tensor
 ) -> Tensor:
     """Attention outputs of the prompt rows [B, p, D], the mean over the windows of their image."""
-    q_BHpd = attention.queries_keys_values(normed_BpD)[0]
-    _, k, v = attention.queries_keys_values(windows_BND)
+    num_windows = len(kv_BN2Hd) // len(normed_BpD)
+    to_q, _ = split_qkv(attention.qkv)
+    q_BHpd = as_queries(to_q(normed_BpD), attention.num_heads).repeat_interleave(num_windows, 0)
+    k, v = append_table(kv_BN2Hd, for_windows(table_Bt2Hd, num_windows))
     dropout = attention.attn_drop.p if attention.training else 0.0
-    rows = attend(q_BHpd.repeat_interleave(num_windows, 0), k, v, table, dropout=dropout)
+    rows = attend(q_BHpd, k, v, dropout=dropout)
     return attention.project_out(torch.unflatten(rows, 0, (-1, num_windows)).mean(1))
 
 

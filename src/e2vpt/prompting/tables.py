@@ -1,194 +1,131 @@
-"""A block's prompts as extra keys and values, and the proof that a stored copy of them is fresh.
+"""Prompts as extra keys and values of a block: its table (paper, sections 3.1 and 3.2).
 
-In deep prompting the outputs of the prompt rows are thrown away after each block, so all that is left of
-them is `K_p, V_p = kv(LN1(P))`, which needs no batch dimension. Key-value prompts join as they are.
+The paper puts p visual prompts P into the sequence of every block. In deep prompting their outputs are thrown
+away after the block, so all that is left of them is what the image tokens look at: K_p, V_p = kv(LN1(P)),
+which needs no batch dimension. The paper's m key-value prompts join the keys and values after the
+projection, as they are. Both together are the block's table, t = p + m rows.
 
-Shapes: B images, p visual prompts, m key-value prompts, D model width, H heads, d head width, t = p + m,
-A = H·d.
+A table is laid out as the frozen projection writes keys and values, [t, 2, H, d], so that one copy appends it
+to those of the image tokens. It is [B, t, 2, H, d] where every image has prompts of its own.
+
+Shapes: B images (or windows), N tokens, p visual prompts, m key-value prompts, D model width, H heads,
+d head width, t = p + m, A = H·d.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-class Table(NamedTuple):
-    """Extra keys and values of one block, each [H, t, d], or [B, H, t, d] when every image has its own."""
-
-    k: Tensor
-    v: Tensor
-
-    def for_windows(self, num_windows: int) -> Table:
-        """The table of every window, where each image is cut into `num_windows` (image-major)."""
-        if self.k.dim() == 3 or num_windows == 1:
-            return self
-        return Table(self.k.repeat_interleave(num_windows, 0), self.v.repeat_interleave(num_windows, 0))
-
-
-def project(linear: nn.Linear, x: Tensor, start: int, stop: int) -> Tensor:
-    """Rows `start:stop` of a linear layer applied to x [..., D] -> [..., stop - start].
-
-    Queries and keys-values are projected apart, from slices of the same weight: a fused projection would
-    keep the whole qkv buffer alive for the backward pass (performance.md section 6).
-    """
-    bias = None if linear.bias is None else linear.bias[start:stop]
-    return F.linear(x, linear.weight[start:stop], bias)
-
-
-def queries(qkv: nn.Linear, x: Tensor, num_heads: int) -> Tensor:
-    """Queries [B, H, N, d] of tokens x [B, N, D], before any query norm."""
-    return torch.unflatten(project(qkv, x, 0, qkv.out_features // 3), -1, (num_heads, -1)).transpose(1, 2)
-
-
-def keys_values(qkv: nn.Linear, k_norm: nn.Module, x: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
-    """Keys and values [..., H, N, d] of tokens x [..., N, D], through the frozen projection and key norm."""
-    width = qkv.out_features // 3
-    kv = torch.unflatten(project(qkv, x, width, 3 * width), -1, (2, num_heads, -1))
-    k, v = (part.transpose(-3, -2) for part in kv.unbind(-3))
-    return k_norm(k), v
+Projection = Callable[[Tensor], Tensor]
 
 
 def build_table(
-    key_value: tuple[Tensor, Tensor] | None,
     visual: Tensor | None,
+    key_value: tuple[Tensor, Tensor] | None,
     norm: nn.Module,
-    qkv: nn.Linear,
-    k_norm: nn.Module,
+    to_kv: Projection,
+    k_norm: nn.Module | None,
     num_heads: int,
-) -> Table | None:
-    """The table of visual prompts ([p, D] or [B, p, D], masked already) and key-value prompts, if any."""
-    parts: list[tuple[Tensor, Tensor]] = []
-    if visual is not None:
-        # Prompts may be held in higher precision than the frozen norm they pass through.
-        held = next(norm.parameters(), qkv.weight).dtype
-        parts.append(keys_values(qkv, k_norm, norm(visual.to(held)), num_heads))
-    if key_value is not None:
-        parts.append(key_value)
-    if not parts:
-        return None
-    if len(parts) == 1:
-        return Table(*parts[0])
-    (visual_k, visual_v), (key, value) = parts
-    shape = visual_k.shape[:-2] + key.shape[-2:]
-    key, value = key.to(visual_k.dtype).expand(shape), value.to(visual_v.dtype).expand(shape)
-    return Table(torch.cat([visual_k, key], dim=-2), torch.cat([visual_v, value], dim=-2))
+) -> Tensor | None:
+    """The table of a block's prompts; None where it has none.
 
-
-def key_value_rows(qkv: nn.Linear) -> list[Tensor]:
-    """What of a fused projection a table depends on: weight [2A, D] and bias [2A] of keys and values."""
-    width = qkv.out_features // 3
-    return [part[width:] for part in (qkv.weight, qkv.bias) if part is not None]
-
-
-_SAMPLES = 16384
-"""Elements of a tensor compared one by one: all of a small tensor, an even sample of a large one."""
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-class _Stored(NamedTuple):
-    table: Table
-    sources: list[Tensor]
-    versions: list[int | None]
-    values: list[tuple[Tensor, Tensor]]
-    autocast: tuple[bool, torch.dtype]
-
-
-class FoldedTable:
-    """A table stored between forward passes of a frozen model, used again only while proven fresh.
-
-    Fresh means: every source is the same memory (the store holds a reference, so that memory cannot have
-    been given to another tensor meanwhile), at the same autograd version, and equal by value. The value
-    check sees writes through `.data`, which no version counter sees. It reads every element, which costs
-    less than half of what it saves with 5 visual prompts (ViT-B, CPU). Copies and pickles of a model start
-    with an empty store.
+    `visual` is [p, D] or [B, p, D], masked already; `key_value` is two of [H, m, d] or [B, H, m, d]. `norm`,
+    `to_kv` and `k_norm` are what the block's image tokens pass on their way to keys and values.
     """
+    if visual is None:
+        return None if key_value is None else _as_rows(*key_value)
+    rows = as_keys_values(to_kv(norm(visual)), num_heads)
+    if k_norm is not None and not isinstance(k_norm, nn.Identity):
+        k, v = rows.unbind(-3)
+        rows = torch.stack([k_norm(k), v], dim=-3)
+    if key_value is None:
+        return rows
+    own = _as_rows(*key_value).to(rows.dtype)
+    return torch.cat([rows, own.expand(*rows.shape[:-4], *own.shape[-4:])], dim=-4)
 
-    def __init__(self) -> None:
-        self._stored: _Stored | None = None
 
-    def __reduce__(self) -> tuple[type[FoldedTable], tuple[()]]:
-        return type(self), ()
+def _as_rows(key: Tensor, value: Tensor) -> Tensor:
+    """Key and value prompts [..., H, m, d] -> [..., m, 2, H, d]."""
+    if key is value:
+        both = key.unsqueeze(-4).expand(*key.shape[:-3], 2, *key.shape[-3:])
+    else:
+        both = torch.stack([key, value], dim=-4)
+    return both.movedim(-2, -4)
 
-    def get(self, sources: Sequence[Tensor], build: Callable[[], Table | None]) -> Table | None:
-        """The stored table, or a new one from `build`, a function of `sources` only."""
-        stored = self._stored
-        if stored is not None and _is_fresh(stored, sources):
-            return stored.table
-        self._stored = None
-        table = build()
+
+def append_table(
+    kv_BN2Hd: Tensor, table: Tensor | None, k_norm: nn.Module | None = None
+) -> tuple[Tensor, Tensor]:
+    """Keys and values, each [B, H, N + t, d], of N image tokens and then of a table.
+
+    `k_norm` is for the image tokens' keys: those in the table have passed it.
+    """
+    if table is not None:
+        table = table.expand(len(kv_BN2Hd), *table.shape[-4:])
+    if k_norm is None or isinstance(k_norm, nn.Identity):
+        both = kv_BN2Hd if table is None else torch.cat([kv_BN2Hd, table], dim=1)
+        k, v = both.unbind(2)
+    else:
+        k, v = kv_BN2Hd.unbind(2)
+        k = k_norm(k)
         if table is not None:
-            aliases = [source.detach() for source in sources]
-            values = [(_row_sums(source), _sample(source).clone()) for source in sources]
-            self._stored = _Stored(
-                table, aliases, list(map(_version, sources)), values, _autocast(sources[0])
-            )
+            k, v = (torch.cat(pair, dim=1) for pair in zip((k, v), table.unbind(2), strict=True))
+    return k.transpose(1, 2), v.transpose(1, 2)
+
+
+def for_windows(table: Tensor, num_windows: int) -> Tensor:
+    """The table of every window, where each image is cut into `num_windows` (image-major)."""
+    if table.dim() == 4 or num_windows == 1:
         return table
+    return table.repeat_interleave(num_windows, 0)
 
 
-def can_fold(x: Tensor) -> bool:
-    """Whether a table may be stored for input x: only where the proof of freshness is cheaper than the table.
+def project_tokens(
+    qkv: nn.Linear, x_BND: Tensor, num_queries: int, num_heads: int
+) -> tuple[Tensor, Tensor, Projection | None]:
+    """Queries [B, H, Q, d] of the first Q tokens, keys and values [B, N, 2, H, d] of all N.
 
-    On a GPU reading values back would stall the stream for longer than the two small kernels take.
+    Third comes the projection of keys and values, where it was made. With gradients, or where not all queries
+    are wanted, these are two projections; else one, as in timm.
     """
-    return (
-        x.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    )
+    if torch.is_grad_enabled() or num_queries < x_BND.shape[1]:
+        to_q, to_kv = split_qkv(qkv)
+        q_BQA, kv = to_q(x_BND[:, :num_queries]), to_kv(x_BND)
+        return as_queries(q_BQA, num_heads), as_keys_values(kv, num_heads), to_kv
+    q_k_v = torch.unflatten(qkv(x_BND), -1, (3, num_heads, -1))
+    return q_k_v[:, :, 0].transpose(1, 2), q_k_v[:, :, 1:], None
 
 
-def _is_fresh(stored: _Stored, sources: Sequence[Tensor]) -> bool:
-    if len(stored.sources) != len(sources) or stored.autocast != _autocast(sources[0]):
-        return False
-    return all(
-        _same_memory(source, alias)
-        and _version(source) == version
-        and torch.equal(_sample(source), sample)
-        and torch.equal(_row_sums(source), sums)
-        for source, alias, version, (sums, sample) in zip(
-            sources, stored.sources, stored.versions, stored.values, strict=True
-        )
-    )
+def as_keys_values(kv: Tensor, num_heads: int) -> Tensor:
+    """What a projection wrote, [..., 2·A], as keys and values [..., 2, H, d]."""
+    return torch.unflatten(kv, -1, (2, num_heads, -1))
 
 
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return (
-        a.data_ptr() == b.data_ptr()
-        and a.shape == b.shape
-        and a.stride() == b.stride()
-        and a.dtype == b.dtype
-    )
+def as_queries(q_BQA: Tensor, num_heads: int) -> Tensor:
+    """What a projection wrote, [B, Q, A], as queries [B, H, Q, d]."""
+    return torch.unflatten(q_BQA, -1, (num_heads, -1)).transpose(1, 2)
 
 
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
+def split_qkv(qkv: nn.Linear) -> tuple[Projection, Projection]:
+    """timm's fused projection as two, on the same weights: x -> queries [..., A], keys and values [..., 2·A].
 
-
-def _sample(tensor: Tensor) -> Tensor:
-    step = max(1, tensor.numel() // _SAMPLES)
-    # A step that shares a factor with the row length would visit some columns only.
-    while math.gcd(step, *tensor.shape[-1:]) > 1:
-        step -= 1
-    return tensor.detach().reshape(-1)[::step]
-
-
-def _row_sums(tensor: Tensor) -> Tensor:
-    """Every row's bits, summed as integers that wrap: no change of one element leaves its row's sum alone.
-
-    Values that trade places inside a row do; the sample, which visits all columns, is for those.
+    For training: the output of a fused projection stays in memory as a whole until the backward pass, as long
+    as its queries are needed (docs/performance.md).
     """
-    bits = _BITS[tensor.element_size()]
-    return tensor.detach().contiguous().view(bits).sum(-1, dtype=bits)
+    width = qkv.out_features // 3
+    if not is_plain(qkv):
+        return (lambda x: qkv(x)[..., :width]), (lambda x: qkv(x)[..., width:])
+    weights = torch.split(qkv.weight, [width, 2 * width])
+    biases = (None, None) if qkv.bias is None else torch.split(qkv.bias, [width, 2 * width])
+    to_q, to_kv = (partial(F.linear, weight=w, bias=b) for w, b in zip(weights, biases, strict=True))
+    return to_q, to_kv
 
 
-def _autocast(tensor: Tensor) -> tuple[bool, torch.dtype]:
-    kind = tensor.device.type
-    return torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+def is_plain(linear: nn.Module) -> bool:
+    """Whether a layer computes what its weight and bias say: not one that PEFT or a hook has changed."""
+    return type(linear) is nn.Linear and not (linear._forward_hooks or linear._forward_pre_hooks)

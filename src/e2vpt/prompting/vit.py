@@ -29,7 +29,7 @@ class EdgeBlock(Block):
         take_over(self, block)
         attention = self.attn
         assert isinstance(attention, PromptedAttention)
-        attention.tables.block = (self,)
+        attention.block = (self,)
         # In containers nn.Module does not look into: the prompts stay children of their attention only.
         self._enters = (enters,)
         self._leaves = (leaves,)

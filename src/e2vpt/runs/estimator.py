@@ -1,12 +1,11 @@
-"""A scikit-learn style classifier, for notebooks and pipelines. scikit-learn itself is not needed."""
+"""A scikit-learn classifier, for notebooks and pipelines."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,29 @@ from numpy.typing import NDArray
 from e2vpt.adapters.files import save_adapter
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, PromptConfig, TrainConfig
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, load_task, verify_images
-from e2vpt.errors import ConfigError, DataError
+from e2vpt.errors import DataError, MissingExtra
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.predict import stack_probabilities
-from e2vpt.runs.run import Trained, train_run
-from e2vpt.training.checkpoint import Row
-from e2vpt.training.step_report import StepReport
+from e2vpt.runs.run import train_run
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import assert_all_finite
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, column_or_1d
+except ImportError:
+    raise MissingExtra("E2VPTClassifier needs scikit-learn: pip install 'e2vpt[sklearn]'") from None
 
 
-class E2VPTClassifier:
+class E2VPTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Mixed prompts and a linear head on a frozen backbone, with scikit-learn's methods.
 
         classifier = E2VPTClassifier("vit_base_patch16_224.augreg_in21k", train=TrainConfig(epochs=20))
         classifier.fit(paths, labels).predict(new_paths)
 
-    An image is a path, a PIL image, or an array [h, w] or [h, w, 3]. Fitted attributes: `classes_`,
-    `model_`, `preprocessing_`, `history_`.
+    An image is a path, a PIL image, or an array [h, w] or [h, w, 3]. Fitted attributes: `classes_`, `model_`,
+    `preprocessing_`, `history_`. Methods raise scikit-learn's NotFittedError before `fit`.
     """
-
-    _estimator_type = "classifier"
 
     def __init__(
         self,
@@ -75,18 +78,24 @@ class E2VPTClassifier:
             train=self.train or TrainConfig(),
         )
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            on_step, on_epoch = stack.enter_context(_display()) if self.verbose else (None, None)
+            on_step = on_epoch = None
+            if self.verbose:  # Only those who ask for a display need the terminal library.
+                from e2vpt.runs.progress import training
+
+                on_step, on_epoch = stack.enter_context(training())
             trained = train_run(task, config, Path(folder) / "run", on_step=on_step, on_epoch=on_epoch)
-        self.trained_: Trained = trained
         self.model_, self.preprocessing_ = trained.model, trained.preprocessing
         self.history_ = trained.result.history
         return self
 
     def predict_proba(self, X: Sequence[Any]) -> NDArray[np.float64]:
         """Probabilities [n, C] of the classes, in the order of `classes_`."""
-        trained, images = self._fitted(), _images(X)
+        check_is_fitted(self)
+        images = _images(X)
         verify_images(images)
-        return stack_probabilities(trained.model, images, trained.preprocessing)
+        if not images:
+            return np.empty((0, len(self.classes_)))
+        return stack_probabilities(self.model_, images, self.preprocessing_)
 
     def predict(self, X: Sequence[Any]) -> NDArray[Any]:
         """The most probable class of each image, as given to `fit`: [n]."""
@@ -94,45 +103,19 @@ class E2VPTClassifier:
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
-    def score(self, X: Sequence[Any], y: Sequence[Any]) -> float:
-        """Share of images whose predicted class is `y`'s, 0 to 1."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
-
     def save(self, path: str | Path) -> int:
         """Write the adapter file; returns its bytes."""
-        trained = self._fitted()
+        check_is_fitted(self)
         names = [str(name) for name in self.classes_]
         return save_adapter(
-            trained.model, path, classes=names, preprocessing=trained.preprocessing, method=self.method
+            self.model_, path, classes=names, preprocessing=self.preprocessing_, method=self.method
         )
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments, as scikit-learn's `clone` and searches want them."""
-        return {name: getattr(self, name) for name in _parameters()}
-
-    def set_params(self, **values: Any) -> E2VPTClassifier:
-        """Change constructor arguments."""
-        unknown = sorted(set(values) - set(_parameters()))
-        if unknown:
-            raise ConfigError(f"E2VPTClassifier has no parameter {unknown}; it has {_parameters()}.")
-        for name, value in values.items():
-            setattr(self, name, value)
-        return self
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="classifier",
-            target_tags=TargetTags(required=False),
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(two_d_array=False, three_d_array=True),
-        )
-
-    def _fitted(self) -> Trained:
-        if not hasattr(self, "trained_"):
-            raise ConfigError("This classifier is not trained yet; call fit(X, y) first.")
-        return self.trained_
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.target_tags.required = False  # A data set brings its own labels.
+        return tags
 
     def _task(self, X: str | PathLike[str] | Sequence[Any], y: Sequence[Any] | None) -> Task:
         data = self.data or DataConfig()
@@ -148,23 +131,27 @@ class E2VPTClassifier:
             raise DataError(
                 f"fit(X, y): {len(X)} images and {'no' if y is None else len(y)} labels; one each is needed."
             )
-        self.classes_ = np.unique(np.asarray(y))
+        self.classes_, numbers = _numbered(y)
         images = _images(X)
         verify_images(images)
         names = [str(name) for name in self.classes_]
-        labelled = [(image, str(label)) for image, label in zip(images, np.asarray(y), strict=True)]
+        labelled = [(image, names[number]) for image, number in zip(images, numbers, strict=True)]
         return build_task("fit(X, y)", names, {"all": labelled}, dataclasses.replace(data, test_fraction=0.0))
 
 
-def _display() -> AbstractContextManager[tuple[Callable[[StepReport], None], Callable[[Row], None]]]:
-    # Only those who ask for a display need the terminal library.
-    from e2vpt.runs.progress import training
-
-    return training()
-
-
-def _parameters() -> list[str]:
-    return list(inspect.signature(E2VPTClassifier).parameters)
+def _numbered(y: Sequence[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The distinct labels, sorted, and which of them each image has: [C] and [n]."""
+    try:
+        labels = column_or_1d(np.asarray(y))
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        classes, numbers = np.unique(labels, return_inverse=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"fit(X, y): y is no list of class labels ({error}). Give a whole number or a text for each "
+            "image; none may be missing."
+        ) from error
+    return classes, numbers
 
 
 def _images(X: Sequence[Any]) -> list[ImageSource]:

@@ -1,6 +1,7 @@
 """A run folder: its settings, and the names of what lies in it.
 
 config.json              everything that was asked for
+splits.csv               every image: its split, class and content
 log.jsonl, log.csv       one row of figures per epoch
 checkpoint.safetensors   the state after the last finished epoch, for --resume
 last.safetensors         the adapter after the last finished epoch
@@ -9,9 +10,11 @@ adapter.safetensors      the adapter of the best epoch; written when everything 
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +24,7 @@ from e2vpt.config.fields import from_dict, to_dict
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
 from e2vpt.methods.names import METHODS, own_lr
+from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
 from e2vpt.training.checkpoint import Row
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
@@ -30,6 +34,8 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "checkpoint.safetensors",
     "config.json",
 )
+SPLITS = "splits.csv"
+PRUNE_FOLDER = "prune"
 _LOG = "log.jsonl"
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
 
@@ -130,19 +136,76 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
     if CONFIG in found:
         if not resume:
             raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
-        saved = read_config(out / CONFIG)
-        asked = json.loads(json.dumps({name: value for name, value in wanted.items() if name != "source"}))
-        different = sorted(name for name in asked if saved.get(name) != asked[name])
+        saved, asked = read_config(out / CONFIG), json.loads(json.dumps(wanted))
+        different = changed_settings(saved, asked)
         if different:
             raise RunError(
-                f"{out} was made with other settings ({', '.join(different)}; see {out / CONFIG}). "
+                f"{out} was made with other settings: {'; '.join(different)} (see {out / CONFIG}). "
                 "Resume with the same command, or choose another --out."
             )
         return
-    if (out.exists() and not out.is_dir()) or any(not name.endswith(".tmp") for name in found):
+    if (out.exists() and not out.is_dir()) or any(_is_of_others(name) for name in found):
         raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
     make_folder(out)
     write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def check_out(out: Path, *, resume: bool) -> None:
+    """Refuse an `out` that cannot be used, before anything slow begins.
+
+    Raises:
+        RunError: it holds a run and `resume` is False; or something else; or it cannot be created.
+    """
+    if out.is_dir() and has_begun(out):
+        if not resume:
+            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
+        if not (out / CONFIG).exists():
+            raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
+    elif out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file. Choose another --out.")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RunError(f"Cannot write to {out}: {there} is no folder that may be written to.")
+
+
+def has_begun(out: Path) -> bool:
+    """Whether anything in a folder is worth keeping: more than settings of a start that failed."""
+    settings = {CONFIG, SPLITS}
+    return any(
+        path.is_file() and path.name not in settings and not _is_passing(path.name) for path in out.rglob("*")
+    )
+
+
+def forget_failed_start(out: Path) -> None:
+    """Remove settings of a start that failed before its first epoch, so that they do not block the next."""
+    if out.is_dir() and not has_begun(out):
+        for path in [*out.rglob(CONFIG), *out.rglob(SPLITS)]:
+            path.unlink(missing_ok=True)
+
+
+def _is_passing(name: str) -> bool:
+    """Files of the moment: a lock, a file that is just being written."""
+    return name == ".lock" or name.endswith(".tmp")
+
+
+def _is_of_others(name: str) -> bool:
+    return not _is_passing(name)
+
+
+def hold_images(out: Path, rows: Sequence[ImageRow]) -> None:
+    """Write which images a run has, or check that they are those it began with.
+
+    Raises:
+        RunError: they are others.
+    """
+    path = out / SPLITS
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            changes = changed_images(list(csv.DictReader(file)), rows)
+        if changes:
+            raise RunError(f"{out} was made with other {changes}. Restore them, or choose another --out.")
+        return
+    write_csv(path, rows, COLUMNS)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from e2vpt.data import ImageFile, ImageSource, Preprocessing, eval_transform, image_suffixes
 from e2vpt.data.transforms import Transform
 from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.prompting.folding import folded
+from e2vpt.prompting.parts import evaluating
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +64,12 @@ def predict_images(
     topk: int = 1,
     batch_size: int = 32,
 ) -> Iterator[Prediction]:
-    """The `topk` most probable classes of each image, in order; an unreadable one yields its error."""
+    """The `topk` most probable classes of each image, in order; an unreadable one yields its error.
+
+    Until the last one is given the model is in eval mode, and its prompts are folded (`e2vpt.folded`).
+    """
     transform = eval_transform(preprocessing)
-    with ThreadPoolExecutor() as pool:
+    with evaluating(model), folded(model), ThreadPoolExecutor() as pool:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             loaded = list(pool.map(lambda image: _load(image, transform), batch))
@@ -105,7 +110,9 @@ def stack_probabilities(
     """Probabilities [n, C] of images that are known to be readable."""
     transform = eval_transform(preprocessing)
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    rows = [
-        probabilities(model, torch.stack([transform(image.open()) for image in batch])) for batch in batches
-    ]
+    with evaluating(model), folded(model):
+        rows = [
+            probabilities(model, torch.stack([transform(image.open()) for image in batch]))
+            for batch in batches
+        ]
     return torch.cat(rows).double().numpy()

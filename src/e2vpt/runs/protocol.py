@@ -24,10 +24,13 @@ from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.files.atomic import read_json_lines, write_atomic, write_json_lines
+from e2vpt.prompting.folding import folded
+from e2vpt.prompting.parts import evaluating
 from e2vpt.pruning.applying import visual_kept
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, check_out, open_folder
+from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import Prepared, eval_loader, prepare
 from e2vpt.runs.recipe import scores_of, train_reporting
 from e2vpt.runs.reporting import Reporting
@@ -89,19 +92,28 @@ def train_by_the_paper(
         )
     grid = grid or GridConfig()
     config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
-    open_run(task, config, out, resume=resume)
-    if process_rank()[0] == 0:
-        open_folder(out / "grid", to_dict(grid), resume=True)
+    check_out(out, resume=resume)
+    with only_one(out):
+        prepared = prepare(task, config)
+        open_run(task, prepared, out, resume=resume)
+        if process_rank()[0] == 0:
+            open_folder(out / "grid", to_dict(grid), resume=True)
+        return _in_folder(prepared, prune or PruneConfig(), grid, out, reporting or Reporting())
+
+
+def _in_folder(
+    prepared: Prepared, prune: PruneConfig, grid: GridConfig, out: Path, reporting: Reporting
+) -> list[ProtocolRow]:
+    """What is missing of the protocol in its folder."""
     protocol = _Protocol(
-        task=task,
-        config=config,
-        prune=dataclasses.replace(prune or PruneConfig(), masks="shared"),
+        task=prepared.task,
+        config=prepared.config,
+        prune=dataclasses.replace(prune, masks="shared"),
         grid=grid,
         out=out,
-        reporting=reporting or Reporting(),
+        reporting=reporting,
         rows=read_json_lines(out / PROTOCOL_TRIALS),
     )
-    prepared = prepare(task, config)
     origin = snapshot(prepared.model)
     best = _grid(protocol, prepared, origin)
     if grid.keep_ratios:
@@ -131,7 +143,7 @@ def _pairs(
     protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: ProtocolRow
 ) -> tuple[Selection, ProtocolRow]:
     """Keep ratios, with the best of the grid: what stays, and the row that says so."""
-    scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors")
+    scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors", repr(best))
     settings = {name: best[name] for name in ("lr", "weight_decay")}
     for tokens, segments in itertools.product(protocol.grid.keep_ratios, repeat=2):
         rewind(prepared.model, origin, select(scores, tokens=tokens, segments=segments))
@@ -181,7 +193,8 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
         row |= {"accuracy": best.get("val_accuracy"), "loss": best.get("val_loss")}
         if row["stage"] == "final" and protocol.task.test is not None:
             loader = eval_loader(protocol.task.test, prepared.preprocessing, prepared.config)
-            row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
+            with evaluating(prepared.model), folded(prepared.model):
+                row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
     protocol.rows.append(row)
     if process_rank()[0] == 0:
         write_json_lines(protocol.out / PROTOCOL_TRIALS, protocol.rows)

@@ -13,6 +13,7 @@ adapter.safetensors      the best of all, written when everything is over
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, score
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, UNPRUNED, RunConfig, open_folder
+from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig, check_out, open_folder
+from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import Prepared, prepare, training_images
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, open_run, save_run_adapter, train_into
@@ -39,8 +41,6 @@ from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import as_the_first, process_rank
-
-FOLDER = "prune"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,17 +96,24 @@ def train_and_prune(
         As `train_run`; ConfigError where there are no visual prompts to prune.
     """
     prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
-    open_run(task, config, out, resume=resume)
-    if process_rank()[0] == 0:
-        open_folder(out / FOLDER, to_dict(prune), resume=True)
-    prepared = prepare(task, config, like)
+    check_out(out, resume=resume)
+    with only_one(out):
+        prepared = prepare(task, config, like)
+        open_run(task, prepared, out, resume=resume)
+        if process_rank()[0] == 0:
+            open_folder(out / PRUNE_FOLDER, to_dict(prune), resume=True)
+        return _in_folder(prepared, prune, out, reporting)
+
+
+def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Reporting) -> Pruned:
+    """What is missing of a run in its folder."""
     origin = snapshot(prepared.model)
     reporting.stage(trainable_line(prepared.model))
     reporting.stage("Training with all prompts")
     first = train_reporting(prepared, out, reporting, UNPRUNED)
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
-    scores = scores_of(prepared, prune, out / FOLDER / "scores.safetensors")
+    scores = scores_of(prepared, prune, out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED))
     size, epochs = _size(out / UNPRUNED), len(first.history)
     unpruned = _tried(prepared, "unpruned", (1.0, 1.0), size=size, epochs=epochs)
     trials: list[_Trial] = []
@@ -126,15 +133,15 @@ def train_and_prune(
         finalists.append(_retrained(prepared, start, trial, out, reporting))
         rows.append(finalists[-1].row)
         if process_rank()[0] == 0:
-            write_table(out / FOLDER / "table.csv", rows)
+            write_table(out / PRUNE_FOLDER / "table.csv", rows)
     best = max(finalists, key=lambda finalist: (finalist.row.accuracy, -finalist.row.loss))
     is_pruned = prepared.val is None or best.row.accuracy >= unpruned.accuracy - prune.tolerance
     chosen, result = (best.row, best.result) if is_pruned else (unpruned, first)
     rewind(prepared.model, best.state if is_pruned else trained)
     rows = [dataclasses.replace(row, chosen=row is chosen) for row in rows]
     if process_rank()[0] == 0:
-        write_table(out / FOLDER / "table.csv", rows)
-        write_atomic(out / FOLDER / "kept.svg", picture(best.selection, best.row.kept).encode())
+        write_table(out / PRUNE_FOLDER / "table.csv", rows)
+        write_atomic(out / PRUNE_FOLDER / "kept.svg", picture(best.selection, best.row.kept).encode())
         source = best.folder / ADAPTER if is_pruned else out / UNPRUNED
         write_atomic(out / ADAPTER, source.read_bytes())
     model = prepared.model.eval()
@@ -151,9 +158,13 @@ def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, floa
     return [(count / most, min(1.0, prune.keep * most / count)) for count in range(fewest, most + 1)]
 
 
-def scores_of(prepared: Prepared, prune: PruneConfig, path: Path) -> Scores:
-    """The scores of the model as it is now, on its training images; kept in a file for the next time."""
+def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str) -> Scores:
+    """The scores of the model as it is now, on its training images; kept in a file for the next time.
+
+    `of` says which model that is: scores of another one are not used.
+    """
     asked = {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
+    asked["of"] = of
     found = as_the_first(load_scores(path, asked))
     if found is not None:
         return found
@@ -206,7 +217,7 @@ def _on_trial(
     prepared: Prepared, trained: Snapshot, selection: Selection, pair: tuple[float, float], out: Path
 ) -> _Trial:
     rewind(prepared.model, trained, selection)
-    path = out / FOLDER / "trial.safetensors"
+    path = out / PRUNE_FOLDER / "trial.safetensors"
     size = save_run_adapter(prepared, path, {})
     path.unlink(missing_ok=True)
     return _Trial(row=_tried(prepared, "trial", pair, size=size, epochs=0), selection=selection)
@@ -222,7 +233,7 @@ def _retrained(
     prepared: Prepared, start: Snapshot, trial: _Trial, out: Path, reporting: Reporting
 ) -> _Finalist:
     pair = (trial.row.tokens, trial.row.segments)
-    folder = out / FOLDER / "{:.3f}-{:.3f}".format(*pair)
+    folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
     result = train_reporting(prepared, folder, reporting)
     return _Finalist(
@@ -249,6 +260,11 @@ def _tried(prepared: Prepared, stage: str, pair: tuple[float, float], *, size: i
         accuracy=metrics.accuracy,
         loss=metrics.loss,
     )
+
+
+def _digest(path: Path) -> str:
+    """Of a file that only the first process writes."""
+    return as_the_first(hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "")
 
 
 def _size(path: Path) -> int:

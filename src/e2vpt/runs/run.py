@@ -11,7 +11,19 @@ from torch import nn
 from e2vpt.adapters.files import save_adapter
 from e2vpt.data import Preprocessing, Task
 from e2vpt.methods.counting import trainable_line
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder, write_log
+from e2vpt.runs.folder import (
+    ADAPTER,
+    CHECKPOINT,
+    LAST,
+    RunConfig,
+    check_out,
+    forget_failed_start,
+    hold_images,
+    open_folder,
+    write_log,
+)
+from e2vpt.runs.identity import image_rows
+from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
@@ -56,27 +68,34 @@ def train_run(
             cannot be written.
         And what backbones, prompts and training raise.
     """
-    open_run(task, config, Path(out), resume=resume)
-    prepared = prepare(task, config, like)
-    if on_stage is not None:
-        on_stage(trainable_line(prepared.model))
-    result = train_into(prepared, Path(out), resume=resume, on_step=on_step, on_epoch=on_epoch)
+    folder = Path(out)
+    check_out(folder, resume=resume)
+    with only_one(folder):
+        prepared = prepare(task, config, like)
+        open_run(task, prepared, folder, resume=resume)
+        if on_stage is not None:
+            on_stage(trainable_line(prepared.model))
+        result = train_into(prepared, folder, resume=resume, on_step=on_step, on_epoch=on_epoch)
     return Trained(
         model=prepared.model.eval(),
         preprocessing=prepared.preprocessing,
-        adapter=Path(out) / ADAPTER,
+        adapter=folder / ADAPTER,
         result=result,
     )
 
 
-def open_run(task: Task, config: RunConfig, out: Path, *, resume: bool) -> None:
-    """Create a run folder with its config, or check that the run in it is the one to be resumed.
+def open_run(task: Task, prepared: Prepared, out: Path, *, resume: bool) -> None:
+    """Write what a run is into its folder, or check that the run in it is the one to be resumed.
 
     Raises:
-        RunError: it holds another run, or cannot be written.
+        RunError: it holds another run, of other settings, weights or images, or cannot be written.
     """
-    if process_rank()[0] == 0:
-        open_folder(out, config.to_dict() | {"task": task.name, "classes": list(task.classes)}, resume=resume)
+    if process_rank()[0] != 0:
+        return
+    forget_failed_start(out)
+    more = {"task": task.name, "classes": list(task.classes), "fingerprint": prepared.fingerprint}
+    open_folder(out, prepared.config.to_dict() | more, resume=resume)
+    hold_images(out, image_rows(task))
 
 
 def train_into(

@@ -16,6 +16,7 @@ from torch import nn
 from e2vpt.adapters.files import load_adapter
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageInMemory, ImageSource, load_task, make_loader
+from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, adapter_path, saved_data_config, saved_run_config
 from e2vpt.runs.labelled import WhichSplit, labelled_images
@@ -93,7 +94,8 @@ class TaskModel:
                 on_images(done, len(images))
 
         loader = make_loader(images, self.info.preprocessing, batch_size=batch_size)
-        return evaluate(self.model, loader, on_batch=count)
+        with folded(self.model):
+            return evaluate(self.model, loader, on_batch=count)
 
 
 def load(

@@ -16,6 +16,7 @@ from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
 from e2vpt.errors import MissingExtra
 from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.space import (
@@ -23,6 +24,7 @@ from e2vpt.search.space import (
     Suggestion,
     TrialResult,
     best_of,
+    check_searchable,
     configured,
     leave_results,
     open_search,
@@ -59,7 +61,22 @@ def search_here(
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out)
     reporting = reporting or Reporting()
     optuna = _optuna()
-    open_search(out, task, config, search, prune, resume=resume)
+    check_searchable(task, config)
+    with only_one(out):
+        open_search(out, task, config, search, prune, resume=resume)
+        return _search(optuna, task, config, out, search, prune, reporting)
+
+
+def _search(
+    optuna: Any,
+    task: Task,
+    config: RunConfig,
+    out: Path,
+    search: SearchConfig,
+    prune: PruneConfig,
+    reporting: Reporting,
+) -> list[TrialResult]:
+    """What is missing of a search in its folder."""
     study = optuna.create_study(
         storage=f"sqlite:///{out / STUDY}",
         study_name="e2vpt",

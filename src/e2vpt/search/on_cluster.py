@@ -24,6 +24,7 @@ from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
     TrialResult,
     best_of,
+    check_searchable,
     leave_results,
     open_search,
     ranked,
@@ -62,6 +63,7 @@ def search_on_cluster(
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     ray, tune = connect(workers), _tune()
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).resolve()
+    check_searchable(task, config)
     open_search(out, task, config, search, prune, resume=resume)
     for name in (_TRIED, _RESULTS):
         (out / name).mkdir(exist_ok=True)

@@ -19,9 +19,10 @@ from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.files.atomic import write_atomic, write_csv
-from e2vpt.runs.folder import ADAPTER, RunConfig, open_folder, read_log
+from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, RunConfig, hold_images, open_folder, read_log
+from e2vpt.runs.identity import image_rows
 from e2vpt.runs.prepare import Prepared
-from e2vpt.runs.recipe import FOLDER, train_and_prune
+from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 from e2vpt.training.checkpoint import Row
@@ -131,8 +132,20 @@ def try_suggestion(
 
 def trial_log(folder: Path) -> list[Row]:
     """The rows of all epochs that a trial has finished so far, in order."""
-    trainings = [folder, *sorted((folder / FOLDER).glob("*-*"))]
+    trainings = [folder, *sorted((folder / PRUNE_FOLDER).glob("*-*"))]
     return [row for training in trainings for row in read_log(training)]
+
+
+def check_searchable(task: Task, config: RunConfig) -> None:
+    """Hold a task to what a search needs.
+
+    Raises:
+        ConfigError: there are no validation images to search by.
+    """
+    if task.val is None or config.data.train_on != "train":
+        raise ConfigError(
+            "A search compares validation accuracies; give it validation images, and train_on=train."
+        )
 
 
 def open_search(
@@ -142,16 +155,12 @@ def open_search(
 
     Raises:
         RunError: it holds another search, or cannot be written.
-        ConfigError: there are no validation images to search by.
     """
-    if task.val is None or config.data.train_on != "train":
-        raise ConfigError(
-            "A search compares validation accuracies; give it validation images, and train_on=train."
-        )
     # More trials may be asked for later.
     space = {name: value for name, value in to_dict(search).items() if name != "trials"}
     asked = {"search": space, "prune": to_dict(prune), "task": task.name, "classes": list(task.classes)}
     open_folder(out, config.to_dict() | asked, resume=resume)
+    hold_images(out, image_rows(task))
 
 
 def ranked(results: Sequence[TrialResult]) -> list[TrialResult]:

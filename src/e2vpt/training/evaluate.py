@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.errors import DataError
+
 T = TypeVar("T")
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Images [B, 3, h, w] and labels [B]."""
@@ -46,6 +48,9 @@ def evaluate(
 
     `reduce` sums a tensor over processes that each see a share of the images; `autocast` is the precision of
     the forward pass; `on_batch` is told how many images were done.
+
+    Raises:
+        DataError: the loader gave no image; with `reduce`, the loaders of all processes together.
     """
     was_training = model.training
     model.eval()
@@ -91,11 +96,16 @@ def _metrics(counts: Tensor) -> Metrics:
     hits, misses, losses = counts
     per_class = hits + misses
     total = float(per_class.sum())
+    if not total:
+        raise DataError(
+            "The loader gave no images, so there is nothing to measure. Pass a loader with at least one "
+            "batch; a generator can be read only once."
+        )
     seen = per_class > 0
     return Metrics(
-        accuracy=float(hits.sum()) / max(total, 1.0),
-        mean_class_accuracy=float((hits[seen] / per_class[seen]).mean()) if total else 0.0,
-        loss=float(losses.sum()) / max(total, 1.0),
+        accuracy=float(hits.sum()) / total,
+        mean_class_accuracy=float((hits[seen] / per_class[seen]).mean()),
+        loss=float(losses.sum()) / total,
         num_images=round(total),
     )
 

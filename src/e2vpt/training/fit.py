@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError, Diverged
 from e2vpt.prompting.attend import written_out
+from e2vpt.prompting.initial import NEEDS_IMAGES, waits_for_images
 from e2vpt.training.checkpoint import (
     Progress,
     Row,
@@ -85,6 +86,8 @@ def fit(
     config = config or TrainConfig()
     if config.patience and val_loader is None:
         raise ConfigError("patience needs validation images, to see when accuracy stops improving.")
+    if waits_for_images(model) and not (checkpoint is not None and resume):
+        raise ConfigError(NEEDS_IMAGES)
     warn_of_batch_size(train_loader, config)
     run = _Run(model, train_loader, val_loader, config, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)

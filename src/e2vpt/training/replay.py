@@ -1,7 +1,7 @@
 """Forward and backward of a batch as a CUDA graph: launched as one piece of work instead of a thousand.
 
-A training step of a ViT-B is about a thousand kernels, most of a few microseconds, and a host needs longer than
-that to launch one: an H100 idled three quarters of the time (docs/performance.md).
+A training step of a ViT-B is about a thousand kernels, most of a few microseconds, and a host needs longer
+than that to launch one: an H100 idled three quarters of the time (docs/performance.md).
 """
 
 from __future__ import annotations

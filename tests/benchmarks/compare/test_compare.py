@@ -28,9 +28,10 @@ ENTRIES_HERE = {
 }
 
 
-@pytest.fixture
-def comparison(tmp_path: Path) -> Comparison:
-    tasks = {name: e2vpt.load_task(write_task(tmp_path / name)) for name in ("one", "two")}
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    data = tmp_path_factory.mktemp("data")
+    tasks = {name: e2vpt.load_task(write_task(data / name)) for name in ("one", "two")}
     return Comparison(
         tasks=tasks,
         config=RunConfig(
@@ -43,6 +44,18 @@ def comparison(tmp_path: Path) -> Comparison:
         prune=PruneConfig(num_segments=4, tolerance=1.0),
         seeds=2,
     )
+
+
+@pytest.fixture(scope="module")
+def whole(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """Where the comparison was made, and its rows; not to be changed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return out, compare_methods(comparison, out)
+
+
+def without_times(rows: list[Any]) -> list[dict[str, Any]]:
+    clock = {"seconds", "images_per_second", "peak_mib"}
+    return [{name: value for name, value in row.items() if name not in clock} for row in rows]
 
 
 def tuned(method: str, lr: float, task: str, accuracy: float) -> dict[str, Any]:
@@ -65,8 +78,10 @@ def test_every_method_has_three_rates() -> None:
     assert {entry.method for entry in ENTRIES.values()} == set(METHODS)
 
 
-def test_tuning_then_finals_and_a_report(comparison: Comparison, tmp_path: Path) -> None:
-    rows = compare_methods(comparison, tmp_path / "out")
+def test_tuning_then_finals_and_a_report(
+    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    out, rows = whole
     # One rate leaves nothing to choose.
     assert len(rows) == comparison.num_trainings() == 2 + 2 * 2 * 2
     assert [(r["stage"], r["method"]) for r in rows[:3]] == [("tuning", "linear")] * 2 + [("final", "linear")]
@@ -75,31 +90,30 @@ def test_tuning_then_finals_and_a_report(comparison: Comparison, tmp_path: Path)
     final = [r for r in rows if r["stage"] == "final"]
     assert {r["lr"] for r in final if r["method"] == "linear"} == {best}
     assert {(r["method"], r["num_tuned"] > 0) for r in final} == {("linear", False), ("ours", True)}
-    write_comparison(tmp_path / "out", rows, {"command": "e2vpt compare"})
-    saved = list(csv.DictReader(io.StringIO((tmp_path / "out/results.csv").read_text())))
+    write_comparison(tmp_path, rows, {"command": "e2vpt compare"})
+    saved = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
     assert len(saved) == 8
     needed = {"task", "method", "seed", "accuracy", "num_tuned", "num_head", "adapter_bytes"}
     assert needed <= set(saved[0]) and all(saved[0][name] for name in needed)
-    assert (
-        int(saved[0]["adapter_bytes"])
-        == (tmp_path / "out/final/linear/one-seed0/adapter.safetensors").stat().st_size
-    )
-    assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 3
-    text = (tmp_path / "out/results.md").read_text()
+    adapter = out / "final/linear/one-seed0/adapter.safetensors"
+    assert int(saved[0]["adapter_bytes"]) == adapter.stat().st_size
+    assert len((tmp_path / "tuning.csv").read_text().splitlines()) == 3
+    text = (tmp_path / "results.md").read_text()
     assert text.count("\n| ours |") == 1 and "* command: e2vpt compare" in text
-    with Image.open(tmp_path / "out/pareto.png") as image:
+    with Image.open(tmp_path / "pareto.png") as image:
         assert image.width > 600
 
 
-def test_the_table_is_means_over_seeds(comparison: Comparison, tmp_path: Path) -> None:
-    rows = compare_methods(comparison, tmp_path / "out")
+def test_the_table_is_means_over_seeds(whole: tuple[Path, list[Any]]) -> None:
+    _, rows = whole
     (linear, ours) = lines(rows)
     own = [
         100 * r["accuracy"] for r in rows if (r["stage"], r["method"], r["task"]) == ("final", "ours", "two")
     ]
     assert ours.by_task["two"].mean == pytest.approx(sum(own) / 2)
     assert linear.total.mean == pytest.approx(sum(s.mean for s in linear.by_task.values()) / 2)
-    assert linear.num_tuned == 0 and linear.peak_mib > 0 and linear.images_per_second > 0
+    assert linear.costs["num_tuned"] == 0
+    assert linear.costs["peak_mib"] > 0 and linear.costs["images_per_second"] > 0
     assert latex([ours]).count("\\pm") == 3
     # A method that has not been on every task yet has no line.
     assert [line.method for line in lines(rows[:-1])] == ["linear", "ours"]
@@ -107,9 +121,8 @@ def test_the_table_is_means_over_seeds(comparison: Comparison, tmp_path: Path) -
 
 
 def test_what_is_finished_is_not_run_again(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = compare_methods(comparison, tmp_path / "whole")
     real, done, stops = e2vpt.benchmarks.compare.trial.train_run, [], {2, 6}
 
     def stopping(*args: Any, **options: Any) -> Any:
@@ -123,10 +136,7 @@ def test_what_is_finished_is_not_run_again(
         with pytest.raises(KeyboardInterrupt):
             compare_methods(comparison, tmp_path / "broken", resume=resume)
     rows = compare_methods(comparison, tmp_path / "broken", resume=True)
-    clock = {"seconds", "images_per_second", "peak_mib"}
-    assert [{k: v for k, v in r.items() if k not in clock} for r in rows] == [
-        {k: v for k, v in r.items() if k not in clock} for r in whole
-    ]
+    assert without_times(rows) == without_times(whole[1])
     done.clear()
     stops.clear()
     assert compare_methods(comparison, tmp_path / "broken", resume=True) == rows and not done
@@ -153,11 +163,11 @@ def test_finals_on_all_images_prune_as_validation_images_chose(
 
     monkeypatch.setattr(e2vpt.benchmarks.compare.trial, "train_and_prune", watching)
     entries = {"ours": ENTRIES_HERE["ours"]}
-    whole = dataclasses.replace(comparison, entries=entries, seeds=1, final_on="train+val")
-    tuned, *finals = compare_methods(whole, tmp_path / "out")
-    assert whole.num_trainings() == 3 and tuned["stage"] == "tuning" and tuned["val_accuracy"] is not None
+    on_all = dataclasses.replace(comparison, entries=entries, seeds=1, final_on="train+val")
+    tuned, *finals = compare_methods(on_all, tmp_path / "out")
+    assert on_all.num_trainings() == 3 and tuned["stage"] == "tuning" and tuned["val_accuracy"] is not None
     assert [r["stage"] for r in finals] == ["final"] * 2 and {r["val_accuracy"] for r in finals} == {None}
-    assert [on_all for on_all, _ in asked] == [False, True, True]
+    assert [was_all for was_all, _ in asked] == [False, True, True]
     for _, prune in asked[1:]:
         assert prune.keep_tokens == (tuned["tokens"],) and prune.keep_segments == (tuned["segments"],)
     assert {(r["tokens"], r["segments"]) for r in finals} == {(tuned["tokens"], tuned["segments"])}
@@ -166,11 +176,10 @@ def test_finals_on_all_images_prune_as_validation_images_chose(
 
 
 def test_what_prunes_begins_with_the_training_of_its_twin(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pruning = ENTRIES_HERE["ours"]
-    twins = {"whole": dataclasses.replace(pruning, prunes=False), "ours": pruning}
-    alone = compare_methods(dataclasses.replace(comparison, entries={"ours": pruning}), tmp_path / "alone")
+    twins = {"twin": dataclasses.replace(pruning, prunes=False), "ours": pruning}
     real, epochs = e2vpt.training.fit.fit, []
 
     def counting(*args: Any, **options: Any) -> Any:
@@ -180,17 +189,15 @@ def test_what_prunes_begins_with_the_training_of_its_twin(
     monkeypatch.setattr(e2vpt.runs.run, "fit", counting)
     rows = compare_methods(dataclasses.replace(comparison, entries=twins), tmp_path / "both")
     ours = [row for row in rows if row["method"] == "ours"]
-    clock = {"seconds", "images_per_second", "peak_mib"}
-    assert [{k: v for k, v in r.items() if k not in clock} for r in ours] == [
-        {k: v for k, v in r.items() if k not in clock} for r in alone
-    ]
+    alone = [row for row in whole[1] if row["method"] == "ours"]
+    assert without_times(ours) == without_times(alone)
     # One epoch each: the twin's trainings and as many again, not twice as many.
     assert len(epochs) == 2 * len(ours)
-    whole = {(r["task"], r["seed"]): r for r in rows if (r["stage"], r["method"]) == ("final", "whole")}
+    twin = {(r["task"], r["seed"]): r for r in rows if (r["stage"], r["method"]) == ("final", "twin")}
     finals = [r for r in ours if r["stage"] == "final"]
-    assert finals and all(r["seconds"] > whole[r["task"], r["seed"]]["seconds"] for r in finals)
-    for name in ("alone", "both"):
-        first = next(iter((tmp_path / name / "final/ours").iterdir()))
+    assert finals and all(r["seconds"] > twin[r["task"], r["seed"]]["seconds"] for r in finals)
+    for out in (whole[0], tmp_path / "both"):
+        first = next(iter((out / "final/ours").iterdir()))
         assert (first / "unpruned.safetensors").exists() and (first / "log.csv").exists()
 
 

@@ -10,14 +10,23 @@ from scipy.io import savemat
 from support.fgvc_for_tests import write_flowers
 from torchvision.datasets import Flowers102
 
-from e2vpt.benchmarks.fgvc.flowers import FLOWER_NAMES, read_flowers
+from e2vpt.benchmarks.fgvc.flowers import flower_names, read_flowers
 from e2vpt.data.listing import list_folder
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, MissingExtra
 
 
-def test_names_are_distinct_and_those_of_torchvision() -> None:
-    assert len(set(FLOWER_NAMES)) == 102
-    assert tuple(name.rstrip("?") for name in Flowers102.classes) == FLOWER_NAMES
+def test_names_are_distinct_and_plain() -> None:
+    names = flower_names()
+    assert len(set(names)) == 102 and names[0] == "pink primrose" and names[59] == "pink-yellow dahlia"
+    assert not [
+        name for name in names if not name.replace("'", "").replace("-", "").replace(" ", "").isalpha()
+    ]
+
+
+def test_a_torchvision_without_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Flowers102, "classes")
+    with pytest.raises(MissingExtra, match=r"pip install 'e2vpt\[bench\]'"):
+        flower_names()
 
 
 def test_flowers(tmp_path: Path) -> None:

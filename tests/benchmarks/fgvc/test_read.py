@@ -210,11 +210,11 @@ def test_where_vpt_files_count_their_paths_from(
 
 def test_check_says_what_differs_from_the_published_numbers(tmp_path: Path) -> None:
     write_cub(tmp_path)
-    assert check_fgvc(tmp_path, "cub-200-2011") == [
-        "cub-200-2011: 3 classes; published are 200.",
-        "cub-200-2011: train has 27 images; published are 5394.",
-        "cub-200-2011: val has 3 images; published are 600.",
-        "cub-200-2011: test has 6 images; published are 5794.",
+    assert check_fgvc(tmp_path, "cub-200-2011")[1] == [
+        "3 classes; published are 200.",
+        "train has 27 images; published are 5394.",
+        "val has 3 images; published are 600.",
+        "test has 6 images; published are 5794.",
     ]
 
 
@@ -223,9 +223,9 @@ def test_check_compares_vpt_files_with_the_official_lists(tmp_path: Path) -> Non
     moved = files["train"].popitem()
     files["test"] = dict([moved, *list(files["test"].items())[2:]])
     write_vpt_json(tmp_path, files)
-    assert check_fgvc(tmp_path, "cub-200-2011")[-2:] == [
-        "cub-200-2011: 2 images of the official lists are in none of the JSON files.",
-        "cub-200-2011: test.json lacks 2 images of the official test split and has 1 others.",
+    assert check_fgvc(tmp_path, "cub-200-2011")[1][-2:] == [
+        "2 images of the official lists are in none of the JSON files.",
+        "test.json lacks 2 images of the official test split and has 1 others.",
     ]
 
 
@@ -242,7 +242,7 @@ def test_check_is_silent_on_the_published_numbers(tmp_path: Path) -> None:
             rows["train" if i < 100 else "test"].append((path, label))
     for split, listed in rows.items():
         write_dog_list(tmp_path / f"{split}_list.mat", *zip(*listed, strict=True))
-    assert check_fgvc(tmp_path, "stanford-dogs") == []
+    assert check_fgvc(tmp_path, "stanford-dogs")[1] == []
 
 
 @each_layout

@@ -9,7 +9,7 @@ import pytest
 import timm
 from support.vtab_for_tests import write_vtab
 
-from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
+from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.entries import ENTRIES
 from e2vpt.benchmarks.suite.cell import Protocol, cell_folder, entry_of, finished_rows, num_backbone, run_cell
 from e2vpt.benchmarks.suite.tasks import Suite, open_suite
@@ -23,6 +23,7 @@ FAST = Protocol(
     config=RunConfig(
         backbone="demo",
         prompts=PromptConfig(num_visual=2, num_kv=1),
+        data=DataConfig(image_size=16),
         train=TrainConfig(epochs=1, batch_size=250),
     ),
     prune=PruneConfig(num_segments=2),
@@ -95,6 +96,6 @@ def test_a_rate_that_diverges_says_what_to_do(
 
 
 def test_parameters_of_a_backbone_without_its_head() -> None:
-    config = dataclasses.replace(FAST.config, backbone="vit_tiny_patch16_224")
+    config = dataclasses.replace(FAST.config, backbone="vit_tiny_patch16_224", data=DataConfig())
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0)
     assert num_backbone(config) == sum(p.numel() for p in model.parameters())

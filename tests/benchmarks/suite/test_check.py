@@ -271,8 +271,8 @@ def test_small_fgvc_data(birds_and_dogs: Path) -> None:
 
 def test_fgvc_as_published(birds_and_dogs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"train": 27, "val": 3, "test": 6}
-    small = dataclasses.replace(fgvc._DATA_SETS["cub-200-2011"], classes=3, images=sizes)
-    monkeypatch.setitem(fgvc._DATA_SETS, "cub-200-2011", small)
+    small = dataclasses.replace(fgvc.DATA_SETS["cub-200-2011"], classes=3, images=sizes)
+    monkeypatch.setitem(fgvc.DATA_SETS, "cub-200-2011", small)  # type: ignore[arg-type]
     cub = _of(check_fgvc_sets(birds_and_dogs), "cub-200-2011")
     assert (cub.state, cub.problems) == ("ok", ())
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from e2vpt.benchmarks.vtab.hub import VtabRows, read_vtab_hub
-from e2vpt.benchmarks.vtab.read import load_vtab, read_vtab
+from e2vpt.benchmarks.vtab.data import VtabData
+from e2vpt.benchmarks.vtab.hub import read_vtab_hub
+from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.data.hub import RowImage
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
@@ -50,7 +51,7 @@ def _bytes(split: Any) -> list[bytes]:
     return [image.rows[image.index][image.column]["bytes"] for image in split.images]
 
 
-def _check(found: VtabRows, classes: int = 4) -> None:
+def _check(found: VtabData, classes: int = 4) -> None:
     """800, 200 and 3 images, in the order of the numbers from 0."""
     for split, numbers in (
         (found.train, range(800)),
@@ -110,7 +111,7 @@ def test_as_a_task(tmp_path: Path) -> None:
     data = read_vtab(f"hf:{tmp_path}/{{task}}", "kitti_distance")
     assert (data.name, data.source) == ("kitti_distance", "hugging face")
     assert data.where.startswith(f"hf:{tmp_path}/kitti: train[0:800], ")
-    task = load_vtab(f"hf:{tmp_path}/{{task}}", "kitti_distance", source="hugging face")
+    task = read_vtab(f"hf:{tmp_path}/{{task}}", "kitti_distance", source="hugging face").task()
     assert (task.name, task.classes, len(task.train_and_val().train)) == ("kitti_distance", _KITTI, 1000)
     assert task.test is not None
     with pytest.raises(UnreadableImages, match=r"kitti test\[2\]"):

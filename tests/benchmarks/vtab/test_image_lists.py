@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from support import tfds_for_tests as written
 
-from e2vpt.benchmarks.vtab.image_lists import has_lists, list_folders, read_image_lists
+from e2vpt.benchmarks.vtab.image_lists import find_lists, has_lists, list_folders, read_image_lists
+from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.errors import DataError
+
+TASK = dataclasses.replace(VTAB["dtd"], num_classes=3)
 
 
 def _folder(root: Path, classes: int = 3) -> Path:
@@ -32,7 +36,7 @@ def _change(path: Path, line: int, text: str) -> None:
 
 
 def test_lists_become_splits(tmp_path: Path) -> None:
-    listed = read_image_lists(_folder(tmp_path), 3)
+    listed = read_image_lists(_folder(tmp_path), TASK)
     assert [len(split) for split in (listed.train, listed.val, listed.test)] == [800, 200, 5]
     assert listed.test.labels == (0, 1, 2, 0, 1)
     assert listed.val.images[7].name == str(tmp_path / "images" / "val200 7.png")
@@ -41,7 +45,7 @@ def test_lists_become_splits(tmp_path: Path) -> None:
 
 def test_the_list_of_a_thousand_may_be_absent(tmp_path: Path) -> None:
     (_folder(tmp_path) / "train800val200.txt").unlink()
-    assert len(read_image_lists(tmp_path, 3).val) == 200
+    assert len(read_image_lists(tmp_path, TASK).val) == 200
 
 
 def test_the_list_of_a_thousand_must_agree(tmp_path: Path) -> None:
@@ -49,7 +53,7 @@ def test_the_list_of_a_thousand_must_agree(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"train800val200\.txt has other labels than train800\.txt and val200"
     ):
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
 
 
 def test_every_bad_line_is_named(tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     for line, text in enumerate([*bad, "images/val200 6.png " + "9" * 5000], start=1):
         _change(path, line, text)
     with pytest.raises(DataError) as caught:
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
     message = str(caught.value)
     assert f"{path}: 7 bad line(s):" in message
     for expected in (
@@ -82,7 +86,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
 
 def test_long_messages_are_cut(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="533 bad line") as caught:
-        read_image_lists(_folder(tmp_path), 1)
+        read_image_lists(_folder(tmp_path), dataclasses.replace(TASK, num_classes=1))
     assert "and 513 more" in str(caught.value)
 
 
@@ -91,20 +95,20 @@ def test_miscounted_lists(tmp_path: Path, name: str, expected: int) -> None:
     path = _folder(tmp_path) / f"{name}.txt"
     path.write_text("\n".join(path.read_text().splitlines()[1:]))
     with pytest.raises(DataError, match=rf"{name}.txt names {expected - 1} images; expected {expected}"):
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
 
 
 def test_an_empty_test_list(tmp_path: Path) -> None:
     (_folder(tmp_path) / "test.txt").write_text("")
     with pytest.raises(DataError, match=r"test\.txt names 0 images; expected at least one"):
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
 
 
 @pytest.mark.parametrize("missing", ["train800.txt", "val200.txt", "test.txt"])
 def test_missing_lists(tmp_path: Path, missing: str) -> None:
     (_folder(tmp_path) / missing).unlink()
     with pytest.raises(DataError, match=f"has no {missing}. Download"):
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
 
 
 def test_an_image_in_two_splits(tmp_path: Path) -> None:
@@ -112,19 +116,23 @@ def test_an_image_in_two_splits(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"in more than one list:\n.*train800 4\.png: test\.txt, train800\.txt"
     ):
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
 
 
 def test_other_encodings(tmp_path: Path) -> None:
     (_folder(tmp_path) / "test.txt").write_bytes("été.png 0\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"test\.txt cannot be read as text in UTF-8"):
-        read_image_lists(tmp_path, 3)
+        read_image_lists(tmp_path, TASK)
 
 
 def test_folders_are_recognised(tmp_path: Path) -> None:
     assert not has_lists(tmp_path)
     (tmp_path / "test.txt").write_text("")
     assert has_lists(tmp_path)
+    assert find_lists(tmp_path, "cifar100") == tmp_path / "cifar"
+    (tmp_path / "cifar100").mkdir()
+    (tmp_path / "test.txt").rename(tmp_path / "cifar100" / "test.txt")
+    assert find_lists(tmp_path, "cifar100") == tmp_path / "cifar100"
     assert list_folders("dtd") == ("dtd",)
     assert list_folders("cifar100") == ("cifar", "cifar100")
     assert list_folders("smallnorb_elevation") == ("smallnorb_ele", "smallnorb_elevation")

@@ -9,7 +9,8 @@ import pytest
 from support import tfds_for_tests as written
 from support.vtab_for_tests import DATA, Features, png, write_directory, write_vtab
 
-from e2vpt.benchmarks.vtab.read import VtabData, load_vtab, read_vtab
+from e2vpt.benchmarks.vtab.data import VtabData
+from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.benchmarks.vtab.tfds import BinaryImage
 from e2vpt.errors import DataError
@@ -59,8 +60,8 @@ _CUTS: dict[str, tuple[range, range, range]] = {
 def test_every_task_is_read_whole(directory: Path, name: str, cuts: str, label: Callable[[int], int]) -> None:
     data = read_vtab(directory, name)
     assert data.source == "tfds"
-    assert data.where.startswith(str(directory / VTAB[name].dataset))
-    task = load_vtab(directory, name)
+    assert data.where.startswith(str(directory / VTAB[name].folder))
+    task = read_vtab(directory, name).task()
     assert (task.name, len(task.classes)) == (name, VTAB[name].num_classes)
     for split, numbers in zip(("train", "val", "test"), _CUTS[cuts], strict=True):
         found = task.splits()[split]
@@ -75,7 +76,7 @@ def test_every_task_is_read_whole(directory: Path, name: str, cuts: str, label: 
 
 
 def test_sprites_are_white_on_black(directory: Path) -> None:
-    images = load_vtab(directory, "dsprites_location").train.images
+    images = read_vtab(directory, "dsprites_location").task().train.images
     assert [image.open().getpixel((0, 0)) for image in images[:2]] == [(0, 0, 0), (255, 255, 255)]
 
 
@@ -125,7 +126,7 @@ def test_a_class_without_training_images_stays_a_class(tmp_path: Path) -> None:
     write_vtab(tmp_path, "sun397", features=lambda i: {"label": [i % 395]})
     data = read_vtab(tmp_path, "sun397")
     assert (len(data.classes), data.absent()) == (397, ("395", "396"))
-    task = load_vtab(tmp_path, "sun397")
+    task = read_vtab(tmp_path, "sun397").task()
     assert len(task.classes) == 397 and task.train_and_val().complete is False
 
 
@@ -133,14 +134,14 @@ def test_class_names(tmp_path: Path, directory: Path) -> None:
     folder = write_vtab(tmp_path, "dtd")
     names = tuple(f"texture {i}" for i in range(47))
     (folder / "label.labels.txt").write_text("\n".join(names) + "\n")
-    assert load_vtab(tmp_path, "dtd").classes == names
+    assert read_vtab(tmp_path, "dtd").task().classes == names
     (folder / "label.labels.txt").write_text("\n".join(names[1:]) + "\n")
     with pytest.raises(DataError, match="label has 46 classes; expected 47"):
-        load_vtab(tmp_path, "dtd")
-    assert load_vtab(directory, "dmlab").classes == ("0", "1", "2", "3", "4", "5")
-    assert load_vtab(directory, "clevr_count").classes[::7] == ("3 objects", "10 objects")
-    assert load_vtab(directory, "smallnorb_elevation").classes[8] == "70 degrees"
-    assert load_vtab(directory, "smallnorb_azimuth").classes[17] == "340 degrees"
+        read_vtab(tmp_path, "dtd").task()
+    assert read_vtab(directory, "dmlab").task().classes == ("0", "1", "2", "3", "4", "5")
+    assert read_vtab(directory, "clevr_count").task().classes[::7] == ("3 objects", "10 objects")
+    assert read_vtab(directory, "smallnorb_elevation").task().classes[8] == "70 degrees"
+    assert read_vtab(directory, "smallnorb_azimuth").task().classes[17] == "340 degrees"
 
 
 def test_other_data_of_the_same_name(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
         read_vtab(tmp_path, "dmlab")
     path.unlink()
     with pytest.raises(DataError, match="1 of 3 files of test are missing: dmlab-test"):
-        read_vtab(tmp_path, "dmlab", checksums=False)
+        read_vtab(tmp_path, "dmlab")
 
 
 def _write_lists(folder: Path, classes: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2vpt.benchmarks.vtab.example import Feature
+from e2vpt.benchmarks.vtab.example import Values
 from e2vpt.benchmarks.vtab.tasks import VTAB, Slices, clevr_count, clevr_distance, kitti_distance
 from e2vpt.benchmarks.vtab.tfds import Record
 
@@ -80,17 +80,10 @@ def test_the_table_holds_the_benchmark() -> None:
     ]
 
 
-def _record(**features: Feature) -> Record:
-    named = {name.replace("__", "/"): feature for name, feature in features.items()}
-    return Record(name="here", path=Path("here"), offset=0, features=named)
-
-
 def _objects(kind: str, key: str, types: Sequence[int], depths: Sequence[float]) -> Record:
-    coordinates = tuple(float(np.float32(v)) for z in depths for v in (-5.0, 500.0, z))
-    return _record(
-        **{f"objects__{kind}": Feature(kind="ints", ints=tuple(types))},
-        **{f"objects__{key}": Feature(kind="floats", floats=coordinates)},
-    )
+    coordinates = [float(np.float32(v)) for z in depths for v in (-5.0, 500.0, z)]
+    features: dict[str, Values] = {f"objects/{kind}": list(types), f"objects/{key}": coordinates}
+    return Record(name="here", path=Path("here"), offset=0, payload=b"", features=features)
 
 
 def _above(number: float) -> float:

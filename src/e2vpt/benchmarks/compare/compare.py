@@ -23,8 +23,9 @@ from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
-from e2vpt.files.atomic import read_json_lines, write_json_lines
-from e2vpt.runs.folder import RunConfig, open_folder
+from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
+from e2vpt.runs.folder import RunConfig, hold_images, open_folder
+from e2vpt.runs.identity import image_rows
 from e2vpt.runs.reporting import Reporting
 
 COMPARISON_TRIALS = "trials.jsonl"
@@ -92,6 +93,9 @@ def compare_methods(
     """
     reporting = reporting or Reporting()
     open_folder(out, _settings(comparison), resume=resume)
+    for name, task in comparison.tasks.items():
+        make_folder(out / "tasks" / name)
+        hold_images(out / "tasks" / name, image_rows(task))
     rows = read_json_lines(out / COMPARISON_TRIALS)
     for name in comparison.entries:
         for trial in comparison.tuning(name):

@@ -11,12 +11,18 @@ from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.figures import as_png, new_figure
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.spread import Spread, spread
+from e2vpt.benchmarks.tables import latex_table, markdown_table
 from e2vpt.files.atomic import write_atomic, write_csv
 
-_COLUMNS = (
-    *("task", "method", "seed", "lr", "accuracy", "val_accuracy", "num_tuned", "num_head"),
-    *("adapter_bytes", "seconds", "images_per_second", "peak_mib"),
-)
+_COSTS = {
+    "num_tuned": "tuned",
+    "num_head": "head",
+    "adapter_bytes": "file, bytes",
+    "seconds": "training, s",
+    "images_per_second": "images/s",
+    "peak_mib": "step, MiB",
+}
+_COLUMNS = ("task", "method", "seed", "lr", "accuracy", "val_accuracy", *_COSTS)
 _PM = r"\pm"
 _TUNING = ("stage", "task", "method", "lr", "seed", "val_accuracy", "diverged")
 
@@ -32,7 +38,7 @@ class Line:
             seeds that have finished every task.
         by_group: mean of the tasks' means in each group of tasks, in %.
         seeds: fewest of any task.
-        num_tuned, num_head, adapter_bytes, seconds, images_per_second, peak_mib: means over all its runs.
+        costs: means over all its runs of the columns from num_tuned on.
     """
 
     method: str
@@ -41,12 +47,7 @@ class Line:
     total: Spread
     by_group: Mapping[str, float]
     seeds: int
-    num_tuned: float
-    num_head: float
-    adapter_bytes: float
-    seconds: float
-    images_per_second: float
-    peak_mib: float
+    costs: Mapping[str, float]
 
 
 Groups = Mapping[str, Sequence[str]]
@@ -80,7 +81,6 @@ def lines(rows: Sequence[ComparisonRow], groups: Groups | None = None) -> list[L
         if not all(values.values()):
             continue
         by_task = {task: spread(v) for task, v in values.items()}
-        means = {name: statistics.mean(row[name] for row in own) for name in _COLUMNS[6:]}
         by_group = {
             name: statistics.mean(by_task[task].mean for task in members)
             for name, members in (groups or {}).items()
@@ -95,7 +95,7 @@ def lines(rows: Sequence[ComparisonRow], groups: Groups | None = None) -> list[L
                 total=total,
                 by_group=by_group,
                 seeds=min(map(len, values.values())),
-                **means,
+                costs={name: statistics.mean(row[name] for row in own) for name in _COSTS},
             )
         )
     return found
@@ -112,35 +112,26 @@ def _between_seeds(own: Sequence[ComparisonRow], tasks: Sequence[str]) -> float 
 def comparison_markdown(table: Sequence[Line]) -> list[str]:
     """Test accuracy in %, mean ± standard deviation over seeds, and what it costs."""
     tasks = list(table[0].by_task) if table else []
-    costs = ["seeds", "rate", "file, bytes", "training, s", "images/s", "step, MiB"]
-    head = ["method", "tuned", "head", *_mean_names(table), *tasks, *costs]
-    out = [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    tuned, others = list(_COSTS.values())[:2], list(_COSTS.values())[2:]
+    head = ["method", *tuned, *_mean_names(table), *tasks, "seeds", "rate", *others]
+    rows = []
     for line in table:
-        cells = [line.method, f"{line.num_tuned:,.0f}", f"{line.num_head:,.0f}", *_means(line)]
-        cells += [s.text() for s in line.by_task.values()]
-        cells += [str(line.seeds), f"{line.lr:g}", f"{line.adapter_bytes:,.0f}", f"{line.seconds:.0f}"]
-        out.append(f"| {' | '.join([*cells, f'{line.images_per_second:.0f}', f'{line.peak_mib:.0f}'])} |")
-    return out
+        accuracies = (s.text() for s in line.by_task.values())
+        costs = [f"{cost:,.0f}" for cost in line.costs.values()]
+        counts = str(line.seeds), f"{line.lr:g}"
+        rows.append([line.method, *costs[:2], *_means(line), *accuracies, *counts, *costs[2:]])
+    return markdown_table(head, rows)
 
 
 def latex(table: Sequence[Line]) -> str:
     """The same accuracies as a LaTeX tabular."""
     tasks = list(table[0].by_task) if table else []
     rows = [
-        " & ".join(
-            [
-                escaped(line.method),
-                f"{line.num_tuned / 1000:.1f}k",
-                *(f"${s.text(sign=_PM)}$" for s in line.by_task.values()),
-                *(f"${text}$" for text in _means(line, _PM)),
-            ]
-        )
-        + r" \\"
+        [line.method, f"{line.costs['num_tuned'] / 1000:.1f}k"]
+        + [f"${text}$" for text in (*(s.text(sign=_PM) for s in line.by_task.values()), *_means(line, _PM))]
         for line in table
     ]
-    head = " & ".join(["method", "tuned", *map(escaped, [*tasks, *_mean_names(table)])]) + r" \\"
-    body = "\n".join([head, r"\hline", *rows])
-    return f"\\begin{{tabular}}{{l{'r' * (head.count('&'))}}}\n{body}\n\\end{{tabular}}\n"
+    return latex_table(["method", "tuned", *tasks, *_mean_names(table)], rows)
 
 
 def _mean_names(table: Sequence[Line]) -> list[str]:
@@ -159,12 +150,9 @@ def _means(line: Line, sign: str = "±") -> list[str]:
 
 def pareto(table: Sequence[Line]) -> bytes:
     """A PNG: mean accuracy against tuned parameters without the head."""
+    points = [(line.method, line.costs["num_tuned"], line.total.mean) for line in table]
     # A head alone tunes nothing else, and a logarithm needs one.
-    return plot(
-        [(line.method, line.num_tuned, line.total.mean) for line in table],
-        "tuned parameters without the head",
-        1,
-    )
+    return plot(points, "tuned parameters without the head", 1)
 
 
 def plot(points: Sequence[tuple[str, float, float]], xlabel: str, least: float) -> bytes:
@@ -178,8 +166,3 @@ def plot(points: Sequence[tuple[str, float, float]], xlabel: str, least: float) 
     axes.set(xscale="log", xlabel=xlabel, ylabel="mean test accuracy, %")
     axes.grid(alpha=0.3)
     return as_png(figure)
-
-
-def escaped(text: str) -> str:
-    """A word as LaTeX takes it."""
-    return "".join(f"\\{c}" if c in "_%&#$" else c for c in text)

@@ -18,6 +18,8 @@ from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import Diverged
 from e2vpt.files.atomic import make_folder, write_atomic
+from e2vpt.prompting.folding import folded
+from e2vpt.prompting.parts import evaluating
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.recipe import train_and_prune
@@ -108,7 +110,8 @@ def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: fl
     assert task.test is not None
     loader = eval_loader(task.test, trained.preprocessing, config)
     began = time.perf_counter()
-    accuracy = evaluate(trained.model, loader).accuracy
+    with evaluating(trained.model), folded(trained.model):
+        accuracy = evaluate(trained.model, loader).accuracy
     info = read_adapter(trained.adapter)
     return {
         "accuracy": accuracy,

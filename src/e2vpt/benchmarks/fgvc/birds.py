@@ -8,12 +8,13 @@ path is read from `images.txt` alone. `classes.txt` of NABirds holds the inner n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Set
+from collections.abc import Callable, Container
+from typing import TypeVar
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file, read_pairs
 from e2vpt.data.listing import Listing, refuse
-from e2vpt.data.splits import SplitName
 
+_Value = TypeVar("_Value")
 _LABELS, _SPLITS = "image_class_labels.txt", "train_test_split.txt"
 
 
@@ -51,39 +52,26 @@ def _classes(listing: Listing) -> dict[int, str]:
 
 
 def _images(listing: Listing, classes: Container[int]) -> tuple[ListedImage, ...]:
-    paths = read_pairs(find_file(listing, "images.txt"), str, str, "the id of an image and its path")
-    labels = read_pairs(
-        find_file(listing, _LABELS), str, _class_in(classes), "the id of an image and a class of classes.txt"
-    )
-    splits = read_pairs(
-        find_file(listing, _SPLITS), str, _official_split, "the id of an image and 1 (train) or 0 (test)"
-    )
-    for name, ids in ((_LABELS, labels.keys()), (_SPLITS, splits.keys())):
-        _check_ids(listing.where, paths.keys(), name, ids)
+    def read(name: str, value: Callable[[str], _Value], expected: str) -> dict[str, _Value]:
+        return read_pairs(find_file(listing, name), str, value, f"the id of an image and {expected}")
+
+    paths = read("images.txt", str, "its path")
+    labels = read(_LABELS, lambda text: _one_of(int(text), classes), "a class of classes.txt")
+    trains = read(_SPLITS, lambda text: _one_of(text, ("0", "1")) == "1", "1 (train) or 0 (test)")
+    for name, ids in ((_LABELS, labels.keys()), (_SPLITS, trains.keys())):
+        refuse(
+            f"{listing.where}: images.txt has {len(paths)} images, {name} has {len(ids)}; "
+            "ids in only one of them",
+            paths.keys() ^ ids,
+            "Unpack both again",
+        )
     return tuple(
-        ListedImage(path=f"images/{path}", class_id=labels[image], split=splits[image])
-        for image, path in paths.items()
+        ListedImage(path=f"images/{path}", class_id=labels[id], split="train" if trains[id] else "test")
+        for id, path in paths.items()
     )
 
 
-def _class_in(classes: Container[int]) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if (class_id := int(text)) not in classes:
-            raise ValueError(text)
-        return class_id
-
-    return parse
-
-
-def _official_split(text: str) -> SplitName:
-    if text not in ("0", "1"):
-        raise ValueError(text)
-    return "train" if text == "1" else "test"
-
-
-def _check_ids(where: str, images: Set[str], name: str, ids: Set[str]) -> None:
-    refuse(
-        f"{where}: images.txt has {len(images)} images, {name} has {len(ids)}; ids in only one of them",
-        images ^ ids,
-        "Unpack both again",
-    )
+def _one_of(value: _Value, allowed: Container[_Value]) -> _Value:
+    if value not in allowed:
+        raise ValueError(value)
+    return value

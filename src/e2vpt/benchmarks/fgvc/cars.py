@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file, read_file
+from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file
 from e2vpt.benchmarks.fgvc.matlab import MatFile, mat_numbers, mat_texts, read_mat
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing
@@ -35,7 +35,7 @@ def _is_older(tops: list[str]) -> bool:
 
 
 def _one_folder(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, str]]:
-    mat = _mat(find_file(listing, "cars_annos.mat", "devkit/cars_annos.mat"))
+    mat = read_mat(find_file(listing, "cars_annos.mat", "devkit/cars_annos.mat"))
     paths = mat_texts(mat, "annotations", "relative_im_path")
     labels, tests = mat_numbers(mat, "annotations", "class"), mat_numbers(mat, "annotations", "test")
     images = (
@@ -46,14 +46,14 @@ def _one_folder(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, st
 
 
 def _two_folders(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, str]]:
-    names = _names(_mat(find_file(listing, "devkit/cars_meta.mat", "cars_meta.mat")))
+    names = _names(read_mat(find_file(listing, "devkit/cars_meta.mat", "cars_meta.mat")))
     train = _annotated(find_file(listing, f"devkit/{_TRAIN}", _TRAIN), "cars_train", "train")
     test = _annotated(find_file(listing, f"devkit/{_TEST}", _TEST), "cars_test", "test")
     return (*train, *test), names
 
 
 def _annotated(file: ImageFile, folder: str, split: SplitName) -> tuple[ListedImage, ...]:
-    mat = _mat(file)
+    mat = read_mat(file)
     names, labels = mat_texts(mat, "annotations", "fname"), mat_numbers(mat, "annotations", "class")
     return tuple(
         ListedImage(path=f"{folder}/{name}", class_id=label, split=split)
@@ -63,7 +63,3 @@ def _annotated(file: ImageFile, folder: str, split: SplitName) -> tuple[ListedIm
 
 def _names(mat: MatFile) -> dict[int, str]:
     return dict(enumerate(mat_texts(mat, "class_names"), start=1))
-
-
-def _mat(file: ImageFile) -> MatFile:
-    return read_mat(read_file(file), file.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file, read_file
+from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file
 from e2vpt.benchmarks.fgvc.matlab import mat_numbers, mat_texts, read_mat
 from e2vpt.data.listing import Listing
 from e2vpt.data.splits import SplitName
@@ -30,7 +30,7 @@ def read_dogs(listing: Listing) -> ImageLists:
 
 def _images(listing: Listing, split: SplitName) -> tuple[ListedImage, ...]:
     file = find_file(listing, f"{split}_list.mat", f"lists/{split}_list.mat")
-    mat = read_mat(read_file(file), file.name)
+    mat = read_mat(file)
     paths, labels = mat_texts(mat, "file_list"), mat_numbers(mat, "labels")
     if len(paths) != len(labels):
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,14 +67,19 @@ def find_file(listing: Listing, *paths: str) -> ImageFile:
     )
 
 
-def read_file(file: ImageFile) -> bytes:
-    """The bytes of a list, wherever it lies.
+def read_file(file: ImageFile, most: int | None = None) -> bytes:
+    """The bytes of a list, wherever it lies; `most` bounds its size before anything is read.
 
     Raises:
-        DataError: it cannot be read, or its archive ends inside it.
+        DataError: it cannot be read, is larger than `most` bytes, or its archive ends inside it.
     """
     try:
         with file.path.open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size if file.size is None else file.size
+            if most is not None and size > most:
+                raise DataError(
+                    f"{file.name} has {size} bytes; expected at most {most}. Is it the right file?"
+                )
             opened.seek(file.offset)
             data = opened.read(-1 if file.size is None else file.size)
     except OSError as error:

@@ -1,37 +1,49 @@
-"""MATLAB files (.mat): whole numbers and texts in arrays, cells and structures."""
+"""MATLAB files (.mat), read by SciPy: whole numbers and texts in arrays, cells and structures."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from e2vpt.benchmarks.fgvc.matlab_format import parse_mat
-from e2vpt.errors import DataError
+from e2vpt.benchmarks.fgvc.lists import read_file
+from e2vpt.data.images import ImageFile
+from e2vpt.errors import DataError, MissingExtra
+
+MAX_MAT_BYTES = 16 << 20
+"""The largest official list has less than 1 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class MatFile:
-    """The variables of a .mat file, as `parse_mat` gives them; `where` is what messages call it."""
+    """The variables of a .mat file, as `scipy.io.loadmat` gives them; `where` is what messages call it."""
 
     where: str
     variables: Mapping[str, Any]
 
 
-def read_mat(data: bytes, where: str) -> MatFile:
-    """The content of a .mat file of version 5 to 7, compressed or not; safe on untrusted bytes.
+def read_mat(file: ImageFile) -> MatFile:
+    """The content of a .mat file of version 4 to 7, compressed or not.
+
+    SciPy's reader is for files of known origin: crafted ones can end the process.
 
     Raises:
-        DataError: truncated, damaged, or of another version (7.3 is HDF5).
+        DataError: truncated, damaged, larger than `MAX_MAT_BYTES`, or of another version (7.3 is HDF5).
+        MissingExtra: SciPy is not installed.
     """
     try:
-        return MatFile(where=where, variables=parse_mat(data))
-    except (ValueError, zlib.error) as error:
+        from scipy.io import loadmat
+    except ImportError:
+        raise MissingExtra("MATLAB files are read by SciPy: pip install 'e2vpt[bench]'") from None
+    data = read_file(file, MAX_MAT_BYTES)
+    try:
+        return MatFile(where=file.name, variables=loadmat(io.BytesIO(data)))
+    except Exception as error:  # SciPy raises almost anything on broken bytes.
         raise DataError(
-            f"{where} cannot be read as a MATLAB file ({len(data)} bytes): {error}. "
+            f"{file.name} cannot be read as a MATLAB file ({len(data)} bytes): {error}. "
             "Download or unpack it again."
         ) from error
 
@@ -42,10 +54,7 @@ def mat_numbers(mat: MatFile, variable: str, field: str | None = None) -> list[i
     Raises:
         DataError: no such variable or field, or an entry that is not one whole number.
     """
-    return [
-        _number(f"{_called(mat, variable, field)}, entry {place}", value)
-        for place, value in enumerate(_entries(mat, variable, field), start=1)
-    ]
+    return [int(entry) for entry in _entries(mat, variable, field, "a whole number", _is_whole)]
 
 
 def mat_texts(mat: MatFile, variable: str, field: str | None = None) -> list[str]:
@@ -54,48 +63,45 @@ def mat_texts(mat: MatFile, variable: str, field: str | None = None) -> list[str
     Raises:
         DataError: no such variable or field, or an entry that is not a text, or is empty.
     """
-    return [
-        _text(f"{_called(mat, variable, field)}, entry {place}", value)
-        for place, value in enumerate(_entries(mat, variable, field), start=1)
-    ]
+    return _entries(mat, variable, field, "a text", _is_text)
 
 
-def _called(mat: MatFile, variable: str, field: str | None) -> str:
-    return f"{mat.where}: {variable}" if field is None else f"{mat.where}: {variable}.{field}"
-
-
-def _entries(mat: MatFile, variable: str, field: str | None) -> list[Any]:
-    if variable not in mat.variables:
+def _entries(
+    mat: MatFile, variable: str, field: str | None, expected: str, fits: Callable[[Any], bool]
+) -> list[Any]:
+    found = [name for name in mat.variables if not name.startswith("__")]
+    if variable not in found:
         raise DataError(
-            f"{mat.where} has no {variable!r}; found {', '.join(sorted(mat.variables)) or 'nothing'}. "
+            f"{mat.where} has no {variable!r}; found {', '.join(sorted(found)) or 'nothing'}. "
             "Is it whole, and the file of this data set?"
         )
-    value = mat.variables[variable]
-    if field is None:
-        return list(value) if isinstance(value, (np.ndarray, list)) else [value]
-    fields = value if isinstance(value, dict) else {}
-    if field not in fields:
-        raise DataError(
-            f"{mat.where}: {variable} has no field {field!r}; found {', '.join(fields) or 'no fields'}. "
-            "Is it the file of this data set?"
-        )
-    return list(fields[field])
+    value = np.asarray(mat.variables[variable])
+    if field is not None:
+        fields = value.dtype.names or ()
+        if field not in fields:
+            raise DataError(
+                f"{mat.where}: {variable} has no field {field!r}; found {', '.join(fields) or 'no fields'}. "
+                "Is it the file of this data set?"
+            )
+        value = value[field]
+    # A number or a text in a cell is an array of one entry.
+    entries = [
+        entry.item() if isinstance(entry, np.ndarray) and entry.size == 1 else entry
+        for entry in value.ravel(order="F").tolist()
+    ]
+    for place, entry in enumerate(entries, start=1):
+        if not fits(entry):
+            called = variable if field is None else f"{variable}.{field}"
+            raise DataError(
+                f"{mat.where}: {called}, entry {place} is {str(entry)[:80]!r}; expected {expected}. "
+                "Download or unpack it again."
+            )
+    return entries
 
 
-def _number(where: str, value: Any) -> int:
-    number = value.item() if isinstance(value, (np.ndarray, np.generic)) and value.size == 1 else None
-    if isinstance(number, int) or (isinstance(number, float) and number.is_integer()):
-        return int(number)
-    raise DataError(f"{where} is {_shown(value)}; expected a whole number. Download or unpack it again.")
+def _is_whole(entry: Any) -> bool:
+    return isinstance(entry, (int, float)) and float(entry).is_integer()
 
 
-def _text(where: str, value: Any) -> str:
-    if isinstance(value, str) and value.strip():
-        return value
-    raise DataError(f"{where} is {_shown(value)}; expected a text. Download or unpack it again.")
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "complex, sparse or an object"
-    return repr(value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)[:80]
+def _is_text(entry: Any) -> bool:
+    return isinstance(entry, str) and bool(entry.strip())

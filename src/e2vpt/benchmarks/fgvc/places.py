@@ -28,12 +28,18 @@ def find_fgvc(directory: Path | str) -> dict[FgvcName, Path]:
         DataError: no such directory, none of them in it, or two folders that mean the same data set.
     """
     directory = Path(directory).expanduser()
+    called = {_plain(own): name for name in FGVC for own in (name, *FOLDERS[name])}
     found: dict[FgvcName, list[Path]] = {}
-    for path in _entries(directory):
-        plain = _plain(path.name if path.is_dir() else path.stem)
-        for name in FGVC:
-            if plain in map(_plain, (name, *FOLDERS[name])):
-                found.setdefault(name, []).append(path)
+    try:
+        inside = sorted(directory.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{directory} cannot be read: {error.strerror}. Expected the folder that holds the data sets."
+        ) from error
+    for path in inside:
+        name = called.get(_plain(path.name if path.is_dir() else path.stem))
+        if name and (path.is_dir() or path.suffix.lower() == ".tar"):
+            found.setdefault(name, []).append(path)
     for name, paths in found.items():
         if len(paths) > 1:
             both = " and ".join(path.name for path in paths)
@@ -44,16 +50,6 @@ def find_fgvc(directory: Path | str) -> dict[FgvcName, Path]:
             f"{', '.join(FGVC)}, or as usual: {', '.join(usual[0] for usual in FOLDERS.values())}."
         )
     return {name: found[name][0] for name in FGVC if name in found}
-
-
-def _entries(directory: Path) -> list[Path]:
-    try:
-        inside = sorted(directory.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{directory} cannot be read: {error.strerror}. Expected the folder that holds the data sets."
-        ) from error
-    return [path for path in inside if path.is_dir() or path.suffix.lower() == ".tar"]
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,7 @@ from e2vpt.benchmarks.fgvc.folders import image_files, open_fgvc
 from e2vpt.benchmarks.fgvc.lists import ImageLists
 from e2vpt.benchmarks.fgvc.splits import read_vpt_splits, spare_for_validation
 from e2vpt.config import DataConfig
-from e2vpt.data.images import ImageFile, ImageSource
+from e2vpt.data.images import ImageSource
 from e2vpt.data.listing import Listing
 from e2vpt.data.splits import SplitName, build_task
 from e2vpt.data.task import Task
@@ -25,9 +25,12 @@ FgvcName = Literal["cub-200-2011", "nabirds", "oxford-flowers", "stanford-dogs",
 FGVC: tuple[FgvcName, ...] = get_args(FgvcName)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _DataSet:
-    """How a data set is read, and its published numbers of classes and images."""
+@dataclass(frozen=True, slots=True)
+class FgvcSet:
+    """How a data set is read, and its published numbers of classes and images.
+
+    `image_folders` are where its images may lie, `json_below` what the paths in VPT's JSON files are below.
+    """
 
     read: Callable[[Listing], ImageLists]
     image_folders: tuple[str, ...]
@@ -36,56 +39,20 @@ class _DataSet:
     images: Mapping[str, int]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Found:
-    """The data set in a folder: its lists, its image files by path, and VPT's splits by path, if any."""
-
-    lists: ImageLists
-    files: Mapping[str, ImageFile]
-    vpt: Mapping[str, SplitName] | None
-
-
 def _sizes(train: int, val: int, test: int) -> dict[str, int]:
     return {"train": train, "val": val, "test": test}
 
 
-# Numbers: table of data sets in VPT (Jia et al. 2022, arXiv 2203.12119).
-_DATA_SETS: dict[FgvcName, _DataSet] = {
-    "cub-200-2011": _DataSet(
-        read=read_cub,
-        image_folders=("images",),
-        json_below="images",
-        classes=200,
-        images=_sizes(5394, 600, 5794),
-    ),
-    "nabirds": _DataSet(
-        read=read_nabirds,
-        image_folders=("images",),
-        json_below="images",
-        classes=555,
-        images=_sizes(21536, 2393, 24633),
-    ),
-    "oxford-flowers": _DataSet(
-        read=read_flowers,
-        image_folders=("jpg",),
-        json_below="",
-        classes=102,
-        images=_sizes(1020, 1020, 6149),
-    ),
-    "stanford-dogs": _DataSet(
-        read=read_dogs,
-        image_folders=("Images",),
-        json_below="Images",
-        classes=120,
-        images=_sizes(10800, 1200, 8580),
-    ),
-    "stanford-cars": _DataSet(
-        read=read_cars,
-        image_folders=("cars_train", "car_ims"),
-        json_below="",
-        classes=196,
-        images=_sizes(7329, 815, 8041),
-    ),
+# Numbers: the table of data sets in the appendix of VPT (arXiv 2203.12119), a tenth of the official training
+# images, rounded up, for validation. The official numbers are confirmed by google-research/task_adaptation
+# (data/cub_test.py, data/cars_test.py), TFDS's catalog (oxford_flowers102, stanford_dogs) and, for their sum,
+# NABirds' own page (48,562).
+DATA_SETS: Mapping[FgvcName, FgvcSet] = {
+    "cub-200-2011": FgvcSet(read_cub, ("images",), "images", 200, _sizes(5394, 600, 5794)),
+    "nabirds": FgvcSet(read_nabirds, ("images",), "images", 555, _sizes(21536, 2393, 24633)),
+    "oxford-flowers": FgvcSet(read_flowers, ("jpg",), "", 102, _sizes(1020, 1020, 6149)),
+    "stanford-dogs": FgvcSet(read_dogs, ("Images",), "Images", 120, _sizes(10800, 1200, 8580)),
+    "stanford-cars": FgvcSet(read_cars, ("cars_train", "car_ims"), "", 196, _sizes(7329, 815, 8041)),
 }
 
 
@@ -102,12 +69,11 @@ def load_fgvc(directory: str | Path, name: FgvcName, config: DataConfig) -> Task
         DataError: a list that is missing, truncated, does not parse or disagrees with another, an image that
             is missing or in no list, a compressed archive.
     """
-    found = _find(directory, name)
-    return build_task(name, list(found.lists.class_names.values()), _labelled(found, config), config)
+    return _read(directory, name, config)[0]
 
 
-def check_fgvc(directory: str | Path, name: FgvcName) -> list[str]:
-    """What differs from the published data set, one sentence each; empty if nothing does.
+def check_fgvc(directory: str | Path, name: FgvcName) -> tuple[Task, list[str]]:
+    """The task, and what differs from the published data set, one sentence each; none if nothing does.
 
     Compares the numbers of classes and of images in each split, as `load_fgvc` gives them by default, and
     VPT's JSON files, where there are any, with the official lists. Images are not decoded.
@@ -115,45 +81,36 @@ def check_fgvc(directory: str | Path, name: FgvcName) -> list[str]:
     Raises:
         DataError: as for `load_fgvc`, for what is not only different but wrong.
     """
-    found, published = _find(directory, name), _DATA_SETS[name]
-    splits = _labelled(found, DataConfig())
-    task = build_task(name, list(found.lists.class_names.values()), splits, DataConfig())
-    counted = {which: len(split) for which, split in task.splits().items()}
+    task, lists, vpt = _read(directory, name, DataConfig())
+    published, counted = DATA_SETS[name], {which: len(split) for which, split in task.splits().items()}
     differences = [
-        f"{name}: {which} has {counted.get(which, 0)} images; published are {images}."
+        f"{which} has {counted.get(which, 0)} images; published are {images}."
         for which, images in published.images.items()
         if counted.get(which, 0) != images
     ]
     if len(task.classes) != published.classes:
-        differences.insert(0, f"{name}: {len(task.classes)} classes; published are {published.classes}.")
-    return differences + _json_differences(name, found)
+        differences.insert(0, f"{len(task.classes)} classes; published are {published.classes}.")
+    return task, differences if vpt is None else differences + _json_differences(lists, vpt)
 
 
-def published_sizes(name: FgvcName) -> dict[str, int]:
-    """The published numbers: classes, and images to train on, validate and test."""
-    return {"classes": _DATA_SETS[name].classes, **_DATA_SETS[name].images}
-
-
-def _find(directory: str | Path, name: FgvcName) -> _Found:
-    if name not in _DATA_SETS:
+def _read(
+    directory: str | Path, name: FgvcName, config: DataConfig
+) -> tuple[Task, ImageLists, dict[str, SplitName] | None]:
+    """The task, its lists, and VPT's splits by path, if any."""
+    if name not in DATA_SETS:
         raise DataError(f"{name!r} is no data set of FGVC; expected {', '.join(FGVC)}.")
-    data_set = _DATA_SETS[name]
+    data_set = DATA_SETS[name]
     listing = open_fgvc(Path(directory).expanduser(), data_set.image_folders)
     lists = data_set.read(listing)
     vpt = read_vpt_splits(listing, lists, data_set.json_below)
-    return _Found(lists=lists, files=image_files(listing, lists), vpt=vpt)
-
-
-def _labelled(
-    found: _Found, config: DataConfig
-) -> dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]]:
-    split_of = _official_splits(found.lists, config) if found.vpt is None else found.vpt
+    files = image_files(listing, lists)
+    split_of = _official_splits(lists, config) if vpt is None else vpt
     labelled: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
-    for image in found.lists.images:
+    for image in lists.images:
         if image.path in split_of:
-            pair = found.files[image.path], found.lists.class_names[image.class_id]
+            pair = files[image.path], lists.class_names[image.class_id]
             labelled.setdefault(split_of[image.path], []).append(pair)
-    return labelled
+    return build_task(name, list(lists.class_names.values()), labelled, config), lists, vpt
 
 
 def _official_splits(lists: ImageLists, config: DataConfig) -> dict[str, SplitName]:
@@ -166,18 +123,16 @@ def _official_splits(lists: ImageLists, config: DataConfig) -> dict[str, SplitNa
     return split_of
 
 
-def _json_differences(name: FgvcName, found: _Found) -> list[str]:
-    """Where VPT's JSON files, if they are there, part from the official lists."""
-    if found.vpt is None:
-        return []
+def _json_differences(lists: ImageLists, vpt: Mapping[str, SplitName]) -> list[str]:
+    """Where VPT's JSON files part from the official lists."""
     differences = []
-    if left_out := sum(image.path not in found.vpt for image in found.lists.images):
-        differences.append(f"{name}: {left_out} images of the official lists are in none of the JSON files.")
-    official = {image.path for image in found.lists.images if image.split == "test"}
-    given = {path for path, split in found.vpt.items() if split == "test"}
+    if left_out := sum(image.path not in vpt for image in lists.images):
+        differences.append(f"{left_out} images of the official lists are in none of the JSON files.")
+    official = {image.path for image in lists.images if image.split == "test"}
+    given = {path for path, split in vpt.items() if split == "test"}
     if given != official:
         differences.append(
-            f"{name}: test.json lacks {len(official - given)} images of the official test split "
+            f"test.json lacks {len(official - given)} images of the official test split "
             f"and has {len(given - official)} others."
         )
     return differences

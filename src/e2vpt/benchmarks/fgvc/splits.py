@@ -33,11 +33,34 @@ def read_vpt_splits(listing: Listing, lists: ImageLists, below: str) -> dict[str
     """
     if not any((name,) in listing.files for name in _FILES.values()):
         return None
-    given = {split: _read(find_file(listing, name), below) for split, name in _FILES.items()}
     official = {image.path: image.class_id for image in lists.images}
-    _check_paths(listing.where, given, official)
-    _check_numbers(listing.where, given, official, lists.class_names)
-    return {path: split for split, numbers in given.items() for path in numbers}
+    found: dict[str, SplitName] = {}
+    class_of: dict[int, int] = {}
+    number_of: dict[int, int] = {}
+    for split, name in _FILES.items():
+        numbers = _read(find_file(listing, name), below)
+        refuse(
+            f"{listing.where}: {name} names images that are not in the official lists",
+            numbers.keys() - official.keys(),
+            f"Is {name} of this data set and layout? Correct or remove the JSON files",
+        )
+        refuse(
+            f"{listing.where}: images of {name} that are in another of the JSON files too",
+            numbers.keys() & found.keys(),
+            "Keep each in one of them",
+        )
+        found.update(dict.fromkeys(numbers, split))
+        for path, number in numbers.items():
+            class_id = official[path]
+            first = class_of.setdefault(number, class_id), number_of.setdefault(class_id, number)
+            if first != (class_id, number):
+                names = lists.class_names
+                raise DataError(
+                    f"{listing.where}: {name} numbers {path} {number}, which is {names[class_id]!r} in the "
+                    f"official lists; before, {number} was {names[first[0]]!r} and {names[class_id]!r} was "
+                    f"{first[1]}. Correct or remove the JSON files."
+                )
+    return found
 
 
 def spare_for_validation(labels: Sequence[int], fraction: float, seed: int) -> list[int]:
@@ -84,42 +107,3 @@ def _read(file: ImageFile, below: str) -> dict[str, int]:
     if not isinstance(content, dict) or any(type(number) is not int for number in content.values()):
         raise DataError(f"{file.name} is not of the form {{path: class number}}. Is it VPT's split file?")
     return {f"{below}/{path}" if below else path: number for path, number in content.items()}
-
-
-def _check_paths(
-    where: str, given: Mapping[SplitName, Mapping[str, int]], official: Mapping[str, int]
-) -> None:
-    seen: dict[str, SplitName] = {}
-    for split, numbers in given.items():
-        name = _FILES[split]
-        refuse(
-            f"{where}: {name} names images that are not in the official lists",
-            numbers.keys() - official.keys(),
-            f"Is {name} of this data set and layout? Correct or remove the JSON files",
-        )
-        refuse(
-            f"{where}: images of {name} that are in another of the JSON files too",
-            numbers.keys() & seen.keys(),
-            "Keep each in one of them",
-        )
-        seen.update(dict.fromkeys(numbers, split))
-
-
-def _check_numbers(
-    where: str,
-    given: Mapping[SplitName, Mapping[str, int]],
-    official: Mapping[str, int],
-    names: Mapping[int, str],
-) -> None:
-    class_of: dict[int, int] = {}
-    number_of: dict[int, int] = {}
-    for split, numbers in given.items():
-        for path, number in numbers.items():
-            class_id = official[path]
-            first = class_of.setdefault(number, class_id), number_of.setdefault(class_id, number)
-            if first != (class_id, number):
-                raise DataError(
-                    f"{where}: {_FILES[split]} numbers {path} {number}, which is {names[class_id]!r} in the "
-                    f"official lists; before, {number} was {names[first[0]]!r} and {names[class_id]!r} was "
-                    f"{first[1]}. Correct or remove the JSON files."
-                )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +19,7 @@ from e2vpt.benchmarks.speed.clock import Timing, take_turns
 from e2vpt.benchmarks.speed.contestants import PROMPTED, Case, Contestant, SpeedMethod, make_contestants
 from e2vpt.config.fields import check_count, require
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
+from e2vpt.prompting.folding import folded
 
 Mode = Literal["inference", "step"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -125,13 +127,19 @@ def _measure(
     contestants: list[Contestant], mode: Mode, rounds: int, on_call: Callable[[], None]
 ) -> list[SpeedRow]:
     runs = {_name(one): _run(one, mode) for one in contestants}
-    timings = take_turns(runs, rounds, device=contestants[0].case.device, on_call=on_call)
-    plain = flops(runs[_name(contestants[0])])
-    return [_row(one, mode, runs[_name(one)], timings[_name(one)], plain) for one in contestants]
+    with ExitStack() as stack:
+        for one in contestants if mode == "inference" else ():
+            stack.enter_context(folded(one.model))
+        timings = take_turns(runs, rounds, device=contestants[0].case.device, on_call=on_call)
+        plain = flops(runs[_name(contestants[0])])
+        return [_row(one, mode, runs[_name(one)], timings[_name(one)], plain) for one in contestants]
 
 
 def _run(contestant: Contestant, mode: Mode) -> Callable[[], None]:
-    """What is timed: everything is held against the plain forward pass, which has no step."""
+    """What is timed: everything is held against the plain forward pass, which has no step.
+
+    Our inference is folded, as it is in `e2vpt predict`; a step computes its tables.
+    """
     contestant.model.train(mode == "step")
     return contestant.step if mode == "step" and contestant.method != "plain" else contestant.infer
 

@@ -28,11 +28,11 @@ _TITLES = {
 }
 _LEGEND = """
 Time is a call's time divided by that of the plain frozen forward pass in the same round: the median over the
-rounds, and the smallest and largest. Calls take turns. A step is forward, backward and AdamW. FLOPs count
-matrix products, convolutions and attention, relative to the plain forward pass. Peak is what a call allocates
-at most at a time; kept is what of it a forward pass keeps for the backward pass. The last column is how many
-times faster ours is than the official form (prompts in the sequence, attention written out) with as many
-prompts.
+rounds, and the smallest and largest. Calls take turns. Our inference is folded (`e2vpt.folded`), as in
+`e2vpt predict`. A step is forward, backward and AdamW. FLOPs count matrix products, convolutions, attention,
+relative to the plain forward pass. Peak is what a call allocates at most at a time; kept is what of it a
+forward pass keeps for the backward pass. The last column is how many times faster ours is than the official
+form (prompts in the sequence, attention written out) with as many prompts.
 """
 
 

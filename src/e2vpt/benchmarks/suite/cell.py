@@ -71,6 +71,11 @@ def entry_of(protocol: Protocol, method: str) -> ComparedMethod:
     return dataclasses.replace(entry, lrs=(own,))
 
 
+def grid_of(protocol: Protocol, entry: ComparedMethod) -> GridConfig:
+    """The paper's grid, without keep ratios for what does not prune."""
+    return protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
+
+
 def cell_folder(out: Path, task: str, method: str) -> Path:
     """Where a cell's trainings lie."""
     return out / "cells" / task / method
@@ -137,7 +142,7 @@ def _paper(
     task: Task, entry: ComparedMethod, protocol: Protocol, method: str, folder: Path, reporting: Reporting
 ) -> Sequence[ComparisonRow]:
     config = config_of(protocol.config, entry, None, 0)
-    grid = protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
+    grid = grid_of(protocol, entry)
     rows = train_by_the_paper(task, config, folder, grid=grid, resume=True, reporting=reporting)
     final = []
     for row in rows:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from e2vpt.benchmarks.fgvc.places import FOLDERS, find_fgvc
-from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc, load_fgvc
+from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc
 from e2vpt.benchmarks.suite.headers import Header, formats_of, read_headers, unlike_official, unreadable
+from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
-from e2vpt.config import DataConfig
 from e2vpt.data.task import Split
 from e2vpt.errors import DataError
 
@@ -68,12 +68,12 @@ class Check:
 def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None) -> Check:
     """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:`.
 
-    Every record of TFDS data is held to its checksum (about 300 MB/s). `on_task` is given each task's name
-    before it is read. What Hugging Face does not have counts as broken, since only reading shows it.
+    Every record of TFDS data is held to its checksum. `on_task` is given each task's name before it is read.
+    What Hugging Face does not have counts as broken, since only reading shows it.
 
     Raises:
         DataError: the folder holds data of none of the tasks, or none can be read from Hugging Face.
-        MissingExtra: `hf:` without the `datasets` package.
+        MissingExtra: as for `read_vtab`.
     """
     hub = isinstance(directory, str) and directory.startswith("hf:")
     where = directory if hub else Path(directory).expanduser()
@@ -81,11 +81,7 @@ def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnT
     if not any(_is_there(where, task) for task in wanted):
         places = "; ".join(f"{task.name} in {' or '.join(_places(task))}" for task in wanted)
         raise DataError(f"{where} holds no task of VTAB-1k. Looked for {places}.")
-    tasks = []
-    for task in wanted:
-        if on_task is not None:
-            on_task(task.name)
-        tasks.append(_check_vtab_task(where, task))
+    tasks = [_check_vtab_task(where, task, on_task) for task in wanted]
     if hub and not any(task.source for task in tasks):
         raise DataError(f"{where} holds no task of VTAB-1k. {tasks[0].name}: {tasks[0].problems[0]}")
     return Check(where=str(where), tasks=tuple(tasks), problems=_mixed(tasks))
@@ -103,23 +99,20 @@ def check_fgvc_sets(
     """
     directory = Path(directory).expanduser()
     found = find_fgvc(directory)
-    tasks = []
-    for name in (own for own in FGVC if not names or own in names):
-        if on_task is not None:
-            on_task(name)
-        tasks.append(_check_fgvc_set(name, found.get(name)))
-    return Check(where=str(directory), tasks=tuple(tasks))
+    wanted = [name for name in FGVC if not names or name in names]
+    return Check(
+        where=str(directory), tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted)
+    )
 
 
 def check_markdown(check: Check) -> list[str]:
     """A table with a line for each task, then what is wrong and what is worth knowing."""
-    out = ["| task | source | train | val | test | classes | format | verdict |", "|" + "---|" * 8]
+    head = ["task", "source", "train", "val", "test", "classes", "format", "verdict"]
+    rows = []
     for task in check.tasks:
-        counts = [
-            f"{task.counts.get(split, 0):,}" if task.counts else "" for split in ("train", "val", "test")
-        ]
-        classes = f"{task.num_classes}" if task.num_classes else ""
-        out.append(f"| {' | '.join([task.name, task.source, *counts, classes, task.formats, task.state])} |")
+        counts = (f"{task.counts[split]:,}" if task.counts else "" for split in head[2:5])
+        rows.append([task.name, task.source, *counts, str(task.num_classes or ""), task.formats, task.state])
+    out = markdown_table(head, rows, texts=len(head))
     below = [*check.problems]
     below += [f"{task.name}: {problem}" for task in check.tasks for problem in task.problems]
     below += [f"{task.name}, no problem: {note}" for task in check.tasks for note in task.notes]
@@ -128,8 +121,7 @@ def check_markdown(check: Check) -> list[str]:
 
 def _places(task: VtabTask) -> tuple[str, ...]:
     """The folders that can hold a task's data: TFDS's and those of lists."""
-    prepared = f"{task.dataset}/{task.config}" if task.config else task.dataset
-    return tuple(dict.fromkeys((prepared, *list_folders(task.name))))
+    return tuple(dict.fromkeys((task.folder, *list_folders(task.name))))
 
 
 def _is_there(where: Path | str, task: VtabTask) -> bool:
@@ -137,7 +129,9 @@ def _is_there(where: Path | str, task: VtabTask) -> bool:
     return isinstance(where, str) or any((where / place).is_dir() for place in _places(task))
 
 
-def _check_vtab_task(where: Path | str, task: VtabTask) -> Checked:
+def _check_vtab_task(where: Path | str, task: VtabTask, on_task: OnTask | None) -> Checked:
+    if on_task is not None:
+        on_task(task.name)
     checked = Checked(name=task.name, group=task.group, state="missing")
     if not _is_there(where, task):
         places = " or ".join(str(Path(where) / place) for place in _places(task))
@@ -148,7 +142,7 @@ def _check_vtab_task(where: Path | str, task: VtabTask) -> Checked:
         return replace(checked, state="broken", problems=(str(error),))
     splits = {"train": data.train, "val": data.val, "test": data.test}
     headers = read_headers(splits)
-    problems = [*_other_counts(splits, task), *_unused(splits, task), *unlike_official(task.name, headers)]
+    problems = [*_other_counts(splits, task), *unlike_official(task.name, headers)]
     checked = replace(checked, source=data.source, num_classes=len(data.classes))
     if absent := len(data.absent()):
         note = f"{absent} of {task.num_classes} classes have no training image, as the draw came out."
@@ -156,14 +150,15 @@ def _check_vtab_task(where: Path | str, task: VtabTask) -> Checked:
     return _with_images(checked, splits, headers, problems)
 
 
-def _check_fgvc_set(name: FgvcName, folder: Path | None) -> Checked:
+def _check_fgvc_set(name: FgvcName, folder: Path | None, on_task: OnTask | None) -> Checked:
+    if on_task is not None:
+        on_task(name)
     checked = Checked(name=name, group="fgvc", state="missing")
     if folder is None:
         names = " or ".join(dict.fromkeys((name, *FOLDERS[name])))
         return replace(checked, problems=(f"no data; expected a folder {names}. Unpack it there.",))
     try:
-        problems = [problem.removeprefix(f"{name}: ") for problem in check_fgvc(folder, name)]
-        task = load_fgvc(folder, name, DataConfig())
+        task, problems = check_fgvc(folder, name)
     except DataError as error:
         return replace(checked, state="broken", problems=(str(error),))
     checked = replace(checked, source="archives", num_classes=len(task.classes))
@@ -187,28 +182,21 @@ def _with_images(
 def _mixed(tasks: Sequence[Checked]) -> tuple[str, ...]:
     of: dict[str, list[str]] = {}
     for task in tasks:
-        if task.source:
-            of.setdefault(task.source, []).append(task.name)
-    if len(of) < 2:
+        of.setdefault(task.source, []).append(task.name)
+    found = "; ".join(f"{source}: {', '.join(names)}" for source, names in of.items() if source)
+    if len(of.keys() - {""}) < 2:
         return ()
-    found = "; ".join(f"{source}: {', '.join(names)}" for source, names in of.items())
     return (
         f"The tasks come from several sources ({found}). Take one for all, or their scores do not compare.",
     )
 
 
 def _other_counts(splits: Mapping[str, Split], task: VtabTask) -> Iterator[str]:
-    published = {"train": TRAIN_IMAGES, "val": VAL_IMAGES, "test": task.test_images}
-    for which, images in published.items():
-        if len(splits[which]) != images:
-            yield (
-                f"{which} has {len(splits[which]):,} images; published are {images:,}. "
-                "Is it the official data, and all of it?"
-            )
-
-
-def _unused(splits: Mapping[str, Split], task: VtabTask) -> Iterator[str]:
     """Lists do not say how many classes there are; all the official ones have images."""
+    for which, images in {"train": TRAIN_IMAGES, "val": VAL_IMAGES, "test": task.test_images}.items():
+        if len(splits[which]) != images:
+            found = f"{which} has {len(splits[which]):,} images; published are {images:,}."
+            yield f"{found} Is it the official data, and all of it?"
     unused = task.num_classes - len({label for split in splits.values() for label in split.labels})
     if unused:
         yield f"{unused} of {task.num_classes} classes have no image in any split. Is it the official data?"

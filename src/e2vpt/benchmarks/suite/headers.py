@@ -20,28 +20,20 @@ LOOKED_AT = 1000
 """Images of a split, at most, that are looked at."""
 
 _EXACT = frozenset({"PNG", "BMP", "PPM"})
-# TFDS makes PNG of arrays, and CLEVR's files are PNG. The others, EuroSAT and DMLab too, were JPEG all along.
-_LOSSLESS = frozenset(
-    {
-        *("cifar100", "svhn", "patch_camelyon", "clevr_count", "clevr_distance", "kitti_distance"),
-        *("dsprites_location", "dsprites_orientation", "smallnorb_azimuth", "smallnorb_elevation"),
-    }
-)
-# Width and height: the `shape` of the feature in tensorflow/datasets 4.9.10; CLEVR v1.0's own.
+# TFDS stores arrays as PNG, and the files of CLEVR and KITTI are PNG. The others were JPEG all along.
+_LOSSLESS = ("cifar100", "svhn", "patch_camelyon", "clevr", "kitti", "dsprites", "smallnorb")
+# Width and height: the shape of the feature `image` in tensorflow/datasets, docs/catalog.
 _SIZES: Mapping[str, tuple[int, int]] = {
     "cifar100": (32, 32),
     "svhn": (32, 32),
     "patch_camelyon": (96, 96),
     "eurosat": (64, 64),
     "resisc45": (256, 256),
-    "clevr_count": (480, 320),
-    "clevr_distance": (480, 320),
     "dmlab": (480, 360),
-    "dsprites_location": (64, 64),
-    "dsprites_orientation": (64, 64),
-    "smallnorb_azimuth": (96, 96),
-    "smallnorb_elevation": (96, 96),
+    "dsprites": (64, 64),
+    "smallnorb": (96, 96),
 }
+"""Both by the data set that a task's name begins with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,22 +62,21 @@ def unlike_official(task: str, headers: Sequence[Header]) -> list[str]:
     A copy compressed with loss of images that were lossless, and images of another size where the official
     ones have all the same. That JPEG images were compressed once more does not show here.
     """
-    readable = [header for header in headers if header.format]
     problems = []
-    lossy = [header for header in readable if header.format not in _EXACT]
-    if lossy and task in _LOSSLESS:
+    lossy = [header for header in headers if header.format and header.format not in _EXACT]
+    if lossy and task.startswith(_LOSSLESS):
         problems.append(
             f"{_share(lossy, headers)} {formats_of(lossy)}; the official ones are lossless PNG. Prepare them "
-            "with TFDS: copies as JPEG cost CIFAR-100 about ten points (ZhangYuanhan-AI/NOAH issue 28, "
-            "visinf/adapter_plus issue 3)."
+            "with TFDS: copies as JPEG cost CIFAR-100 about ten points (visinf/adapter_plus issue 3)."
         )
-    size = _SIZES.get(task)
-    resized = [header for header in readable if size and header.size != size]
-    if resized:
-        problems.append(
-            f"{_share(resized, headers)} {_pixels(resized[0].size)} or another size; the official ones are "
-            f"{_pixels(size)} (width x height). Prepare them with TFDS, and do not resize them."
-        )
+    for width, height in (size for name, size in _SIZES.items() if task.startswith(name)):
+        resized = [header for header in headers if header.format and header.size != (width, height)]
+        if resized:
+            found = " x ".join(map(str, resized[0].size))
+            problems.append(
+                f"{_share(resized, headers)} {found} or another size; the official ones are "
+                f"{width} x {height} (width x height). Prepare them with TFDS, and do not resize them."
+            )
     return problems
 
 
@@ -100,10 +91,6 @@ def unreadable(headers: Sequence[Header]) -> list[str]:
 
 def _share(some: Sequence[Header], headers: Sequence[Header]) -> str:
     return f"{len(some):,} of {len(headers):,} images looked at, {some[0].image.name} the first, are"
-
-
-def _pixels(size: tuple[int, int] | None) -> str:
-    return " x ".join(map(str, size or ()))
 
 
 def _spread(images: Sequence[ImageSource]) -> Sequence[ImageSource]:

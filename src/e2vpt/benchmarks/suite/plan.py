@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
-from e2vpt.benchmarks.fgvc.read import FGVC, published_sizes
-from e2vpt.benchmarks.suite.cell import Protocol, entry_of
+from e2vpt.benchmarks.fgvc.read import DATA_SETS
+from e2vpt.benchmarks.suite.cell import Protocol, entry_of, grid_of
 from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, load_suite_task
+from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
 from e2vpt.config import DataConfig
 from e2vpt.config.fields import as_tuple
-from e2vpt.data.images import ImageInMemory, ImageSource
+from e2vpt.data.images import ImageSource, decode
 from e2vpt.data.task import Split, Task
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import eval_loader
@@ -67,6 +67,11 @@ class Speeds:
     bytes: int
     prunings: int
 
+    def training(self, train: int, val: int, epochs: int) -> float:
+        """One training, whose images are decoded once."""
+        images = train * self.step + val * self.forward
+        return self.start + (train + val) * self.decode + epochs * (self.epoch + images)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
@@ -78,18 +83,25 @@ class Planned:
     bytes: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bytes:
+    """An image file in memory, decoded whenever it is opened."""
+
+    name: str
+    content: bytes
+
+    def open(self) -> Image.Image:
+        """See `ImageSource.open`."""
+        return decode(self.content, self.name)
+
+
 def published_tasks(kind: Benchmark) -> list[PlannedTask]:
     """The benchmark by its published sizes, for a plan before any image is there."""
     if kind == "fgvc":
-        return [PlannedTask(name=name, **published_sizes(name)) for name in FGVC]
+        return [PlannedTask(name=name, classes=own.classes, **own.images) for name, own in DATA_SETS.items()]
+    ours = {"train": TRAIN_IMAGES, "val": VAL_IMAGES}
     return [
-        PlannedTask(
-            name=task.name,
-            classes=task.num_classes,
-            train=TRAIN_IMAGES,
-            val=VAL_IMAGES,
-            test=task.test_images,
-        )
+        PlannedTask(name=task.name, classes=task.num_classes, test=task.test_images, **ours)
         for task in VTAB.values()
     ]
 
@@ -108,62 +120,39 @@ def suite_tasks(suite: Suite, config: DataConfig) -> tuple[list[PlannedTask], li
 
 def made_up_images() -> list[ImageSource]:
     """A JPEG file of 500 by 375 pixels, about what the benchmarks' photographs take to decode."""
-    noise = torch.randint(0, 256, (47, 63, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     file = io.BytesIO()
-    Image.fromarray(noise.numpy()).resize((500, 375)).save(file, "JPEG")
+    Image.effect_noise((63, 47), 80).convert("RGB").resize((500, 375)).save(file, "JPEG")
     return [_Bytes(name="noise.jpg", content=file.getvalue())]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Bytes:
-    """An image file in memory, decoded whenever it is opened."""
-
-    name: str
-    content: bytes
-
-    def open(self) -> Image.Image:
-        """See `ImageSource.open`."""
-        return ImageInMemory(name=self.name, pixels=Image.open(io.BytesIO(self.content))).open()
 
 
 def plan(
     tasks: Sequence[PlannedTask], protocol: Protocol, methods: Sequence[str], images: Sequence[ImageSource]
 ) -> list[Planned]:
     """Every method's cost on one device, after a few short trainings of each."""
-    found = []
+    classes, found = round(statistics.mean(task.classes for task in tasks)), []
     for method in methods:
         entry = entry_of(protocol, method)
-        classes = round(statistics.mean(task.classes for task in tasks))
         speeds = measure(entry, protocol, images, classes)
         costs = [_cell(task, entry, protocol, speeds) for task in tasks]
-        found.append(
-            Planned(
-                method=method,
-                trainings=sum(trainings for trainings, _ in costs),
-                seconds=sum(seconds for _, seconds in costs),
-                # What prunes keeps the unpruned adapter, the pruned one, and the chosen one.
-                bytes=sum(trainings for trainings, _ in costs)
-                * speeds.bytes
-                * (3 if entry.prunes else 2)
-                // 2,
-            )
-        )
+        trainings = sum(trainings for trainings, _ in costs)
+        # What prunes keeps the unpruned adapter, the pruned one, and the chosen one.
+        size = trainings * speeds.bytes * (3 if entry.prunes else 2) // 2
+        seconds = sum(seconds for _, seconds in costs)
+        found.append(Planned(method=method, trainings=trainings, seconds=seconds, bytes=size))
     return found
 
 
 def plan_markdown(found: Sequence[Planned]) -> list[str]:
     """A line for each method, and their sum."""
-    total = Planned(
-        method="all",
-        trainings=sum(line.trainings for line in found),
-        seconds=sum(line.seconds for line in found),
-        bytes=sum(line.bytes for line in found),
-    )
-    lines = ["| method | trainings | hours on one device | on disk, MiB |", "|---|---:|---:|---:|"]
-    for line in [*found, total]:
-        hours, size = line.seconds / 3600, line.bytes / 2**20
-        lines.append(f"| {line.method} | {line.trainings:,} | {hours:.2f} | {size:,.1f} |")
-    return [*lines, "", f"In all {duration(total.seconds)} on one device like this one."]
+    columns = [(line.trainings, line.seconds, line.bytes) for line in found]
+    total = [sum(column) for column in zip(*columns, strict=True)]
+    names = [*(line.method for line in found), "all"]
+    rows = [
+        [name, f"{trainings:,}", f"{seconds / 3600:.2f}", f"{size / 2**20:,.1f}"]
+        for name, (trainings, seconds, size) in zip(names, [*columns, total], strict=True)
+    ]
+    table = markdown_table(["method", "trainings", "hours on one device", "on disk, MiB"], rows)
+    return [*table, "", f"In all {duration(total[1])} on one device like this one."]
 
 
 def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSource], classes: int) -> Speeds:
@@ -173,29 +162,26 @@ def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSou
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         count, one = _long_enough(config, images, classes, out)
-        small, large = _task(images, count, classes), _task(images, 2 * count, classes)
-        two, _ = _timed(small, config, 2, out / "two")
+        large = _task(images, 2 * count, classes)
+        two, _ = _timed(_task(images, count, classes), config, 2, out / "two")
         more, trained = _timed(large, config, 2, out / "more")
-        bytes_left = trained.adapter.stat().st_size
+        size = trained.adapter.stat().st_size
         began = time.perf_counter()
-        loader = eval_loader(large.train, trained.preprocessing, config)
-        batches = list(loader)
-        decode = (time.perf_counter() - began) / len(large.train)
-        began = time.perf_counter()
+        batches = list(eval_loader(large.train, trained.preprocessing, config))
+        decoded = time.perf_counter()
         evaluate(trained.model, batches)
-        forward = (time.perf_counter() - began) / len(large.train)
-    step = max(0.0, ((more - two) / count - decode) / 2)
+        forward = (time.perf_counter() - decoded) / len(large.train)
+    reading = (decoded - began) / len(large.train)
+    step = max(0.0, ((more - two) / count - reading) / 2)
     epoch = max(0.0, two - one - count * step)
-    start = max(0.0, one - count * (decode + step) - epoch)
-    prunings = len(pairs_to_try(protocol.prune, trained.model)) if entry.prunes else 0
     return Speeds(
         step=step,
         forward=forward,
-        decode=decode,
+        decode=reading,
         epoch=epoch,
-        start=start,
-        bytes=bytes_left,
-        prunings=prunings,
+        start=max(0.0, one - count * (reading + step) - epoch),
+        bytes=size,
+        prunings=len(pairs_to_try(protocol.prune, trained.model)) if entry.prunes else 0,
     )
 
 
@@ -203,13 +189,13 @@ def _long_enough(
     config: RunConfig, images: Sequence[ImageSource], classes: int, out: Path
 ) -> tuple[int, float]:
     """Images, whole batches, with which an epoch takes long enough to be timed, and the seconds it took."""
-    _timed(_task(images, config.train.batch_size, classes), config, 1, out / "warm")
-    batches = 1
+    size = config.train.batch_size
+    _timed(_task(images, size, classes), config, 1, out / "warm")
+    batches, seconds = 1, 0.0
     while True:
-        count = batches * config.train.batch_size
-        seconds, _ = _timed(_task(images, count, classes), config, 1, out / f"long{batches}")
+        seconds, _ = _timed(_task(images, batches * size, classes), config, 1, out / f"long{batches}")
         if seconds >= _LONG or batches >= _MOST:
-            return count, seconds
+            return batches * size, seconds
         batches *= 2
 
 
@@ -218,8 +204,7 @@ def _task(images: Sequence[ImageSource], count: int, classes: int) -> Task:
         images=tuple(images[i % len(images)] for i in range(count)),
         labels=tuple(i % classes for i in range(count)),
     )
-    names = tuple(map(str, range(classes)))
-    return Task(name="plan", classes=names, train=split, complete=False)
+    return Task(name="plan", classes=tuple(map(str, range(classes))), train=split, complete=False)
 
 
 def _timed(task: Task, config: RunConfig, epochs: int, out: Path) -> tuple[float, Trained]:
@@ -231,31 +216,23 @@ def _timed(task: Task, config: RunConfig, epochs: int, out: Path) -> tuple[float
 
 def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: Speeds) -> tuple[int, float]:
     """Trainings and seconds of one task with one method."""
-    epochs = protocol.config.train.epochs
-    chosen = _training(task.train, task.val, epochs, speeds)
-    final = _training(task.train + task.val, 0, epochs, speeds)
-    test = task.test * (speeds.decode + speeds.forward)
+    epochs, both = protocol.config.train.epochs, task.train + task.val
+    chosen, final = speeds.training(task.train, task.val, epochs), speeds.training(both, 0, epochs)
+    test, decoded = task.test * (speeds.decode + speeds.forward), both * speeds.decode
     if protocol.name == "paper":
-        grid = protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
+        grid = grid_of(protocol, entry)
         seeds = len(as_tuple(grid.final_seeds))
-        before = grid.num_trainings() - seeds
-        # Its trainings share the images they hold in memory.
-        images = (task.train + task.val) * speeds.decode
-        seconds = images + before * (chosen - images) + seeds * (final + test)
-        return grid.num_trainings(), seconds
+        # The trainings before the final ones share the images they hold in memory; the grid's best is scored.
+        scoring = task.train * speeds.step if entry.prunes else 0.0
+        before = decoded + (grid.num_trainings() - seeds) * (chosen - decoded) + scoring
+        return grid.num_trainings(), before + seeds * (final + test)
     tried = len(entry.lrs) if len(entry.lrs) > 1 or entry.prunes else 0
-    twice = 2 if entry.prunes else 1
     if entry.prunes:
-        # The second training goes on with the model and the images of the first.
-        images = task.train + task.val
-        scoring = task.train * speeds.step
+        # The second training goes on with the model and the images of the first, after scores and looks.
         looks = (speeds.prunings + 2) * task.val * speeds.forward
-        chosen += chosen - speeds.start - images * speeds.decode + scoring + looks
-        final += final - speeds.start - images * speeds.decode + images * speeds.step
-    return (tried + protocol.seeds) * twice, tried * chosen + protocol.seeds * (final + test)
-
-
-def _training(train: int, val: int, epochs: int, speeds: Speeds) -> float:
-    """Seconds of one training; images are decoded once."""
-    images = train * speeds.step + val * speeds.forward
-    return speeds.start + (train + val) * speeds.decode + epochs * (speeds.epoch + images)
+        chosen += chosen - speeds.start - decoded + task.train * speeds.step + looks
+        # Before, with the one chosen pruning, and after: without validation images, training images tell.
+        looks = 3 * both * speeds.forward
+        final += final - speeds.start - decoded + both * speeds.step + looks
+    trainings = (tried + protocol.seeds) * (2 if entry.prunes else 1)
+    return trainings, tried * chosen + protocol.seeds * (final + test)

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2vpt.benchmarks.compare.report import escaped, plot
+from e2vpt.benchmarks.compare.report import plot
 from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.spread import Spread, spread
 from e2vpt.benchmarks.suite.published import Published, published
 from e2vpt.benchmarks.suite.tasks import Suite
+from e2vpt.benchmarks.tables import latex_table, markdown_table
 from e2vpt.files.atomic import write_atomic, write_csv
 
 _COLUMNS = (
@@ -48,22 +49,20 @@ def suite_lines(suite: Suite, rows: Sequence[ComparisonRow]) -> list[SuiteLine]:
     lines = []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
-        values = {
-            task: [100 * row["accuracy"] for row in own if row["task"] == task]
-            for task in suite.tasks
-            if any(row["task"] == task for row in own)
-        }
-        by_task = {task: spread(v) for task, v in values.items()}
+        found = {task: [100 * row["accuracy"] for row in own if row["task"] == task] for task in suite.tasks}
+        by_task = {task: spread(values) for task, values in found.items() if values}
+        tuned, head = (
+            statistics.mean(100 * row[name] / row["num_backbone"] for row in own)
+            for name in ("num_tuned", "num_head")
+        )
         lines.append(
             SuiteLine(
                 method=method,
                 by_task=by_task,
                 means=_means(suite, by_task),
-                tuned=statistics.mean(100 * row["num_tuned"] / row["num_backbone"] for row in own),
-                with_head=statistics.mean(
-                    100 * (row["num_tuned"] + row["num_head"]) / row["num_backbone"] for row in own
-                ),
-                seeds=min(map(len, values.values())),
+                tuned=tuned,
+                with_head=tuned + head,
+                seeds=min(len(values) for values in found.values() if values),
             )
         )
     return lines
@@ -83,18 +82,11 @@ def write_suite(
     `note` says in words by which protocol; `backbone` is the name whose published numbers are shown.
     """
     lines = suite_lines(suite, rows)
-    text = [
-        *report_head(f"{suite.kind.upper()}, images from {suite.source}", machine),
-        "",
-        note,
-        "",
-        *suite_markdown(suite, lines),
-        "",
-        *published_markdown(suite, lines, published(backbone)),
-        "",
-    ]
+    head = report_head(f"{suite.kind.upper()}, images from {suite.source}", machine)
+    below = published_markdown(suite, lines, published(backbone))
+    text = "\n".join([*head, "", note, "", *suite_markdown(suite, lines), "", *below, ""])
     write_csv(out / "results.csv", [{name: row.get(name) for name in _COLUMNS} for row in rows], _COLUMNS)
-    write_atomic(out / "results.md", "\n".join(text).encode())
+    write_atomic(out / "results.md", text.encode())
     write_atomic(out / "results.tex", suite_latex(suite, lines).encode())
     points = [
         (line.method, line.tuned, statistics.mean(s.mean for s in line.by_task.values()))
@@ -104,78 +96,71 @@ def write_suite(
     write_atomic(
         out / "pareto.png", plot(points, "tuned parameters without the head, % of the backbone", 1e-3)
     )
-    return "\n".join(text)
+    return text
 
 
 def suite_markdown(suite: Suite, lines: Sequence[SuiteLine]) -> list[str]:
     """Test accuracy in %, mean ± standard deviation over seeds: tasks down, methods across, as 19 columns are
     too wide to read."""
-    head = ["", *(line.method for line in lines)]
-    out = [f"| {' | '.join(head)} |", "|---" + "|---:" * len(lines) + "|"]
-    for task in suite.tasks:
-        cells = [line.by_task[task].text() if task in line.by_task else _NOTHING for line in lines]
-        out.append(f"| {task} | {' | '.join(cells)} |")
-    for name in dict.fromkeys(name for line in lines for name in line.means):
-        cells = [f"**{line.means[name]:.2f}**" if name in line.means else _NOTHING for line in lines]
-        out.append(f"| **{name}** | {' | '.join(cells)} |")
-    out.append(f"| tuned, % | {' | '.join(f'{line.tuned:.3f}' for line in lines)} |")
-    out.append(f"| with head, % | {' | '.join(f'{line.with_head:.3f}' for line in lines)} |")
-    return [*out, f"| seeds | {' | '.join(str(line.seeds) for line in lines)} |"]
+    rows = [
+        [task, *(line.by_task[task].text() if task in line.by_task else _NOTHING for line in lines)]
+        for task in suite.tasks
+    ]
+    rows += [
+        [
+            f"**{name}**",
+            *(f"**{line.means[name]:.2f}**" if name in line.means else _NOTHING for line in lines),
+        ]
+        for name in _mean_names(lines)
+    ]
+    rows.append(["tuned, %", *(f"{line.tuned:.3f}" for line in lines)])
+    rows.append(["with head, %", *(f"{line.with_head:.3f}" for line in lines)])
+    rows.append(["seeds", *(str(line.seeds) for line in lines)])
+    return markdown_table(["", *(line.method for line in lines)], rows)
 
 
 def published_markdown(
     suite: Suite, lines: Sequence[SuiteLine], printed: Mapping[str, Published]
 ) -> list[str]:
     """Means beside those that the papers print, and the differences; of methods and means that both have."""
-    rows = []
-    for line in lines:
-        if line.method in printed:
-            values = _printed(suite, printed[line.method])
-            for name in values:
-                if name in line.means:
-                    ours, theirs = line.means[name], values[name]
-                    rows.append(
-                        f"| {line.method} | {name} | {ours:.2f} | {theirs:.2f} | {ours - theirs:+.2f} |"
-                    )
     if not printed:
         return ["The papers print no numbers for this backbone."]
+    rows = []
+    for line in lines:
+        row = printed.get(line.method)
+        theirs = {} if row is None else row.means() if suite.kind == "vtab" else {"mean": row.fgvc}
+        for name in [name for name in theirs if name in line.means]:
+            values = line.means[name], theirs[name], line.means[name] - theirs[name]
+            rows.append([line.method, name, *map("{:.2f}".format, values[:2]), f"{values[2]:+.2f}"])
     if not rows:
         return ["No group is complete for a method that the papers print numbers of."]
-    head = ["| method | mean | here | printed | difference |", "|---|---|---:|---:|---:|"]
-    return ["## Beside the published numbers", "", *head, *rows]
+    table = markdown_table(["method", "mean", "here", "printed", "difference"], rows, texts=2)
+    return ["## Beside the published numbers", "", *table]
 
 
 def suite_latex(suite: Suite, lines: Sequence[SuiteLine]) -> str:
     """The papers' form: methods down, tasks and means across."""
-    names = list(dict.fromkeys(name for line in lines for name in line.means))
-    body = []
-    for line in lines:
-        cells = [f"${line.by_task[t].mean:.1f}$" if t in line.by_task else "--" for t in suite.tasks]
-        cells += [f"${line.means[n]:.2f}$" if n in line.means else "--" for n in names]
-        body.append(" & ".join([escaped(line.method), f"${line.tuned:.2f}$", *cells]) + r" \\")
-    head = " & ".join(["method", r"tuned, \%", *map(escaped, [*suite.tasks, *names])]) + r" \\"
-    columns = "r" * head.count(" & ")
-    rows = "\n".join([head, r"\hline", *body])
-    return f"\\begin{{tabular}}{{l{columns}}}\n{rows}\n\\end{{tabular}}\n"
+    names = _mean_names(lines)
+    rows = [
+        [line.method, f"${line.tuned:.2f}$"]
+        + [f"${line.by_task[task].mean:.1f}$" if task in line.by_task else "--" for task in suite.tasks]
+        + [f"${line.means[name]:.2f}$" if name in line.means else "--" for name in names]
+        for line in lines
+    ]
+    return latex_table(["method", "tuned, %", *suite.tasks, *names], rows)
+
+
+def _mean_names(lines: Sequence[SuiteLine]) -> list[str]:
+    return list(dict.fromkeys(name for line in lines for name in line.means))
 
 
 def _means(suite: Suite, by_task: Mapping[str, Spread]) -> dict[str, float]:
-    groups = suite.groups()
     means = {
         name: statistics.mean(by_task[task].mean for task in tasks)
-        for name, tasks in groups.items()
+        for name, tasks in (*suite.groups().items(), ("T", suite.whole()))
         if set(tasks) <= set(by_task)
     }
-    whole = suite.whole()
-    if not set(whole) <= set(by_task):
+    if "T" not in means:
         return means
-    total = statistics.mean(by_task[task].mean for task in whole)
-    if not groups:
-        return {"mean": total}
-    return means | {"T": total, "G": statistics.mean(means.values())}
-
-
-def _printed(suite: Suite, row: Published) -> dict[str, float]:
-    if suite.kind == "vtab":
-        return row.means()
-    return {} if row.fgvc is None else {"mean": row.fgvc}
+    total = means.pop("T")
+    return means | {"T": total, "G": statistics.mean(means.values())} if means else {"mean": total}

@@ -84,8 +84,15 @@ def run_suite(
     if job.workers or job.address:
         run: Callable[[Cell], None] = _OnWorker(suite, protocol, out.resolve())
         run_on_cluster(run, missing, on_done, workers=job.workers, address=job.address)
-    else:
-        _run_here(suite, protocol, missing, out, reporting, on_done)
+        missing = []
+    for number, cell in enumerate(missing, start=1):
+        reporting.stage(f"Cell {number} of {len(missing)}: {cell[0]}, {cell[1]}")
+        problem = None
+        try:
+            run_cell(suite, protocol, *cell, out, Reporting(on_step=reporting.on_step))
+        except E2VPTError as error:
+            problem = str(error)
+        on_done(cell, problem)
     if failed:
         lines = "\n".join(f"  {task}, {method}: {why}" for (task, method), why in failed.items())
         raise RunError(f"{len(failed)} of {len(cells)} cells failed; the others are kept in {out}:\n{lines}")
@@ -112,25 +119,6 @@ def merge(folders: Sequence[Path], out: Path) -> int:
 def all_rows(suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path) -> list[ComparisonRow]:
     """The final rows of every finished cell."""
     return [row for cell in cells_of(suite, methods) for row in finished_rows(out, *cell, protocol)]
-
-
-def _run_here(
-    suite: Suite,
-    protocol: Protocol,
-    cells: Sequence[Cell],
-    out: Path,
-    reporting: Reporting,
-    on_done: Callable[[Cell, str | None], None],
-) -> None:
-    quiet = Reporting(on_step=reporting.on_step)
-    for number, cell in enumerate(cells):
-        reporting.stage(f"Cell {number + 1} of {len(cells)}: {cell[0]}, {cell[1]}")
-        try:
-            run_cell(suite, protocol, *cell, out, quiet)
-        except E2VPTError as error:
-            on_done(cell, str(error))
-        else:
-            on_done(cell, None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

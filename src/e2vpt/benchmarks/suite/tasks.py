@@ -11,7 +11,8 @@ from typing import Literal
 
 from e2vpt.benchmarks.fgvc.places import find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, load_fgvc
-from e2vpt.benchmarks.vtab.read import Source, load_vtab, vtab_sources
+from e2vpt.benchmarks.vtab.data import Source
+from e2vpt.benchmarks.vtab.read import read_vtab, vtab_sources
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.config import DataConfig
 from e2vpt.data.task import Task
@@ -58,7 +59,7 @@ def open_suite(
     Raises:
         DataError: none of the tasks, not all that were named, or tasks from different sources.
     """
-    found = _fgvc(directory) if kind == "fgvc" else _vtab(directory, source)
+    found = _found(kind, directory, source)
     missing = [name for name in names if name not in found]
     if missing or not found:
         there = ", ".join(found) or "nothing"
@@ -66,23 +67,18 @@ def open_suite(
         raise DataError(
             f"{directory} does not hold {wanted}; found {there}. docs/benchmarks.md says how to lay it out."
         )
-    chosen = {name: found[name] for name in found if not names or name in names}
-    sources = sorted({where for where, _ in chosen.values()})
-    if len(sources) > 1:
-        lists = "; ".join(
-            f"{where}: {', '.join(name for name, (own, _) in chosen.items() if own == where)}"
-            for where in sources
-        )
+    by_source: dict[str, list[str]] = {}
+    for name in (name for name in found if not names or name in names):
+        by_source.setdefault(found[name], []).append(name)
+    if len(by_source) > 1:
+        lists = "; ".join(f"{where}: {', '.join(by_source[where])}" for where in sorted(by_source))
         raise DataError(
             f"{directory} mixes sources, whose numbers do not belong in one table ({lists}). "
             "Choose one with --source, or the tasks with --tasks."
         )
-    return Suite(
-        kind=kind,
-        directory=directory,
-        source=sources[0],
-        tasks={name: group for name, (_, group) in chosen.items()},
-    )
+    ((where, chosen),) = by_source.items()
+    tasks = {name: "fgvc" if kind == "fgvc" else VTAB[name].group for name in chosen}
+    return Suite(kind=kind, directory=directory, source=where, tasks=tasks)
 
 
 def load_suite_task(suite: Suite, name: str, config: DataConfig) -> Task:
@@ -93,25 +89,21 @@ def load_suite_task(suite: Suite, name: str, config: DataConfig) -> Task:
     """
     if suite.kind == "fgvc":
         return load_fgvc(find_fgvc(suite.directory)[name], name, config)  # type: ignore[index, arg-type]
-    return load_vtab(suite.directory, name, source=suite.source)  # type: ignore[arg-type]
+    return read_vtab(suite.directory, name, source=suite.source).task()  # type: ignore[arg-type]
 
 
-def _fgvc(directory: str) -> dict[str, tuple[str, str]]:
-    return {str(name): (ARCHIVES, "fgvc") for name in find_fgvc(directory)}
-
-
-def _vtab(directory: str, source: Source | None) -> dict[str, tuple[str, str]]:
-    """Tasks that are there: their source and group."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, task in VTAB.items():
-        sources = vtab_sources(directory, name)
-        if source is not None:
-            sources = tuple(own for own in sources if own == source)
+def _found(kind: Benchmark, directory: str, source: Source | None) -> dict[str, str]:
+    """The tasks that are there, and the source of each."""
+    if kind == "fgvc":
+        return dict.fromkeys(find_fgvc(directory), ARCHIVES)
+    found: dict[str, str] = {}
+    for name in VTAB:
+        sources = [own for own in vtab_sources(directory, name) if source in (None, own)]
         if len(sources) > 1:
             raise DataError(
                 f"{directory} has {name} from {' and '.join(sources)}. Choose one with --source, the same "
                 "for every task."
             )
         if sources:
-            found[name] = (sources[0], task.group)
+            found[name] = sources[0]
     return found

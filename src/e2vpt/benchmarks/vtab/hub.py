@@ -11,10 +11,10 @@ get_vtab1k.py, the two are mixed, 16 images at a time. The 1000 together are the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2vpt.benchmarks.vtab.data import VtabData
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VtabTask
 from e2vpt.data.hub import Named, find_columns, open_hub, row_images, split_keys
@@ -24,20 +24,11 @@ from e2vpt.errors import DataError
 
 _Parts = dict[SplitName, tuple[str, range]]
 """The split of the data set, and which of its rows, that make each of ours."""
+_OWN_NAMES: dict[str, SplitName] = {"train800": "train", "val200": "val", "train800val200": "train"}
+"""What VTAB calls splits, and what else they may be called."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VtabRows:
-    """The three splits of one task; `where` names the data set and the rows in it that they are made of."""
-
-    where: str
-    classes: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split
-
-
-def read_vtab_hub(template: str, task: VtabTask) -> VtabRows:
+def read_vtab_hub(template: str, task: VtabTask) -> VtabData:
     """The task in `hf:NAME-{task}`, `hf:NAME:{task}` (a configuration) or `hf:/path/{task}` (save_to_disk).
 
     For `{task}` stands VTAB's name of the task or, where there is no such data set, the usual name of its
@@ -60,7 +51,15 @@ def read_vtab_hub(template: str, task: VtabTask) -> VtabRows:
         for key, chosen in parts.values()
     )
     made_of = ", ".join(f"{key}[{chosen.start}:{chosen.stop}]" for key, chosen in parts.values())
-    return VtabRows(where=f"{source}: {made_of}", classes=classes, train=train, val=val, test=test)
+    return VtabData(
+        name=task.name,
+        source="hugging face",
+        where=f"{source}: {made_of}",
+        classes=classes,
+        train=train,
+        val=val,
+        test=test,
+    )
 
 
 def has_vtab_hub(template: str, task: VtabTask) -> bool:
@@ -96,20 +95,15 @@ def _parts(source: str, loaded: Any) -> _Parts:
         raise _unusable(source, {"one split without a name": len(loaded)})
     counts = {str(key): len(rows) for key, rows in loaded.items()}
     keys = split_keys(source, loaded)
-    train = "train800" if "train800" in counts else keys.get("train", "")
-    val = "val200" if "val200" in counts else keys.get("val", "")
-    both = "train800val200" if "train800val200" in counts else keys.get("train", "")
-    tested = keys.get("test", "")
-    test = tested, range(counts.get(tested, 0))
-    if counts.get(train) == TRAIN_IMAGES and counts.get(val) == VAL_IMAGES and test[1]:
-        return {"train": (train, range(TRAIN_IMAGES)), "val": (val, range(VAL_IMAGES)), "test": test}
-    if counts.get(both) == TRAIN_IMAGES + VAL_IMAGES and not val and test[1]:
-        return {
-            "train": (both, range(TRAIN_IMAGES)),
-            "val": (both, range(TRAIN_IMAGES, TRAIN_IMAGES + VAL_IMAGES)),
-            "test": test,
-        }
-    raise _unusable(source, counts)
+    tested, whole = keys.get("test", ""), TRAIN_IMAGES + VAL_IMAGES
+    train, val, both = (own if own in counts else keys.get(which, "") for own, which in _OWN_NAMES.items())
+    if counts.get(tested) and counts.get(train) == TRAIN_IMAGES and counts.get(val) == VAL_IMAGES:
+        first, second = (train, range(TRAIN_IMAGES)), (val, range(VAL_IMAGES))
+    elif counts.get(tested) and counts.get(both) == whole and not val:
+        first, second = (both, range(TRAIN_IMAGES)), (both, range(TRAIN_IMAGES, whole))
+    else:
+        raise _unusable(source, counts)
+    return {"train": first, "val": second, "test": (tested, range(counts[tested]))}
 
 
 def _unusable(source: str, counts: Mapping[str, int]) -> DataError:

@@ -7,19 +7,23 @@ Examples are numbered over the shards in their order, and in each shard in the o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
-from e2vpt.benchmarks.vtab.example import Feature, parse_example
+from e2vpt.benchmarks.vtab.example import Values, parse_example
 from e2vpt.benchmarks.vtab.tfrecord import index_records, read_payloads
 from e2vpt.data.images import ImageFile
 from e2vpt.errors import DataError
 
+_Value = TypeVar("_Value", bytes, int, float)
 _INFO = "dataset_info.json"
+_VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _AGAIN = "Prepare the data set again with tfds, file format tfrecord."
 
@@ -30,7 +34,6 @@ class PreparedDataset:
 
     folder: Path
     name: str
-    version: str
     splits: Mapping[str, tuple[int, ...]]
 
     def counts(self) -> dict[str, int]:
@@ -58,56 +61,46 @@ class PreparedDataset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One example: its features, and where its payload lies, so that images are read in place."""
+    """One example: its payload and the place of that in the shard, and some of its features.
+
+    Every method raises DataError where there is no such feature, or not as many values as it wants.
+    """
 
     name: str
     path: Path
     offset: int
-    features: Mapping[str, Feature]
+    payload: bytes
+    features: Mapping[str, Values]
 
     def image(self, key: str) -> ImageFile:
-        """The encoded image at `key`, byte for byte as TFDS stored it.
-
-        Raises:
-            DataError: there is not exactly one.
-        """
-        spans = self._feature(key).spans
-        if len(spans) != 1:
-            raise DataError(f"{self.name}: {key} holds {len(spans)} images; expected one. {_AGAIN}")
-        start = self.offset + spans[0].offset
-        return ImageFile(name=self.name, path=self.path, offset=start, size=spans[0].size)
+        """The one encoded image at `key`, byte for byte as TFDS stored it, to be read in place."""
+        image = self._one(key, bytes, "images")
+        # Wherever the payload holds these bytes, it is the same image.
+        start = self.offset + self.payload.index(image)
+        return ImageFile(name=self.name, path=self.path, offset=start, size=len(image))
 
     def number(self, key: str) -> int:
-        """The one whole number at `key`.
+        """The one whole number at `key`."""
+        return self._one(key, int, "whole numbers")
 
-        Raises:
-            DataError: there is not exactly one.
-        """
-        numbers = self.numbers(key)
-        if len(numbers) != 1:
-            raise DataError(f"{self.name}: {key} holds {len(numbers)} whole numbers; expected one. {_AGAIN}")
-        return numbers[0]
+    def numbers(self, key: str) -> list[int]:
+        """The whole numbers at `key`, which may be none."""
+        return self._values(key, int)
 
-    def numbers(self, key: str) -> tuple[int, ...]:
-        """The whole numbers at `key`, which may be none.
+    def floats(self, key: str) -> list[float]:
+        """The 32-bit floats at `key`, which may be none."""
+        return self._values(key, float)
 
-        Raises:
-            DataError: no such feature.
-        """
-        return self._feature(key).ints
+    def _one(self, key: str, kind: type[_Value], what: str) -> _Value:
+        values = self._values(key, kind)
+        if len(values) != 1:
+            raise DataError(f"{self.name}: {key} holds {len(values)} {what}; expected one. {_AGAIN}")
+        return values[0]
 
-    def floats(self, key: str) -> tuple[float, ...]:
-        """The 32-bit floats at `key`, which may be none.
-
-        Raises:
-            DataError: no such feature.
-        """
-        return self._feature(key).floats
-
-    def _feature(self, key: str) -> Feature:
+    def _values(self, key: str, kind: type[_Value]) -> list[_Value]:
         if key not in self.features:
             raise DataError(f"{self.name} has no feature {key!r}. Is it the right data set? {_AGAIN}")
-        return self.features[key]
+        return [value for value in self.features[key] if isinstance(value, kind)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,26 +119,26 @@ class BinaryImage:
         return self.file.open().point(([0] + [255] * 255) * 3)
 
 
-def find_prepared(root: Path, name: str, config: str | None, versions: Sequence[str]) -> Path:
-    """The folder of a version below `root/name[/config]`; of `versions` (`3.*.*`) the first that is there.
+def find_prepared(folder: Path, versions: Sequence[str]) -> Path:
+    """The version in `folder`, which TFDS named after the data set or its config.
 
-    Of several that one of them allows, the highest.
+    Of `versions`, patterns such as `3.*.*`, the first that is there counts; of what fits it, the highest.
 
     Raises:
         DataError: none; says which versions are there.
     """
-    above = root / name / config if config else root / name
-    found = [path for path in above.glob("*.*.*") if _number(path.name) and (path / _INFO).is_file()]
-    found.sort(key=lambda path: _number(path.name))
+    found = sorted(
+        (tuple(map(int, path.name.split("."))), path)
+        for path in folder.glob("*.*.*")
+        if _VERSION.fullmatch(path.name) and (path / _INFO).is_file()
+    )
     for pattern in versions:
-        fitting = [path for path in found if _allows(pattern, path.name)]
-        if fitting:
+        if fitting := [path for _, path in found if fnmatch(path.name, pattern)]:
             return fitting[-1]
-    full = f"{name}/{config}" if config else name
     raise DataError(
-        f"{above}: no prepared version {' or '.join(versions)}; found "
-        f"{', '.join(path.name for path in found) or 'none'}. Prepare it once with `tfds build {full}`, "
-        f"or name the folder that holds {name}/."
+        f"{folder}: no prepared version {' or '.join(versions)}; found "
+        f"{', '.join(path.name for _, path in found) or 'none'}. Prepare the data set once with "
+        "`tfds build`, or name the folder that holds all data sets."
     )
 
 
@@ -161,17 +154,17 @@ def open_prepared(folder: Path) -> PreparedDataset:
         raise DataError(f"{where}: file format {info['fileFormat']!r}; expected tfrecord. {_AGAIN}")
     try:
         splits = {str(split["name"]): _lengths(split) for split in info["splits"]}
-        name, version = str(info["name"]), str(info["version"])
+        name = str(info["name"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where} does not list splits with shardLengths ({error!r}). {_AGAIN}") from error
     odd = [s["filepathTemplate"] for s in info["splits"] if s.get("filepathTemplate", _TEMPLATE) != _TEMPLATE]
     if odd:
         raise DataError(f"{where}: shards are named {odd[0]}; expected {_TEMPLATE}. {_AGAIN}")
-    return PreparedDataset(folder=folder, name=name, version=version, splits=splits)
+    return PreparedDataset(folder=folder, name=name, splits=splits)
 
 
 def read_slice(
-    data: PreparedDataset, split: str, start: int, stop: int, keys: Collection[str], *, checksums: bool = True
+    data: PreparedDataset, split: str, start: int, stop: int, keys: Collection[str]
 ) -> Iterator[Record]:
     """Examples `start` to `stop` (excluded) of a split in the order of TFDS, with the features at `keys`.
 
@@ -189,57 +182,51 @@ def read_slice(
     first = 0
     for path, length in zip(shards, data.splits[split], strict=True):
         low, high = max(start - first, 0), min(stop - first, length)
-        if low < high:
-            yield from _records(path, length, low, high, keys, checksums)
         first += length
+        if low >= high:
+            continue
+        index = index_records(path)
+        if len(index) != length:
+            raise DataError(
+                f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
+            )
+        chosen = index[low:high]
+        for number, payload in enumerate(read_payloads(path, chosen)):
+            name, offset = f"{path}[{low + number}]", int(chosen[number, 0])
+            features = parse_example(payload, name, keys)
+            yield Record(name=name, path=path, offset=offset, payload=payload, features=features)
 
 
-def class_names(data: PreparedDataset, key: str) -> tuple[str, ...] | None:
+def class_names(data: PreparedDataset, key: str, expected: int) -> tuple[str, ...] | None:
     """The names of the classes at `key`, in order of their numbers; None where TFDS stored none.
 
     Raises:
-        DataError: their file cannot be read as UTF-8.
+        DataError: features.json or the names have another number of classes than `expected`, or are broken.
     """
-    path = data.folder / f"{key}.labels.txt"
-    if not path.is_file():
-        return None
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the class names in {path}: {error}. {_AGAIN}") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    names, path = None, data.folder / f"{key}.labels.txt"
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"Cannot read the class names in {path}: {error}. {_AGAIN}") from error
+        names = tuple(line.strip() for line in lines if line.strip())
+    for found in (_class_count(data, key), names and len(names)):
+        if found not in (None, expected):
+            raise DataError(
+                f"{data.folder}: {key} has {found} classes; expected {expected}. Is it the official data?"
+            )
+    return names
 
 
-def class_count(data: PreparedDataset, key: str) -> int | None:
-    """How many classes features.json gives `key`; None without that file or without a count in it.
-
-    Raises:
-        DataError: the file is there but broken.
-    """
+def _class_count(data: PreparedDataset, key: str) -> int | None:
     path = data.folder / "features.json"
-    if not path.is_file():
-        return None
-    content = _read_json(path)
     try:
-        return int(content["featuresDict"]["features"][key]["classLabel"]["numClasses"])
-    except (KeyError, TypeError, ValueError):  # Early versions of TFDS 4 wrote it in another form.
+        features = _read_json(path)["featuresDict"]["features"] if path.is_file() else {}
+        return int(features[key]["classLabel"]["numClasses"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):  # a broken file; others are forms of early versions of TFDS 4
+            raise
         return None
-
-
-def _records(
-    path: Path, length: int, low: int, high: int, keys: Collection[str], checksums: bool
-) -> Iterator[Record]:
-    index = index_records(path)
-    if len(index) != length:
-        raise DataError(
-            f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
-        )
-    chosen = index[low:high]
-    payloads = read_payloads(path, chosen, checksums=checksums)
-    for number, (offset, payload) in enumerate(zip(chosen[:, 0].tolist(), payloads, strict=True), start=low):
-        name = f"{path}[{number}]"
-        features = parse_example(payload, name, keys)
-        yield Record(name=name, path=path, offset=offset, features=features)
 
 
 def _lengths(split: Mapping[str, Any]) -> tuple[int, ...]:
@@ -248,17 +235,6 @@ def _lengths(split: Mapping[str, Any]) -> tuple[int, ...]:
     if not lengths or min(lengths) < 0:
         raise ValueError(f"shardLengths {lengths}")
     return lengths
-
-
-def _number(version: str) -> tuple[int, ...]:
-    """`3.0.2` as numbers; nothing for a folder of another name."""
-    parts = version.split(".")
-    whole = len(parts) == 3 and all(part.isascii() and part.isdecimal() for part in parts)
-    return tuple(int(part[:9]) for part in parts) if whole else ()
-
-
-def _allows(pattern: str, version: str) -> bool:
-    return all(want in ("*", part) for want, part in zip(pattern.split("."), version.split("."), strict=True))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """TFRecord files, read without TensorFlow.
 
-A record is a length of 8 bytes, its checksum, the payload, and the payload's checksum.
+A record is a length of 8 bytes, its checksum, the payload, and the payload's checksum: CRC-32C, rotated by 15
+bits, plus a constant (tensorflow/core/lib/io/record_writer.h and hash/crc32c.h).
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from e2vpt.benchmarks.vtab.crc32c import masked_crc32c
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, MissingExtra
 
 Index = npt.NDArray[np.int64]
 
@@ -29,6 +29,7 @@ def index_records(path: Path) -> Index:
 
     Raises:
         DataError: unreadable, not a TFRecord file, damaged, or truncated.
+        MissingExtra: google-crc32c is not installed.
     """
     try:
         with path.open("rb") as file:
@@ -38,12 +39,11 @@ def index_records(path: Path) -> Index:
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def read_payloads(path: Path, index: Index, *, checksums: bool = True) -> Iterator[bytes]:
+def read_payloads(path: Path, index: Index) -> Iterator[bytes]:
     """The payloads at rows (offset, size) of `index_records`, in turn, one in memory at a time.
 
     Raises:
-        DataError: a payload that does not match its checksum (not looked at without `checksums`), or a file
-            that ends before it.
+        DataError: a payload that does not match its checksum, or a file that ends before it.
     """
     try:
         with path.open("rb") as file:
@@ -53,7 +53,7 @@ def read_payloads(path: Path, index: Index, *, checksums: bool = True) -> Iterat
                 if len(framed) < size + _FOOTER:
                     raise _truncated(path, offset, size)
                 payload = framed[:size]
-                if checksums and masked_crc32c(payload) != int.from_bytes(framed[size:], "little"):
+                if _masked_crc32c(payload) != int.from_bytes(framed[size:], "little"):
                     raise _damaged(path, f"the payload at byte {offset} does not match its checksum")
                 yield payload
     except OSError as error:
@@ -68,7 +68,7 @@ def _walk(path: Path, file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
         if len(header) < _HEADER:
             raise _truncated(path, offset, _HEADER)
         size, check = struct.unpack("<QI", header)
-        if masked_crc32c(header[:8]) != check:
+        if _masked_crc32c(header[:8]) != check:
             if offset == 0:
                 raise DataError(
                     f"{path} is not a TFRecord file: its first 12 bytes are no length with a checksum. "
@@ -80,6 +80,17 @@ def _walk(path: Path, file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
             raise _truncated(path, start, size)
         yield start, size
         offset = start + size + _FOOTER
+
+
+def _masked_crc32c(data: bytes) -> int:
+    try:
+        import google_crc32c
+    except ImportError:
+        raise MissingExtra(
+            "TFRecord files are checked by google-crc32c: pip install 'e2vpt[bench]'"
+        ) from None
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _damaged(path: Path, what: str) -> DataError:

@@ -1,0 +1,71 @@
+"""What a run is: settings that change its result, weights and images. Resuming holds it to that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from e2vpt.data import Task
+from e2vpt.data.images import content_digest
+
+ImageRow = dict[str, str]
+"""An image of a run: split, class, file, digest (of its content)."""
+
+COLUMNS = ("split", "class", "file", "digest")
+_WITHOUT_EFFECT = {"source", "weights", "workers"}
+"""Where images and weights lie and who loads them; what they are is held by digests."""
+
+
+def image_rows(task: Task) -> list[ImageRow]:
+    """Every image of a task with its split, class and content, in the order of the task."""
+    entries = [
+        (name, task.classes[label], image)
+        for name, split in task.splits().items()
+        for image, label in zip(split.images, split.labels, strict=True)
+    ]
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda entry: content_digest(entry[2]), entries)
+        return [
+            {"split": split, "class": label, "file": image.name, "digest": digest}
+            for (split, label, image), digest in zip(entries, digests, strict=True)
+        ]
+
+
+def changed_settings(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Settings that differ and change the result, as `image_size 96, now 64`; only those both sides know."""
+    before, now = _flat(saved), _flat(asked)
+    names = sorted((before.keys() & now.keys()) - _WITHOUT_EFFECT)
+    return [f"{name} {before[name]}, now {now[name]}" for name in names if before[name] != now[name]]
+
+
+def changed_images(saved: Sequence[ImageRow], now: Sequence[ImageRow]) -> str:
+    """How the images differ, in words; "" where they are the same, in the same order."""
+    if [_what(row) for row in saved] == [_what(row) for row in now]:
+        return ""
+    before, after = {_place(row): row for row in saved}, {_place(row): row for row in now}
+    gone = [row for place, row in before.items() if place not in after]
+    new = [row for place, row in after.items() if place not in before]
+    other = [row for place, row in after.items() if place in before and before[place] != row]
+    parts = [
+        f"{len(rows)} {word} ({rows[0]['file']}{', ...' if len(rows) > 1 else ''})"
+        for rows, word in ((other, "replaced"), (gone, "gone"), (new, "new"))
+        if rows
+    ]
+    return f"images: {', '.join(parts) or 'in another order'}"
+
+
+def _what(row: ImageRow) -> tuple[str, str, str]:
+    return row["split"], row["class"], row["digest"]
+
+
+def _place(row: ImageRow) -> tuple[str, str, str]:
+    return row["split"], row["class"], row["file"]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, out of their groups."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= value if isinstance(value, dict) else {name: value}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}

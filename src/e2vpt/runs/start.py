@@ -1,0 +1,152 @@
+"""What is settled before a run begins: which settings, and everything that is cheap to check."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e2vpt.adapters.header import names_problem
+from e2vpt.backbones.load import build_backbone
+from e2vpt.backbones.weight_files import check_weights_file
+from e2vpt.config import PruneConfig
+from e2vpt.config.fields import from_dict
+from e2vpt.config.groups import GROUPS, TRAINING, check_effect, configs_from
+from e2vpt.data import Task, load_task, verify_images
+from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.methods.adapt import adapt
+from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, check_out, read_config, saved_run_config
+
+_OTHERS = ("method", "weights", "adapter_precision")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """A training as it was asked for, checked as far as that is cheap.
+
+    Attributes:
+        source: where the images are.
+        config: its settings.
+        prune: how to prune; None for one training with everything.
+        out: the run folder.
+    """
+
+    source: str
+    config: RunConfig
+    prune: PruneConfig | None
+    out: Path
+
+
+def plan_run(
+    source: str | None,
+    backbone: str | None,
+    out: Path | None,
+    given: Mapping[str, Any],
+    *,
+    resume: bool,
+    protocol: str = "fast",
+    also: Collection[str] = (),
+) -> RunPlan:
+    """Settle the settings of a run: those `given`, then those of the run that is resumed, then the recipe's.
+
+    `given` holds settings by name, and `method`, `weights`, `adapter_precision`, `prune` (bool); `also` names
+    settings of the paper's protocol that were given.
+
+    Raises:
+        ConfigError: source or backbone are missing, a setting is unknown, out of range or without effect.
+        RunError: there is no run to resume; or `out` cannot be used.
+        BackboneError, UnsupportedBackbone, WeightsError: found without reading weights.
+    """
+    saved, saved_prune = _saved(out) if resume and out is not None else (None, None)
+    source = source or (saved.source if saved else None)
+    backbone = backbone or (saved.backbone if saved else None)
+    if source is None or backbone is None:
+        missing = "images (DATA)" if source is None else "--backbone"
+        raise ConfigError(f"Name the {missing}; only a run that is resumed knows its own.")
+    groups = {name: getattr(saved, name, GROUPS[name]) for name in TRAINING if name != "prune"}
+    base = groups | {"prune": saved_prune or GROUPS["prune"]}
+    others = {name: given.get(name, getattr(saved, name, None)) for name in _OTHERS}
+    method = others["method"] or "e2vpt"
+    settings = {name: value for name, value in given.items() if name not in (*_OTHERS, "prune")}
+    configs = configs_from(settings, base=base)
+    pruning = configs.pop("prune")
+    wanted = given.get("prune", saved is None or saved_prune is not None)
+    prunes = bool(wanted) and _has_visual(method, configs["prompts"])
+    check_effect(
+        [*settings, *also],
+        method=method,
+        prunes=prunes or protocol == "paper",
+        protocol=protocol,
+        optimizer=configs["train"].optimizer,
+    )
+    config = RunConfig(
+        backbone=backbone,
+        weights=None if others["weights"] is None else str(others["weights"]),
+        method=method,
+        adapter_precision=others["adapter_precision"] or "fp32",
+        source=absolute(source),
+        **configs,
+    )
+    out = out or Path("runs") / Path(source.removeprefix("hf:")).stem
+    check_out(out, resume=resume)
+    check_backbone_fits(config)
+    return RunPlan(source=source, config=config, prune=pruning if prunes else None, out=out)
+
+
+def check_backbone_fits(config: RunConfig) -> None:
+    """Hold settings to the backbone's architecture, built without memory for its weights.
+
+    Raises:
+        BackboneError, UnsupportedBackbone, ConfigError: they do not fit.
+        WeightsError: the file of weights is missing or of no known kind.
+    """
+    if config.weights is not None:
+        check_weights_file(Path(config.weights).expanduser())
+    with torch.device("meta"):
+        model = build_backbone(config.backbone, num_classes=2, image_size=config.data.image_size)
+        # Not everything can be built without memory; what cannot is checked when it is built for good.
+        with contextlib.suppress(RuntimeError, NotImplementedError, ImportError):
+            adapt(model, config.method, config.prompts, config.options, weights="not read")
+
+
+def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = None) -> Task:
+    """The task of a plan; class names that an adapter file could not hold are found before images are read.
+
+    Raises:
+        DataError: such a name, or as `load_task`.
+    """
+    task = load_task(plan.source, plan.config.data, verify=False)
+    problem = names_problem(task.classes)
+    if problem:
+        raise DataError(f"{task.name}: {problem}, and an adapter file could not hold it. Rename the class.")
+    verify_images([image for split in task.splits().values() for image in split.images], progress)
+    return task
+
+
+def absolute(source: str) -> str:
+    """A path that means the same from another folder; anything else as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def _saved(out: Path) -> tuple[RunConfig, PruneConfig | None]:
+    if not (out / CONFIG).exists():
+        raise RunError(f"{out} holds no run to go on with. Leave out --resume to begin one there.")
+    pruned = out / PRUNE_FOLDER / CONFIG
+    try:
+        prune = from_dict(PruneConfig, read_config(pruned)) if pruned.exists() else None
+    except ConfigError as error:
+        raise RunError(f"{pruned} cannot be used ({error}). Restore it, or start a new run.") from error
+    return saved_run_config(out), prune
+
+
+def _has_visual(method: str, prompts: Any) -> bool:
+    """Whether there are visual prompts that `train` prunes: the paper's method only."""
+    if method not in METHODS:
+        raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    own = prompts_of(method, prompts)
+    return method == "e2vpt" and own is not None and own.num_visual != 0

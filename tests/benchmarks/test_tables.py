@@ -1,0 +1,20 @@
+"""A row for every row, a cell for every column, and nothing that LaTeX would stumble over."""
+
+from __future__ import annotations
+
+from e2vpt.benchmarks.tables import latex_table, markdown_table
+
+
+def test_markdown() -> None:
+    table = markdown_table(["method", "mean", "T"], [["bias", "natural", "1.0"]], texts=2)
+    assert table == ["| method | mean | T |", "|---|---|---:|", "| bias | natural | 1.0 |"]
+    assert markdown_table(["", "a"], []) == ["|  | a |", "|---|---:|"]
+
+
+def test_latex() -> None:
+    text = latex_table(["method", "tuned, %", "sun_397"], [["e2vpt & co_1", r"$1 \pm 2$", "--"]])
+    assert text == (
+        "\\begin{tabular}{lrr}\n"
+        r"method & tuned, \% & sun\_397 \\" + "\n\\hline\n"
+        r"e2vpt \& co\_1 & $1 \pm 2$ & -- \\" + "\n\\end{tabular}\n"
+    )
