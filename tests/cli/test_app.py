@@ -236,7 +236,7 @@ def test_wrong_flags_end_with_usage(run) -> None:  # type: ignore[no-untyped-def
 
 def test_fp16_adapter_is_half_the_size(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     words = ["train", "shapes", "--backbone", "demo", "--epochs", "1", "--no-prune"]
-    code, _, err = run(*words, "--adapter-precision", "fp16", "--out", "half", "--resume")
+    code, _, err = run(*words, "--adapter-precision", "fp16", "--out", "half")
     assert code == 0, err
     half, full = (json.loads(run("info", name, "--json")[1]) for name in ("half", "run"))
     assert half["precision"] == "fp16"
@@ -249,7 +249,7 @@ PRUNE = ["--keep-tokens", "0.3", "--keep-segments", "1,0.5", "--finalists", "1",
 
 def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     words = ["train", "shapes", "--backbone", "demo", "--epochs", "2", "--lr", "0.01", "--batch-size", "9"]
-    code, out, err = run(*words, *PRUNE, "--out", "pruned", "--resume")
+    code, out, err = run(*words, *PRUNE, "--out", "pruned")
     assert code == 0, err
     assert "Training with all prompts" in err and "Training again with 30% of tokens" in err
     assert "* chosen" in out
@@ -258,7 +258,7 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     assert found["visual_kept"] in (0.3, 0.15)
     assert json.loads(run("eval", "pruned", "shapes", "--json")[1])["num_images"] == 12
 
-    assert run(*words, "--no-prune", "--out", "later", "--resume")[0] == 0
+    assert run(*words, "--no-prune", "--out", "later")[0] == 0
     unpruned = (home / "later/adapter.safetensors").read_bytes()
     code, _, err = run("prune", "later", *PRUNE)
     assert code == 0, err
@@ -267,13 +267,13 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     ).read_bytes()
     assert (home / "later/unpruned.safetensors").read_bytes() == unpruned
     code, _, err = run("prune", "later", "--keep", "0.2")
-    assert code == 1 and "later/prune was made with other settings (keep, keep_segments, keep_tokens" in err
+    assert code == 1 and "later/prune was made with other settings: keep 0.5, now 0.2; keep_segments" in err
     code, _, err = run("prune", "shapes")
     assert code == 1 and "shapes is not a finished run of `e2vpt train`" in err
 
 
 def test_linear_and_prompts_without_visual_ones_are_not_pruned(run, home: Path) -> None:  # type: ignore[no-untyped-def]
-    words = ["train", "shapes", "--backbone", "demo", "--epochs", "1", "--resume"]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "1"]
     for name, more in (("head", ["--method", "linear"]), ("kv", ["--num-visual", "0"])):
         code, out, err = run(*words, *more, "--out", name)
         assert code == 0, err

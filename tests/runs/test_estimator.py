@@ -189,6 +189,7 @@ def test_without_scikit_learn_the_command_is_named_and_the_rest_works() -> None:
     code = (
         "import sys; sys.modules['sklearn'] = sys.modules['sklearn.base'] = None\n"
         "import e2vpt; e2vpt.PromptConfig()\n"
+        "from e2vpt.errors import MissingExtra\n"
         "try: e2vpt.E2VPTClassifier\n"
         "except MissingExtra as error: print(error)"
     )

@@ -43,7 +43,7 @@ def test_a_folder_that_another_job_is_just_opening(tmp_path: Path) -> None:
     (tmp_path / ".config.json.0a1b.tmp").write_text('{"epochs"')
     open_folder(tmp_path, {"epochs": 1}, resume=True)
     open_folder(tmp_path, {"epochs": 1}, resume=True)
-    with pytest.raises(RunError, match=r"other settings \(epochs"):
+    with pytest.raises(RunError, match=r"other settings: epochs 1, now 2"):
         open_folder(tmp_path, {"epochs": 2}, resume=True)
     with pytest.raises(RunError, match="holds a run already"):
         open_folder(tmp_path, {"epochs": 1}, resume=False)

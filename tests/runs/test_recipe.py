@@ -175,7 +175,9 @@ def test_settings_in_the_way_are_said(
     with pytest.raises(RunError, match="holds a run already"):
         train_and_prune(task, CONFIG, PRUNE, tmp_path / "run")
     other = dataclasses.replace(PRUNE, keep=0.3, num_segments=8)
-    with pytest.raises(RunError, match=r"prune was made with other settings \(keep, num_segments; "):
+    with pytest.raises(
+        RunError, match=r"prune was made with other settings: keep 0.5, now 0.3; num_segments 16, now 8"
+    ):
         train_and_prune(task, CONFIG, other, tmp_path / "run", resume=True)
     train_and_prune(task, CONFIG, PRUNE, tmp_path / "run", resume=True)
     assert (tmp_path / "run/adapter.safetensors").read_bytes() == before
@@ -201,7 +203,7 @@ def test_killed_while_training_again_and_resumed_gives_the_same_bytes(
     words += ["--keep-tokens", "0.5", "--tolerance", "1", "--out"]
     code, _, err = e2vpt_command(*words, "whole")
     assert code == 0, err
-    killed_process([*words, "broken", "--resume"], tmp_path / "broken/prune/0.500-1.000/log.jsonl", 2)
+    killed_process([*words, "broken"], tmp_path / "broken/prune/0.500-1.000/log.jsonl", 2)
     code, _, err = e2vpt_command(*words, "broken", "--resume")
     assert code == 0, err
     files = ["adapter.safetensors", "unpruned.safetensors", "prune/table.csv", "prune/kept.svg"]

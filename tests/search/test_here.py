@@ -81,7 +81,7 @@ def test_more_trials_may_be_asked_for_and_the_first_stay(
     more = search_here(task, BASE, out, search=SEARCH, resume=True)
     assert few[0] in more and len(more) == 3
     assert more == once[1]
-    with pytest.raises(RunError, match=r"made with other settings \(search"):
+    with pytest.raises(RunError, match=r"made with other settings: search_seed 0, now 1"):
         search_here(task, BASE, out, search=dataclasses.replace(SEARCH, search_seed=1), resume=True)
     other = search_here(
         task, BASE, tmp_path / "other", search=dataclasses.replace(SEARCH, trials=1, search_seed=1)
@@ -139,7 +139,7 @@ def test_a_trial_that_diverges_ranks_last(task: e2vpt.Task, tmp_path: Path) -> N
 def test_a_trial_changes_only_what_it_tries() -> None:
     config = configured(BASE, TRIED)
     assert config.train == dataclasses.replace(BASE.train, lr=0.01, weight_decay=0.001)
-    assert config.prompts == PromptConfig(num_visual=4, num_kv=1, init="patch")
+    assert config.prompts == PromptConfig(num_visual=4, num_kv=1, init="patch", kv_init="patch")
     assert dataclasses.replace(config, train=BASE.train, prompts=BASE.prompts) == BASE
     assert {field.name for field in dataclasses.fields(TrialResult)} >= set(TRIED)
 

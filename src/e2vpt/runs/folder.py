@@ -157,10 +157,10 @@ def check_out(out: Path, *, resume: bool) -> None:
         RunError: it holds a run and `resume` is False; or something else; or it cannot be created.
     """
     if out.is_dir() and has_begun(out):
-        if not resume:
-            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
         if not (out / CONFIG).exists():
             raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
+        if not resume:
+            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
     elif out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file. Choose another --out.")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
