@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 
 import pytest
-from support.tasks_for_tests import write_task
 
 
 @pytest.fixture
@@ -36,16 +35,6 @@ def test_growth(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code, out, err = run("growth", *words.split(), "--out", "report")
     assert code == 0, err
     assert "ms per prompt" in out and (tmp_path / "report/growth.png").exists()
-
-
-def test_epoch(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    write_task(tmp_path / "shapes")
-    words = "shapes --backbone demo --num-visual 2 --epochs 2 --batch-size 9 --out report"
-    code, out, err = run("epoch", *words.split())
-    assert code == 0, err
-    assert "| 2 | " in out and (tmp_path / "report/epoch.csv").exists()
-    code, _, err = run("epoch", *words.split())
-    assert code == 1 and "report holds a run already" in err
 
 
 @pytest.mark.parametrize(

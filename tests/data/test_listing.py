@@ -36,7 +36,7 @@ def test_folder_and_archive_hold_the_same_files_and_bytes(tmp_path: Path) -> Non
         assert listing.tops() == ["a", "b", "empty"]
         assert set(listing.under("a").files) == {("1.png",), ("deep", "2.png")}
         for parts, file in listing.files.items():
-            assert file._read() == _FILES["/".join(parts)]
+            assert file.read() == _FILES["/".join(parts)]
 
 
 def test_names_lead_to_the_file(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_names_that_are_not_unicode_stay_printable(tmp_path: Path) -> None:
         pytest.skip("this file system takes valid names only")
     (file,) = list_folder(tmp_path).files.values()
     assert file.name.endswith("\\xff.png")
-    assert file._read() == b"x"
+    assert file.read() == b"x"
 
 
 @pytest.mark.parametrize("keep", [0, 100, 700, 2048, 3072])
@@ -105,7 +105,7 @@ def _member(archive: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str =
 def test_archive_entries_that_are_no_plain_files(tmp_path: Path) -> None:
     archive = _tar(_folder(tmp_path / "data"), tmp_path / "data.tar")
     linked = list_tar(_member(archive, "b/hard.png", tarfile.LNKTYPE, "a/1.png")).files
-    assert linked["b", "hard.png"]._read() == b"one"
+    assert linked["b", "hard.png"].read() == b"one"
     with pytest.raises(DataError, match=r"b/soft\.png is a link"):
         list_tar(_member(archive, "b/soft.png", tarfile.SYMTYPE, "a/1.png"))
 

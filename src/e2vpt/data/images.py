@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from e2vpt.data.pixels import array_to_rgb, to_rgb
@@ -104,8 +105,9 @@ def content_digest(image: ImageSource) -> str:
     """
     if isinstance(image, ImageFile):
         return hashlib.blake2b(image.read(), digest_size=16).hexdigest()
-    opened = image.open()
-    return hashlib.blake2b(repr(opened.size).encode() + opened.tobytes(), digest_size=16).hexdigest()
+    pixels = np.asarray(image.pixels if isinstance(image, ImageInMemory) else image.open())
+    shape = f"{pixels.shape}{pixels.dtype}".encode()
+    return hashlib.blake2b(shape + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
 def decode(data: bytes, name: str) -> Image.Image:

@@ -146,7 +146,7 @@ def test_what_is_finished_is_not_run_again(
     other = dataclasses.replace(
         comparison, config=dataclasses.replace(comparison.config, train=TrainConfig(epochs=2, batch_size=9))
     )
-    with pytest.raises(RunError, match=r"other settings \(train"):
+    with pytest.raises(RunError, match=r"other settings: epochs 1, now 2"):
         compare_methods(other, tmp_path / "broken", resume=True)
 
 

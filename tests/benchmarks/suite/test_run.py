@@ -89,7 +89,7 @@ def test_what_does_not_belong_in_one_table_is_refused(done: list[tuple[str, str]
     shutil.copytree(out, other)
     config: dict[str, Any] = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"source_of_images": "image lists"}))
-    with pytest.raises(RunError, match=r"other settings \(source_of_images"):
+    with pytest.raises(RunError, match=r"other settings: source_of_images"):
         merge([other], out)
     # More methods and more seeds may come later.
     run_suite(small, dataclasses.replace(PROTOCOL, seeds=1), [*METHODS, "full"], out, Job())

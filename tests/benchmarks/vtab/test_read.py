@@ -68,7 +68,7 @@ def test_every_task_is_read_whole(directory: Path, name: str, cuts: str, label: 
         assert found.labels == tuple(map(label, numbers))
         files = [image.file if isinstance(image, BinaryImage) else image for image in found.images]
         mode = "L" if name.startswith("dsprites") else "RGB"
-        assert [file._read() for file in files] == [png(i, mode) for i in numbers]  # type: ignore[attr-defined]
+        assert [file.read() for file in files] == [png(i, mode) for i in numbers]  # type: ignore[attr-defined]
     images = [image.name for split in task.splits().values() for image in split.images]
     assert len(set(images)) == len(images)
     assert task.test is not None

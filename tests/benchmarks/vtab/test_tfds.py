@@ -65,7 +65,7 @@ def test_slices_go_over_the_shards_in_order(tmp_path: Path, start: int, stop: in
 def test_image_bytes_are_those_that_went_in(tmp_path: Path) -> None:
     for number, record in enumerate(_read(_prepared(tmp_path), "train", 0, 10)):
         image = record.image("image")
-        assert image._read() == written.png(number)
+        assert image.read() == written.png(number)
         assert image.open().getpixel((0, 0)) == (number, 0, 77)
         assert pickle.loads(pickle.dumps(image)) == image
 
