@@ -81,7 +81,7 @@ def test_what_does_not_belong_in_one_table_is_refused(done: list[tuple[str, str]
         (dataclasses.replace(small, source="image lists"), PROTOCOL, "source_of_images"),
         (dataclasses.replace(small, kind="fgvc"), PROTOCOL, "kind"),
         (small, dataclasses.replace(PROTOCOL, tune=True), "tune"),
-        (small, dataclasses.replace(PROTOCOL, config=changed_epochs()), "train"),
+        (small, dataclasses.replace(PROTOCOL, config=changed_epochs()), "epochs 100, now 3"),
     ):
         with pytest.raises(RunError, match=rf"other settings: .*{what}"):
             run_suite(suite, protocol, METHODS, out, Job())
