@@ -165,8 +165,10 @@ def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) 
         _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})
     _drop_checkpoints(protocol, "final", but=None)
     if process_rank()[0] == 0:
-        first = protocol.out / protocol.of("final")[0]["name"]
-        write_atomic(protocol.out / ADAPTER, (first / ADAPTER).read_bytes())
+        usable = [row["name"] for row in protocol.of("final") if not row["diverged"]]
+        if not usable:
+            raise RunError(f"Every final training diverged; see {protocol.out / PROTOCOL_TRIALS}.")
+        write_atomic(protocol.out / ADAPTER, (protocol.out / usable[0] / ADAPTER).read_bytes())
 
 
 def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:

@@ -61,3 +61,13 @@ def test_latex_has_a_cell_for_every_column() -> None:
 def test_a_group_with_a_task_that_nobody_has_finished_is_left_out() -> None:
     (line,) = lines(ROWS, GROUPS | {"specialized": ["d"]})
     assert list(line.by_group) == ["natural", "structured"]
+
+
+def test_a_training_that_diverged_counts_as_zero_and_is_named() -> None:
+    asked = {"stage": "final", "method": "m_1", "task": "a", "seed": 1, "lr": 0.1}
+    bad = asked | {"val_accuracy": 0.0, "diverged": True}
+    (line,) = lines([*ROWS, bad, bad | {"seed": 2}], {})
+    assert line.by_task["a"].mean == pytest.approx(30.0)
+    assert line.diverged == 2 and line.costs["seconds"] == 7.0
+    assert "(2 diverged)" in comparison_markdown([line])[2]
+    assert lines([bad | {"task": task} for task in "abc"], {}) == []

@@ -38,6 +38,7 @@ class Line:
             seeds that have finished every task.
         by_group: mean of the tasks' means in each group of tasks, in %.
         seeds: fewest of any task.
+        diverged: how many of its trainings gave no usable model; each counts as an accuracy of 0.
         costs: means over all its runs of the columns from num_tuned on.
     """
 
@@ -47,6 +48,7 @@ class Line:
     total: Spread
     by_group: Mapping[str, float]
     seeds: int
+    diverged: int
     costs: Mapping[str, float]
 
 
@@ -58,10 +60,11 @@ def write_comparison(
     out: Path, rows: Sequence[ComparisonRow], machine: Mapping[str, str], groups: Groups | None = None
 ) -> str:
     """results.csv, tuning.csv, results.md, results.tex and pareto.png in a folder; returns the Markdown."""
-    final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
+    final = [row for row in rows if row["stage"] == "final"]
     tuning = [row for row in rows if row["stage"] == "tuning"]
     for name, chosen, columns in (("results.csv", final, _COLUMNS), ("tuning.csv", tuning, _TUNING)):
-        write_csv(out / name, [{column: row[column] for column in columns} for row in chosen], columns)
+        known = [{"accuracy": 0.0} | row for row in chosen]  # a training that diverged has none
+        write_csv(out / name, [{c: row.get(c, "") for c in columns} for row in known], columns)
     table = lines(rows, groups or {})
     text = "\n".join([*report_head("Comparison", machine), "", *comparison_markdown(table), ""])
     write_atomic(out / "results.md", text.encode())
@@ -72,13 +75,14 @@ def write_comparison(
 
 def lines(rows: Sequence[ComparisonRow], groups: Groups | None = None) -> list[Line]:
     """The table, a line for each method that has a finished training on every task."""
-    final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
+    final = [{"accuracy": 0.0} | row for row in rows if row["stage"] == "final"]
     tasks = list(dict.fromkeys(row["task"] for row in final))
     found = []
     for method in dict.fromkeys(row["method"] for row in final):
         own = [row for row in final if row["method"] == method]
         values = {task: [100 * row["accuracy"] for row in own if row["task"] == task] for task in tasks}
-        if not all(values.values()):
+        measured = [row for row in own if not row["diverged"]]
+        if not all(values.values()) or not measured:
             continue
         by_task = {task: spread(v) for task, v in values.items()}
         by_group = {
@@ -95,7 +99,8 @@ def lines(rows: Sequence[ComparisonRow], groups: Groups | None = None) -> list[L
                 total=total,
                 by_group=by_group,
                 seeds=min(map(len, values.values())),
-                costs={name: statistics.mean(row[name] for row in own) for name in _COSTS},
+                diverged=len(own) - len(measured),
+                costs={name: statistics.mean(row[name] for row in measured) for name in _COSTS},
             )
         )
     return found
@@ -118,7 +123,8 @@ def comparison_markdown(table: Sequence[Line]) -> list[str]:
     for line in table:
         accuracies = (s.text() for s in line.by_task.values())
         costs = [f"{cost:,.0f}" for cost in line.costs.values()]
-        counts = str(line.seeds), f"{line.lr:g}"
+        seeds = f"{line.seeds} ({line.diverged} diverged)" if line.diverged else str(line.seeds)
+        counts = seeds, f"{line.lr:g}"
         rows.append([line.method, *costs[:2], *_means(line), *accuracies, *counts, *costs[2:]])
     return markdown_table(head, rows)
 
