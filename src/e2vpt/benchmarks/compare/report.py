@@ -75,7 +75,7 @@ def write_comparison(
 
 def lines(rows: Sequence[ComparisonRow], groups: Groups | None = None) -> list[Line]:
     """The table, a line for each method that has a finished training on every task."""
-    final = [{"accuracy": 0.0} | row for row in rows if row["stage"] == "final"]
+    final: list[ComparisonRow] = [{"accuracy": 0.0} | row for row in rows if row["stage"] == "final"]
     tasks = list(dict.fromkeys(row["task"] for row in final))
     found = []
     for method in dict.fromkeys(row["method"] for row in final):
