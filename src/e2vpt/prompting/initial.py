@@ -6,6 +6,7 @@ Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head wi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -120,17 +121,20 @@ def init_from_images(model: nn.Module, images: Tensor) -> None:
     config = getattr(model, "prompt_config", None)
     if not isinstance(config, PromptConfig):
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
-    for block, tokens in _block_inputs(model, images):
+
+    def visit(block: nn.Module, tokens_TD: Tensor) -> None:
         attention: Any = block.attn
         if config.init == "patch":
-            init_visual_from_tokens(attention.prompts, tokens)
+            init_visual_from_tokens(attention.prompts, tokens_TD)
         if config.kv_init == "patch":
             kv_T2Hd = as_keys_values(
-                split_qkv(attention.qkv)[1](attention.block[0].norm1(tokens)), attention.num_heads
+                split_qkv(attention.qkv)[1](attention.block[0].norm1(tokens_TD)), attention.num_heads
             )
             keys, values = append_table(kv_T2Hd.unsqueeze(0), None, getattr(attention, "k_norm", None))
             init_key_value_from_tokens(attention.prompts, keys[0], values[0])
         attention.prompts.waits_for_images = False
+
+    _visit_block_inputs(model, images, visit)
 
 
 def waits_for_images(model: nn.Module) -> bool:
@@ -141,26 +145,22 @@ def waits_for_images(model: nn.Module) -> bool:
     return any(layer.waits_for_images for layer in find_prompts(model))
 
 
-def _block_inputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """Every block with the patch tokens [T, D] it sees, prompts switched off."""
-    blocks = [
-        module
-        for module in model.modules()
-        if isinstance(getattr(module, "attn", None), AttentionWithPrompts)
-    ]
+def _visit_block_inputs(model: nn.Module, images: Tensor, visit: Callable[[nn.Module, Tensor], None]) -> None:
+    """Show every block with the patch tokens [T, D] it sees, prompts switched off.
+
+    One block at a time: the tokens of all blocks together would take gigabytes.
+    """
     prefix = getattr(model, "num_prefix_tokens", 0)
-    seen: list[Tensor] = []
 
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        x = args[0]
-        patches = x[:, prefix:] if x.dim() == 3 else x
-        seen.append(patches.reshape(-1, x.shape[-1]))
+    def look(block: nn.Module, args: tuple[Tensor, ...]) -> None:
+        patches = args[0][:, prefix:] if args[0].dim() == 3 else args[0]
+        visit(block, patches.reshape(-1, patches.shape[-1]))
 
-    hooks = [block.register_forward_pre_hook(keep) for block in blocks]
+    blocks = [m for m in model.modules() if isinstance(getattr(m, "attn", None), AttentionWithPrompts)]
+    hooks = [block.register_forward_pre_hook(look) for block in blocks]
     try:
         with disabled(model), evaluating(model):
             model.forward_features(images)  # type: ignore[operator]
     finally:
         for hook in hooks:
             hook.remove()
-    return list(zip(blocks, seen, strict=True))
