@@ -151,6 +151,8 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     assert code == 1
     assert "unreadable: cut.png:" in err
     assert out.startswith("shapes/test/ring/00.png: ")
+    assert "--bom has no effect without --csv" in run(*words, "--bom")[2]
+    assert run(*words, "--csv", "--bom")[1] == "\ufeff" + run(*words, "--csv")[1]
     _, out, _ = run(*words, "--csv")
     assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))] == [True, False, True]
 
