@@ -43,6 +43,7 @@ OF_NO_MODULE = {
     "adapters.mutations",
     "backbones.demo_backbone",
     "prompting.conformance",
+    "prompting.trainer",
 }
 """Hostile adapter files, the script that made the shipped backbone, the official implementation's tensors."""
 

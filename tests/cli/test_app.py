@@ -71,7 +71,9 @@ def test_eval_prints_one_json_object(run) -> None:  # type: ignore[no-untyped-de
     code, out, _ = run("eval", "run", "shapes", "--json")
     assert code == 0
     result = json.loads(out)
-    assert set(result) == {"split", "accuracy", "mean_class_accuracy", "loss", "num_images"}
+    assert set(result) == {
+        *("split", "accuracy", "mean_class_accuracy", "loss", "num_images", "num_trained_on")
+    }
     assert (result["split"], result["num_images"]) == ("test", 12)
     assert result["accuracy"] > 0.8
     code, out, _ = run("eval", "run/adapter.safetensors", "shapes", "--split", "all", "--json")
@@ -99,8 +101,10 @@ def test_eval_refuses_classes_it_does_not_know(run, home: Path) -> None:  # type
     code, _, err = run("eval", "run", "more")
     assert code == 1
     assert "classes the adapter does not know: purple. It knows bars, disc, ring" in err
-    code, _, err = run("eval", "run", "shapes/train", "--split", "test")
+    code, out, err = run("eval", "run", "shapes/train", "--split", "test")
     assert code == 0
+    assert "on 30 images (all)" in out
+    assert "all its 30 images are used. Warning: 30 of 30 images were used in training" in err
 
 
 def test_predict_json_one_object_per_file(run) -> None:  # type: ignore[no-untyped-def]
@@ -147,6 +151,8 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     assert code == 1
     assert "unreadable: cut.png:" in err
     assert out.startswith("shapes/test/ring/00.png: ")
+    assert "--bom has no effect without --csv" in run(*words, "--bom")[2]
+    assert run(*words, "--csv", "--bom")[1] == "\ufeff" + run(*words, "--csv")[1]
     _, out, _ = run(*words, "--csv")
     assert [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))] == [True, False, True]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from e2vpt.cli.output import print_final, print_trials, print_tried
+from e2vpt.cli.output import print_csv, print_final, print_trials, print_tried
+from e2vpt.runs.predict import Prediction
 from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
@@ -69,3 +70,18 @@ def test_the_paper_s_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert "81.00 \u00b1 1.41 % (2 seeds)" in shown
     print_final([chosen | {"stage": "final"}])
     assert "test accuracy" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a"])
+def test_csv_for_spreadsheets(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    found = [
+        Prediction(file=f"{name}.png", classes=(name, "äé"), scores=(0.75, 0.25)),
+        Prediction(file="b.png", error="cut"),
+    ]
+    assert print_csv(found) == 1
+    plain = capsys.readouterr().out
+    assert plain.splitlines()[1] == f"{name}.png,1,{name},0.750000,"
+    assert print_csv(found, for_spreadsheets=True) == 1
+    marked = capsys.readouterr().out
+    assert marked.encode()[:3] == b"\xef\xbb\xbf"
+    assert marked[1:] == plain.replace(name, f"'{name}")

@@ -96,11 +96,11 @@ def test_both_spellings_in_one_split_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"train__a": 3, "train__b": 0}, r"class folders without an image:\n  'b'"),
+        ({"train__a": 3, "train__b": 0}, r"class folders without an image:\n  'train/b'"),
         ({"train__a": 3, "train__b": 3, "val__c": 1}, "val has class 'c', unknown to train"),
         ({"train__a": 3}, "classes found: 'a'; at least two"),
         ({}, "classes found: none"),
-        ({"val__a": 3, "test__a": 1}, r"val/ but no train/"),
+        ({"val__a": 3, "test__a": 1}, "no training images; found only test, val"),
         ({"train__a": 3, "train__b": 3, "val__a": 1, "valid__a": 1}, r"has both val/ and valid/"),
         ({"train__a": 3, "train__b": 3, "extra__a": 1}, r"folders with images beside train/:\n  extra"),
         ({"train": 1, "train__a": 3, "train__b": 3}, r"outside of any class folder:\n  .*train/0\.png"),

@@ -13,6 +13,7 @@ from PIL import Image
 from e2vpt.config import DataConfig
 from e2vpt.data.hub import load_hub
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
+from e2vpt.runs.train import describe_task
 
 datasets: Any = pytest.importorskip("datasets")
 
@@ -132,6 +133,16 @@ def test_broken_images_are_named(tmp_path: Path) -> None:
             task.train.images[i].open()
 
 
+@pytest.mark.parametrize("kind", [None, datasets.Value("string")])
+def test_splits_without_labels_are_left_out_with_a_word(tmp_path: Path, kind: Any) -> None:
+    labels = [0, 1] if kind is None else ["0", "1"]
+    blank = _rows([-1, -1] if kind is None else [None, None], kind)
+    for i, test in enumerate((blank, blank.remove_columns("label"))):
+        task = load_hub(_saved(tmp_path / str(i), test=test, train=_rows(labels * 5, kind)), DataConfig())
+        assert task.test is None and len(task.train) < 10 and task.val is not None
+        assert describe_task(task).endswith("; test is left out, its images have no labels")
+
+
 def test_refusals(tmp_path: Path) -> None:
     good = _rows([0, 1] * 5)
     two = _rows([0, 1] * 5, a=datasets.ClassLabel(names=["x", "y"]), b=datasets.ClassLabel(names=["x", "y"]))
@@ -139,10 +150,12 @@ def test_refusals(tmp_path: Path) -> None:
         r"no image column .*its columns are label": {"train": good.remove_columns("image")},
         r"no label column .*its columns are image": {"train": good.remove_columns("label")},
         "several columns could be the label column": {"train": two.remove_columns("label")},
-        "no split called train; found foo": {"foo": good},
+        "no split called train, val or test; found foo": {"foo": good},
+        "no training images; found only test": {"test": good},
         "two splits that mean val": {"train": good, "val": good, "valid": good},
-        r"test: 2 row\(s\) have no label, the first are 0, 1": {"train": good, "test": _rows([-1, -1])},
-        "no columns 'image' and 'label' in test": {"train": good, "test": good.remove_columns("label")},
+        r"test: 1 row\(s\) have no label, the first are 1": {"train": good, "test": _rows([0, -1])},
+        r"train: 1 row\(s\) have no label, the first are 0": {"train": _rows([-1, 1])},
+        "no columns 'image' and 'label' in test": {"train": good, "test": good.remove_columns("image")},
     }
     for i, (message, splits) in enumerate(cases.items()):
         with pytest.raises(DataError, match=message):

@@ -55,9 +55,15 @@ def test_every_broken_image_of_every_split_is_named_unless_told_otherwise(tmp_pa
 def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist\. Expected a folder of class folders"):
         load_task(tmp_path / "nowhere")
-    (tmp_path / "pets.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"pets\.zip has a format that cannot be read.*unpack"):
-        load_task(tmp_path / "pets.zip")
+    for name, remedy in (
+        ("pets.zip", r"compressed archive.*`unzip .*pets\.zip`\) and name the folder"),
+        ("pets.tar.gz", r"compressed archive.*`tar -xf .*pets\.tar\.gz`\)"),
+        ("pets.TGZ", r"compressed archive.*`tar -xf "),
+        ("pets.txt", r"has a format that cannot be read. Expected a folder"),
+    ):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(DataError, match=remedy):
+            load_task(tmp_path / name)
 
 
 def test_exported_names_exist_and_are_sorted() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.backbones_for_tests import images_for, prompted, tiny_vit
 from support.pruning_for_tests import MODELS, each_model, made, scores_of, some
 from torch import nn
@@ -19,6 +21,22 @@ from e2vpt.pruning.segments import expand
 from e2vpt.pruning.selection import select
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@each_model
+def test_a_state_dict_can_be_stored_as_it_is(kind: str, tmp_path: Path) -> None:
+    """safetensors refuses tensors that share memory, and those with gaps."""
+    model, other, file = made(kind), made(kind), tmp_path / "state.safetensors"
+    for selection in (some(model, 0.5, 0.5, 0.6), None):
+        save_file(model.state_dict(), file)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.add_(1)
+        other.load_state_dict(load_file(file))
+        assert torch.equal(other(images_for(other)), model(images_for(model)))
+        if selection is not None:
+            apply(model, selection)
+            apply(other, selection)
 
 
 @each_model

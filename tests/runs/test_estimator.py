@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
 from support.tasks_for_tests import CLASSES, write_images, write_task
 
 from e2vpt import DataConfig, E2VPTClassifier, PromptConfig, TrainConfig, load_adapter
-from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.errors import ConfigError, DataError, UnreadableImages
 
 
 def classifier(**values: object) -> E2VPTClassifier:
@@ -88,7 +88,7 @@ def test_the_saved_adapter_predicts_the_same(
     ],
 )
 def test_labels_come_back_as_they_were_given(
-    photos: tuple[list[Path], list[str]], labels: tuple[Any, ...], dtype: Any
+    photos: tuple[list[Path], list[str]], labels: tuple[Any, ...], dtype: Any, tmp_path: Path
 ) -> None:
     paths, names = photos
     given = dict(zip(sorted(CLASSES), np.array(labels).astype(dtype or np.array(labels).dtype), strict=True))
@@ -100,6 +100,10 @@ def test_labels_come_back_as_they_were_given(
     assert found.dtype == made.classes_.dtype == y.dtype
     assert np.array_equal(made.classes_, np.unique(y))
     assert np.mean(found == y) == made.score(paths, y) == made.score(paths, y[:, None]) > 0.6
+    made.save(tmp_path / "a.safetensors")
+    loaded = E2VPTClassifier.load(tmp_path / "a.safetensors")
+    assert loaded.classes_.dtype.kind == made.classes_.dtype.kind.replace("O", "U").replace("u", "i")
+    assert loaded.score(paths, y) == made.score(paths, y)
     assert made.predict([]).dtype == y.dtype and made.predict_proba([]).shape == (0, len(set(labels)))
 
 
@@ -121,9 +125,40 @@ def test_a_column_of_labels_is_a_list_of_them(photos: tuple[list[Path], list[str
     ],
     ids=["nan", "none", "mixed", "continuous", "matrix", "bytes"],
 )
-def test_what_is_no_list_of_class_labels(photos: tuple[list[Path], list[str]], y: Any) -> None:
+def test_what_is_no_list_of_class_labels(
+    fitted: E2VPTClassifier, photos: tuple[list[Path], list[str]], y: Any
+) -> None:
     with pytest.raises(DataError, match="y is no list of class labels"):
         classifier().fit(photos[0], y)
+    with pytest.raises(DataError, match=r"score\(X, y\): y is no list of class labels"):
+        fitted.score(photos[0], y)
+
+
+def test_labels_that_cannot_be_scored(fitted: E2VPTClassifier, photos: tuple[list[Path], list[str]]) -> None:
+    for y, problem in (
+        (np.arange(24) % 3, "the first label is 0; expected labels such as 'bars'"),
+        (photos[1][:3], "24 images and 3 labels"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            fitted.score(photos[0], y)
+    with pytest.raises(DataError, match="nothing to score"):
+        fitted.score([], [])
+    first = fitted.predict(photos[0][:1])[0]
+    assert fitted.score(photos[0][:2], [first, "unheard of"], sample_weight=[3, 1]) == 0.75
+
+
+def test_a_loaded_classifier_is_the_saved_one(
+    fitted: E2VPTClassifier, photos: tuple[list[Path], list[str]], tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "a.safetensors")
+    loaded = E2VPTClassifier.load(tmp_path / "a.safetensors")
+    assert np.array_equal(loaded.predict_proba(photos[0]), fitted.predict_proba(photos[0]))
+    assert (loaded.backbone, loaded.method, loaded.prompts) == ("demo", "e2vpt", fitted.prompts)
+    numbered = E2VPTClassifier.load(tmp_path / "a.safetensors", classes=[7, 8, 9])
+    assert set(numbered.predict(photos[0])) <= {7, 8, 9}
+    assert loaded.save(tmp_path / "b.safetensors") == (tmp_path / "a.safetensors").stat().st_size
+    with pytest.raises(DataError, match="2 labels for the 3 classes"):
+        E2VPTClassifier.load(tmp_path / "a.safetensors", classes=[7, 8])
 
 
 @pytest.mark.parametrize(
@@ -167,6 +202,26 @@ def test_works_inside_scikit_learn(photos: tuple[list[Path], list[str]]) -> None
     paths = np.array([str(path) for path in photos[0]])
     scores = cross_val_score(classifier(), paths, np.array(photos[1]), cv=2)
     assert scores.min() > 0.5
+
+
+def test_one_setting_of_a_group(photos: tuple[list[Path], list[str]]) -> None:
+    made = classifier(method="linear", train=None).set_params(train__lr=0.5, train__epochs=2)
+    assert made.train == TrainConfig(lr=0.5, epochs=2)
+    assert made.get_params()["train__lr"] == 0.5 and "train__lr" not in made.get_params(deep=False)
+    both = made.set_params(train__seed=3, train=TrainConfig(epochs=7))
+    assert both.train == TrainConfig(epochs=7, seed=3)
+    with pytest.raises(ConfigError, match="epochs is 0"):
+        made.set_params(train__epochs=0)
+    for name in ("train__speed", "method__lr", "speed__lr"):
+        with pytest.raises(ConfigError, match=f"{name} is no parameter"):
+            made.set_params(**{name: 1})
+    paths = np.array([str(path) for path in photos[0]])
+    grid = {"train__lr": [1e-9, 0.01], "prompts__num_visual": [0]}
+    search = GridSearchCV(classifier(), grid, cv=2, error_score="raise").fit(paths, np.array(photos[1]))
+    assert search.best_params_ == {"train__lr": 0.01, "prompts__num_visual": 0}
+    assert search.best_estimator_.train.epochs == 10
+    assert "E2VPTClassifier(backbone='demo'" in repr(search.best_estimator_)
+    assert "train" in search.best_estimator_._repr_html_()
 
 
 def test_bad_calls_say_what_to_do(fitted: E2VPTClassifier, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from support.tasks_for_tests import write_images, write_task
 
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter, load_task, read_adapter
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.runs.folder import adapter_path, saved_data_config
+from e2vpt.runs.folder import adapter_path, run_of
 from e2vpt.runs.run import train_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -64,7 +64,9 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     model, _ = load_adapter(out / "adapter.safetensors")
     for (name, a), (_, b) in zip(model.state_dict().items(), trained.model.state_dict().items(), strict=True):
         assert a.equal(b), name
-    assert saved_data_config(out) == saved_data_config(out / "adapter.safetensors") == CONFIG.data
+    for adapter in (out / "adapter.safetensors", out / "prune/1.000-0.500/adapter.safetensors"):
+        assert run_of(adapter, info.classes, info.fingerprint) == out
+        assert run_of(adapter, info.classes, "other weights") is run_of(adapter, ("a", "b"), "") is None
     assert adapter_path(out) == out / "adapter.safetensors"
 
 

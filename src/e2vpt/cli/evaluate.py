@@ -10,7 +10,7 @@ import typer
 
 from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, DataArgument, Weights
 from e2vpt.runs.labelled import WhichSplit
-from e2vpt.runs.progress import image_check
+from e2vpt.runs.progress import image_check, say
 from e2vpt.runs.task_model import load
 
 
@@ -19,16 +19,16 @@ def eval_command(
     source: DataArgument,
     backbone: Backbone = None,
     weights: Weights = None,
-    split: Annotated[WhichSplit, typer.Option(help="Which images to evaluate on.")] = "test",
+    split: Annotated[WhichSplit, typer.Option(help="Which images, where the data have splits.")] = "test",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Measure an adapter's accuracy on labelled images."""
+    """Measure an adapter's accuracy on labelled images; without splits in the data, on all of them."""
     model = load(adapter, backbone, weights=weights)
     with image_check("Evaluating") as update:
-        metrics = model.evaluate(source, split=split, batch_size=batch_size, on_images=update)
+        metrics = model.evaluate(source, split=split, batch_size=batch_size, on_images=update, on_note=say)
     if as_json:
-        print(json.dumps({"split": split, **dataclasses.asdict(metrics)}))
+        print(json.dumps(dataclasses.asdict(metrics)))
     else:
-        print(f"accuracy {metrics.accuracy:.2%} on {metrics.num_images} images ({split})")
+        print(f"accuracy {metrics.accuracy:.2%} on {metrics.num_images} images ({metrics.split})")
         print(f"mean accuracy over classes {metrics.mean_class_accuracy:.2%}, loss {metrics.loss:.3f}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, Weights
 from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError
 from e2vpt.runs.embed import embed_images, write_features
-from e2vpt.runs.predict import find_images
+from e2vpt.runs.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, say
 from e2vpt.runs.task_model import load
 
@@ -35,14 +36,25 @@ def predict_command(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV: file, class, score for each rank.")
     ] = False,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
+    ] = False,
 ) -> None:
     """Name the classes of images. Exits with 1 if an image could not be read; the others are still done."""
     if as_json and as_csv:
         raise ConfigError("--json and --csv contradict each other; choose one.")
+    if bom and not as_csv:
+        raise ConfigError("--bom has no effect without --csv.")
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     found = model.predictions(images, topk=topk, batch_size=batch_size)
-    failed = (print_csv if as_csv else print_json if as_json else print_text)(found)
+    # On a terminal the lines themselves show how far it is.
+    with nullcontext(_ignore) if sys.stdout.isatty() else image_check("Predicting") as update:
+        counted = _counted(found, len(images), update)
+        if as_csv:
+            failed = print_csv(counted, for_spreadsheets=bom)
+        else:
+            failed = (print_json if as_json else print_text)(counted)
     if failed:
         say(f"{failed} of {len(images)} images could not be read.")
         raise typer.Exit(1)
@@ -67,6 +79,18 @@ def embed_command(
         )
     for path in write_features(out, [image.name for image in images], rows):
         print(path)
+
+
+def _counted(
+    found: Iterable[Prediction], total: int, update: Callable[[int, int], None]
+) -> Iterator[Prediction]:
+    for done, prediction in enumerate(found, 1):
+        update(done, total)
+        yield prediction
+
+
+def _ignore(_done: int, _total: int) -> None:
+    """Where no progress is shown."""
 
 
 def _expand_stdin(files: Iterable[str]) -> list[str]:

@@ -33,17 +33,28 @@ def print_json(predictions: Iterable[Prediction]) -> int:
     return failed
 
 
-def print_csv(predictions: Iterable[Prediction]) -> int:
-    """A row for each rank; how many images could not be read."""
+def print_csv(predictions: Iterable[Prediction], *, for_spreadsheets: bool = False) -> int:
+    """A row for each rank; how many images could not be read.
+
+    Spreadsheets know UTF-8 by a byte order mark, and take a text that begins like a formula for one, unless
+    an apostrophe stands before it.
+    """
     failed = 0
+    mark = "'" if for_spreadsheets else ""
+
+    def text(cell: str) -> str:
+        return mark + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+    if for_spreadsheets:
+        print("\ufeff", end="")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["file", "rank", "class", "score", "error"])
     for p in predictions:
         failed += bool(p.error)
         if p.error:
-            writer.writerow([p.file, "", "", "", p.error])
+            writer.writerow([text(p.file), "", "", "", p.error])
         for rank, (name, score) in enumerate(zip(p.classes, p.scores, strict=True), 1):
-            writer.writerow([p.file, rank, name, f"{score:.6f}", ""])
+            writer.writerow([text(p.file), rank, text(name), f"{score:.6f}", ""])
     return failed
 
 

@@ -61,6 +61,12 @@ def check_share(name: str, value: Any) -> None:
     require(number and 0 <= value <= 1, f"{name} is {value!r}; expected a share from 0 to 1.")
 
 
+def check_kept(name: str, value: Any) -> None:
+    """A share of visual prompts that pruning keeps: it leaves a part of one in every block."""
+    check_share(name, value)
+    require(value > 0, f"{name} is 0; pruning always keeps a little, and num_visual 0 trains without any.")
+
+
 def as_tuple(counts: Counts) -> tuple[int, ...]:
     """One count or several, as several."""
     return counts if isinstance(counts, tuple) else (counts,)

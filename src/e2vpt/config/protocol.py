@@ -12,8 +12,8 @@ from e2vpt.config.fields import (
     as_tuple,
     check_choices,
     check_count,
+    check_kept,
     check_number,
-    check_share,
     option,
     require,
 )
@@ -52,7 +52,7 @@ class GridConfig:
             for number in getattr(self, name):
                 check_number(name, number, 0.0, math.inf)
         for share in self.keep_ratios:
-            check_share("keep_ratios", share)
+            check_kept("keep_ratios", share)
         for seed in as_tuple(self.final_seeds):
             check_count("final_seeds", seed, 0)
 

@@ -9,6 +9,7 @@ from e2vpt.config.fields import (
     Numbers,
     check_choices,
     check_count,
+    check_kept,
     check_share,
     option,
     require,
@@ -51,12 +52,13 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("keep", "keep_kv", "tolerance"):
+        check_kept("keep", self.keep)
+        for name in ("keep_kv", "tolerance"):
             check_share(name, getattr(self, name))
         for name in ("keep_tokens", "keep_segments"):
             shares = getattr(self, name)
             require(isinstance(shares, tuple), f"{name} is {shares!r}; expected a tuple of shares.")
             for share in shares:
-                check_share(name, share)
+                check_kept(name, share)
         for name in ("num_segments", "finalists"):
             check_count(name, getattr(self, name), 1)

@@ -12,7 +12,7 @@ from e2vpt.config.fields import (
     as_tuple,
     check_choices,
     check_count,
-    check_share,
+    check_kept,
     option,
     require,
 )
@@ -47,4 +47,4 @@ class SearchConfig:
                 check_count(name, count, 0)
         require(bool(self.keep_choices), "keep_choices is empty; expected at least one share.")
         for share in self.keep_choices:
-            check_share("keep_choices", share)
+            check_kept("keep_choices", share)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, image_suffixes
 from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
-from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.splits import LabelledData, SplitName, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
+
+Found = dict[SplitName | Literal["all"], dict[str, list[ImageFile]]]
+"""The images of each class, by split."""
 
 
 def load_folder(path: Path, config: DataConfig) -> Task:
@@ -26,7 +30,7 @@ def load_folder(path: Path, config: DataConfig) -> Task:
         DataError: images beside the class folders, other files inside them, an empty class, or a class
             folder of `val/` or `test/` that `train/` does not have.
     """
-    return _task(path.resolve().name, list_folder(path), config)
+    return read_folder(path).to_train(config)
 
 
 def load_tar(path: Path, config: DataConfig) -> Task:
@@ -35,18 +39,45 @@ def load_tar(path: Path, config: DataConfig) -> Task:
     Raises:
         DataError: as for `load_folder`, and for a compressed, truncated or damaged archive.
     """
-    return _task(path.stem, list_tar(path), config)
+    return read_tar(path).to_train(config)
 
 
-def _task(name: str, listing: Listing, config: DataConfig) -> Task:
+def read_folder(path: Path) -> LabelledData:
+    """The labelled images of `load_folder`, whatever splits there are."""
+    return _read(path.resolve().name, list_folder(path))
+
+
+def read_tar(path: Path) -> LabelledData:
+    """The labelled images of `load_tar`, whatever splits there are."""
+    return _read(path.stem, list_tar(path))
+
+
+def _read(name: str, listing: Listing) -> LabelledData:
     listing = _inside_single_top(listing)
     named = _split_folders(listing)
     if not named:
         classes = _read_classes(listing)
-        return build_task(name, list(classes), {"all": _flat(classes)}, config)
-    found = {which: _read_classes(listing.under(folder)) for which, folder in named.items()}
-    return build_task(
-        name, list(found["train"]), {which: _flat(classes) for which, classes in found.items()}, config
+        return _labelled(name, list(classes), {"all": classes})
+    found: Found = {which: _read_classes(listing.under(folder)) for which, folder in named.items()}
+    # Without training images, all classes there are, each once.
+    everywhere = dict.fromkeys(name for split in found.values() for name in split)
+    return _labelled(name, list(found.get("train", everywhere)), found)
+
+
+def _labelled(name: str, classes: list[str], found: Found) -> LabelledData:
+    return LabelledData(
+        name=name,
+        classes=tuple(classes),
+        found={
+            which: [(image, name) for name, images in split.items() for image in images]
+            for which, split in found.items()
+        },
+        empty=tuple(
+            repr(name if which == "all" else f"{which}/{name}")
+            for which, split in found.items()
+            for name, images in split.items()
+            if not images
+        ),
     )
 
 
@@ -72,16 +103,13 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
             raise DataError(f"{listing.where} has both {named[which]}/ and {top}/. Keep one of them.")
         else:
             named[which] = top
-    if named and "train" not in named:
-        raise DataError(
-            f"{listing.where} has {'/, '.join(named.values())}/ but no train/. Add train/; "
-            "a class of that name has to be renamed."
-        )
     _refuse_loose_images(listing)
     if named:
         beside = [name for name in others if any(map(_is_image, listing.under(name).files))]
         refuse(
-            f"{listing.where}: folders with images beside train/", beside, "Move them into a split, or away"
+            f"{listing.where}: folders with images beside {next(iter(named.values()))}/",
+            beside,
+            "Move them into a split, or away",
         )
     return named
 
@@ -100,8 +128,6 @@ def _read_classes(listing: Listing) -> dict[str, list[ImageFile]]:
         )
     for parts in sorted(parts for parts in listing.files if len(parts) > 1):
         classes[name_of[parts[0]]].append(listing.files[parts])
-    empty = [repr(name) for name, images in classes.items() if not images]
-    refuse(f"{listing.where}: class folders without an image", empty, "Add images, or remove the folder")
     return classes
 
 
@@ -112,10 +138,6 @@ def _class_name(where: str, folder: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: the folder name {folder!r} is not valid UTF-8. Rename it.") from error
     return unicodedata.normalize("NFC", folder)
-
-
-def _flat(classes: dict[str, list[ImageFile]]) -> list[tuple[ImageFile, str]]:
-    return [(image, name) for name, images in classes.items() for image in images]
 
 
 def _is_image(parts: Parts) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageSource, decode
-from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.splits import LabelledData, SplitName, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
 
@@ -49,25 +49,34 @@ def load_hub(source: str, config: DataConfig) -> Task:
 
     A data set on the Hub may hold several under names of their own, called configurations or subsets.
     Splits train, val (valid, validation) and test are used, others left alone; a data set without splits is
-    split by `config`. The image column is the one of type Image; the label column the one of type ClassLabel,
+    split by `config`. A val or test split without a single label is left out.
+    The image column is the one of type Image; the label column the one of type ClassLabel,
     or else `label`, whose distinct values then are the classes.
 
     Raises:
         MissingExtra: `datasets` is not installed.
         DataError: it cannot be loaded, has no or several candidate columns, or rows without a label.
     """
+    return read_hub(source).to_train(config)
+
+
+def read_hub(source: str) -> LabelledData:
+    """The labelled images of `load_hub`, whatever splits there are."""
     loaded = open_hub(source)
     named: Named = _by_split(source, loaded) if isinstance(loaded, Mapping) else {"all": loaded}
+    blank = _without_labels(source, named)
+    named = {which: rows for which, rows in named.items() if which not in blank}
     image, label = find_columns(source, named)
     names = {which: _class_names(f"{source} {which}", rows, label) for which, rows in named.items()}
     known = getattr(next(iter(named.values())).features[label], "names", None)
-    classes = list(known) if known else _in_order(names["all" if "all" in names else "train"])
+    classes = known or _in_order(names[next(which for which in ("all", "train", *names) if which in names)])
     found = {
         which: list(zip(row_images(f"{source} {which}", rows, image), names[which], strict=True))
         for which, rows in named.items()
     }
     name, configuration = _address(source)
-    return build_task("-".join(filter(None, [Path(name).name, configuration])), classes, found, config)
+    title = "-".join(filter(None, [Path(name).name, configuration]))
+    return LabelledData(name=title, classes=tuple(classes), found=found, without_labels=blank)
 
 
 def open_hub(source: str) -> Any:
@@ -156,9 +165,23 @@ def _datasets() -> Any:
 
 def _by_split(source: str, loaded: Mapping[str, Any]) -> Named:
     keys = split_keys(source, loaded)
-    if "train" not in keys:
-        raise DataError(f"{source} has no split called train; found {', '.join(loaded) or 'none'}.")
+    if not keys:
+        raise DataError(
+            f"{source} has no split called train, val or test; found {', '.join(loaded) or 'none'}."
+        )
     return {which: loaded[key] for which, key in keys.items()}
+
+
+def _without_labels(source: str, named: Named) -> tuple[SplitName, ...]:
+    """Of val and test, those that have no column of labels, or not one label in it."""
+    labelled = "train" if "train" in named else next(iter(named))
+    _, label = find_columns(source, {labelled: named[labelled]})
+    others = (which for which in ("val", "test") if which in named and which != labelled)
+    return tuple(
+        which
+        for which in others
+        if label not in named[which].features or set(named[which][label]) <= {None, "", -1}
+    )
 
 
 def _image_column(source: str, features: Mapping[str, Any]) -> str:

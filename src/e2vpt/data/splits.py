@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageSource
+from e2vpt.data.listing import refuse
 from e2vpt.data.randomness import shuffled
 from e2vpt.data.task import Split, Task, check_classes
 from e2vpt.errors import DataError
@@ -21,6 +24,32 @@ _NAMES: dict[str, SplitName] = {
     "validation": "val",
     "test": "test",
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelledData:
+    """What a reader found, held to no rule: it need have no split train, and no image of a class.
+
+    Attributes:
+        name: of the data set.
+        classes: names, in the order of their numbers.
+        found: images with class names, under "all" (no splits in the data) or by split.
+        without_labels: splits that exist, but whose images have no labels.
+        empty: class folders without an image.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    found: Mapping[SplitName | Literal["all"], Labelled]
+    without_labels: tuple[SplitName, ...] = ()
+    empty: tuple[str, ...] = ()
+
+    def to_train(self, config: DataConfig) -> Task:
+        """The task to train on, held to its rules; see `build_task`."""
+        remedy = "Add images, or remove the folder"
+        refuse(f"{self.name}: class folders without an image", self.empty, remedy)
+        task = build_task(self.name, self.classes, self.found, config)
+        return dataclasses.replace(task, without_labels=self.without_labels)
 
 
 def split_name(text: str) -> SplitName | None:
@@ -59,6 +88,11 @@ def build_task(
     Raises:
         DataError: a class of `val` or `test` that is not in `classes`, and whatever `Task` refuses.
     """
+    if not {"all", "train"} & set(found):
+        raise DataError(
+            f"{name}: no training images; found only {', '.join(sorted(found)) or 'nothing'}. "
+            "Add a split called train; a class called like a split has to be renamed."
+        )
     check_classes(name, classes)
     splits = {which: _numbered(f"{name}: {which}", classes, labelled) for which, labelled in found.items()}
     test, val = splits.get("test"), splits.get("val")
@@ -67,10 +101,8 @@ def build_task(
         train, val = _divide(
             name, train, "val", config.val_fraction / (1 - config.test_fraction), config.split_seed
         )
-    elif "train" in splits:
-        train = splits["train"]
     else:
-        raise DataError(f"{name}: no training images; found only {', '.join(sorted(splits)) or 'nothing'}.")
+        train = splits["train"]
     if val is None and "all" not in splits:
         train, val = _divide(name, train, "val", config.val_fraction, config.split_seed)
     return Task(name=name, classes=tuple(classes), train=train, val=val, test=test)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
-from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.splits import LabelledData, SplitName, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 
@@ -37,6 +37,11 @@ def load_table(path: Path, config: DataConfig) -> Task:
         DataError: listing every bad line: a missing file, an empty label, an unknown split, a file named
             twice, a label with two class names.
     """
+    return read_table(path).to_train(config)
+
+
+def read_table(path: Path) -> LabelledData:
+    """The labelled images of `load_table`, whatever splits there are."""
     rows = list(_rows(path))
     problems = [*_cell_problems(path, rows), *_repeats(rows), *_class_problems(rows)]
     if problems:
@@ -52,7 +57,7 @@ def load_table(path: Path, config: DataConfig) -> Task:
         assert which is not None
         image = ImageFile(name=os.path.join(path.parent, row.path), path=path.parent / row.path)
         found.setdefault(which, []).append((image, row.class_name))
-    return build_task(path.stem, _classes(rows), found, config)
+    return LabelledData(name=path.stem, classes=tuple(_classes(rows)), found=found)
 
 
 def _rows(path: Path) -> Iterator[_Row]:

@@ -40,7 +40,8 @@ class Task:
     """One image-classification task, checked when made.
 
     Labels index `classes`. `val` and `test` are None where the data has none. Without `complete` a class may
-    have no training images, as in the official draws of 800 for VTAB-1k.
+    have no training images, as in the official draws of 800 for VTAB-1k. `without_labels` names splits of the
+    data that were left out, as their images have no labels.
 
     Raises:
         DataError: fewer than two classes, a class that is unnamed, listed twice or without training images,
@@ -53,6 +54,7 @@ class Task:
     val: Split | None = None
     test: Split | None = None
     complete: bool = True
+    without_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_classes(self.name, self.classes)

@@ -9,7 +9,7 @@ Shapes: p visual prompts, m key-value prompts, D model width, H heads, d head wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,8 @@ class BlockPrompts(nn.Module):
     Attributes:
         visual: Parameter [p, D], or None.
         key: Parameter [H, m, d], or None; joins the keys after the projection, as it is.
-        value: Parameter [H, m, d]; the same Parameter as `key` when the two are shared.
+        value: Parameter [H, m, d]; the same Parameter as `key` when the two are shared. A state dict then
+            holds `key` alone.
         keep: buffer [p, D] of 0/1 that multiplies `visual`, or None where there is none. A row of zeros is
             not a removed prompt: LayerNorm turns it into its own bias, which still makes a key and a value.
         share_kv: `key` and `value` are one Parameter.
@@ -123,7 +124,16 @@ class BlockPrompts(nn.Module):
             self.key = _parameter(key_value["key"])
             self.value = self.key if self.share_kv else _parameter(key_value["value"])
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Shared keys and values under one name: safetensors, and so Hugging Face's Trainer, refuse two."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.share_kv:
+            destination.pop(prefix + "value", None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        key, value = prefix + "key", prefix + "value"
+        if self.share_kv and key in state_dict:
+            state_dict.setdefault(value, state_dict[key])  # torch looks for both names; it gave us a copy
         with self._sharing():
             super()._load_from_state_dict(state_dict, prefix, *args)
         self.waits_for_images &= any(prefix + name not in state_dict for name, _ in self.named_parameters())

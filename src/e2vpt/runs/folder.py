@@ -96,11 +96,35 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
     return path
 
 
-def saved_data_config(adapter_or_run: str | Path) -> DataConfig:
-    """The data settings of the run an adapter lies in, or the defaults for an adapter alone."""
-    path = Path(adapter_or_run)
-    config = (path if path.is_dir() else path.parent) / CONFIG
-    return saved_run_config(config.parent).data if config.exists() else DataConfig()
+def run_of(adapter: Path, classes: Sequence[str], fingerprint: str) -> Path | None:
+    """The run folder an adapter lies in (it may be one of its prunings); None for an adapter alone.
+
+    A `config.json` of something else, or of a run with other classes or another backbone, is not its run's.
+    """
+    for folder in adapter.absolute().parents[:3]:
+        try:
+            found = read_config(folder / CONFIG)
+        except RunError:
+            continue
+        if found.get("classes") == list(classes) and found.get("fingerprint") == fingerprint:
+            return folder
+    return None
+
+
+def saved_images(run: Path) -> list[ImageRow]:
+    """The images of a run.
+
+    Raises:
+        RunError: their table is missing, or cannot be read.
+    """
+    try:
+        with (run / SPLITS).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ValueError(f"expected the columns {', '.join(COLUMNS)}")
+            return list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{run / SPLITS} cannot be read ({error}). Restore it, or start a new run.") from error
 
 
 def saved_run_config(run: str | Path) -> RunConfig:
@@ -200,8 +224,7 @@ def hold_images(out: Path, rows: Sequence[ImageRow]) -> None:
     """
     path = out / SPLITS
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            changes = changed_images(list(csv.DictReader(file)), rows)
+        changes = changed_images(saved_images(out), rows)
         if changes:
             raise RunError(f"{out} was made with other {changes}. Restore them, or choose another --out.")
         return

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from e2vpt.data import Task
+from e2vpt.data import ImageSource, Task
 from e2vpt.data.images import content_digest
 
 ImageRow = dict[str, str]
@@ -24,12 +24,18 @@ def image_rows(task: Task) -> list[ImageRow]:
         for name, split in task.splits().items()
         for image, label in zip(split.images, split.labels, strict=True)
     ]
+    return [
+        {"split": split, "class": label, "file": image.name, "digest": digest}
+        for (split, label, image), digest in zip(
+            entries, digests([image for *_, image in entries]), strict=True
+        )
+    ]
+
+
+def digests(images: Sequence[ImageSource]) -> list[str]:
+    """The hash of each image's content."""
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda entry: content_digest(entry[2]), entries)
-        return [
-            {"split": split, "class": label, "file": image.name, "digest": digest}
-            for (split, label, image), digest in zip(entries, digests, strict=True)
-        ]
+        return list(pool.map(content_digest, images))
 
 
 def changed_settings(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

@@ -1,38 +1,124 @@
-"""Labelled images in the order of an adapter's classes."""
+"""Which labelled images an adapter is evaluated on, and what has to be known about them.
+
+Any labelled images will do: the adapter brings the classes, so no rule of training applies to them. Data with
+splits are asked for one of them. Data without splits are used whole, unless they are the images of the run:
+then the split it was trained with is used.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.data import Split, Task
+from e2vpt.data import ImageSource, OnProgress, Split, verify_images
+from e2vpt.data.splits import Labelled, LabelledData
 from e2vpt.errors import DataError
+from e2vpt.runs.identity import ImageRow, digests
 
 WhichSplit = Literal["train", "val", "test", "all"]
 
 
-def labelled_images(task: Task, which: WhichSplit, info: AdapterInfo) -> Split:
-    """One split of a task, or all of them, its labels numbered as the adapter's classes are.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """Images to evaluate on, their labels numbered as the adapter's classes are.
+
+    Attributes:
+        images: with labels.
+        which: the split they are.
+        num_trained_on: how many of them the run trained on, or chose its best epoch by; not counted where
+            just those were asked for.
+        notes: what a person has to know about the choice, a sentence each.
+    """
+
+    images: Split
+    which: WhichSplit
+    num_trained_on: int
+    notes: tuple[str, ...]
+
+
+def labelled_images(
+    data: LabelledData,
+    which: WhichSplit,
+    info: AdapterInfo,
+    run: Sequence[ImageRow] | None,
+    progress: OnProgress | None = None,
+) -> Labels:
+    """The images of `data` that `which` means; `run` are those of the adapter's run, None where not known.
 
     Raises:
-        DataError: the task has no such split, or a class that the adapter does not know.
+        DataError: the data have no such split, or a class that the adapter does not know.
+        UnreadableImages: naming every image that does not decode.
     """
-    unknown = sorted(set(task.classes) - set(info.classes))
+    everything = [entry for split in data.found.values() for entry in split]
+    chosen = everything if which == "all" else data.found.get(which, everything)
+    if not chosen:
+        raise DataError(f"{data.name} holds no labelled images. Add images to its class folders.")
+    _check_classes(data.name, chosen, info)
+    own = which == "all" or which in data.found
+    whole = not own and "all" in data.found and which == "test"
+    if run is None and not own and not whole:
+        raise DataError(_no_such_split(data, which))
+    verify_images([image for image, _ in chosen], progress)
+    in_run = None if run is None else _splits_in_run([image for image, _ in chosen], run)
+    notes = []
+    if not own:
+        places = [i for i, name in enumerate(in_run or ()) if name == which]
+        if in_run and places and None not in in_run:
+            chosen, in_run = [chosen[i] for i in places], [which] * len(places)
+            notes.append(f"These are the images of the run; of its own splits, {which} is used.")
+        elif whole:
+            which = "all"
+            notes.append(_used_whole(data.name, len(chosen), run is not None))
+        else:
+            raise DataError(_no_such_split(data, which))
+    trained = sum(name in ("train", "val") for name in in_run or ()) if which in ("test", "all") else 0
+    if trained:
+        notes.append(
+            f"Warning: {trained} of {len(chosen)} images were used in training (to learn from, or to choose "
+            "the best epoch); on those an adapter looks better than it is."
+        )
+    number = {name: index for index, name in enumerate(info.classes)}
+    split = Split(
+        images=tuple(image for image, _ in chosen), labels=tuple(number[name] for _, name in chosen)
+    )
+    return Labels(images=split, which=which, num_trained_on=trained, notes=tuple(notes))
+
+
+def _check_classes(name: str, chosen: Labelled, info: AdapterInfo) -> None:
+    unknown = sorted({label for _, label in chosen} - set(info.classes))
     if unknown:
         raise DataError(
-            f"{task.name} has classes the adapter does not know: {', '.join(unknown[:10])}. "
+            f"{name} has classes the adapter does not know: {', '.join(unknown[:10])}. "
             f"It knows {', '.join(info.classes[:10])}{', ...' if len(info.classes) > 10 else ''}."
         )
-    split = _chosen(task, which)
-    number = {name: index for index, name in enumerate(info.classes)}
-    return Split(images=split.images, labels=tuple(number[task.classes[y]] for y in split.labels))
 
 
-def _chosen(task: Task, which: WhichSplit) -> Split:
-    splits = task.splits()
-    if which == "all":
-        images = tuple(image for split in splits.values() for image in split.images)
-        return Split(images=images, labels=tuple(y for split in splits.values() for y in split.labels))
-    if which not in splits:
-        raise DataError(f"{task.name} has no {which} images, only {', '.join(splits)}. Choose another split.")
-    return splits[which]
+def _splits_in_run(images: Sequence[ImageSource], run: Sequence[ImageRow]) -> list[str | None]:
+    """The split that the run had each image in, by content; None for an image it did not have."""
+    # An image that is in several splits of the run counts as trained on.
+    order = {"train": 0, "val": 1, "test": 2}
+    split_of = {
+        row["digest"]: row["split"] for row in sorted(run, key=lambda row: -order.get(row["split"], 0))
+    }
+    return [split_of.get(digest) for digest in digests(images)]
+
+
+def _used_whole(name: str, count: int, has_run: bool) -> str:
+    text = f"{name} has no splits, so all its {count} images are used."
+    if has_run:
+        return text
+    return f"{text} Whether some of them were trained on is not known: no run folder is around this adapter."
+
+
+def _no_such_split(data: LabelledData, which: str) -> str:
+    if which in data.without_labels:
+        return f"{data.name}: its {which} images have no labels. Choose another --split: {_names(data)}."
+    if "all" in data.found:
+        return f"{data.name} has no splits. Leave --split out, or say --split all, to use all its images."
+    return f"{data.name} has no {which} images, only {_names(data)}. Choose another --split."
+
+
+def _names(data: LabelledData) -> str:
+    return ", ".join(data.found)

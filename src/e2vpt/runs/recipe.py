@@ -110,14 +110,17 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     origin = snapshot(prepared.model)
     reporting.stage(trainable_line(prepared.model))
     reporting.stage("Training with all prompts")
-    first = train_reporting(prepared, out, reporting, UNPRUNED)
+    pairs = pairs_to_try(prune, prepared.model)
+    # Without validation images there is nothing to choose by.
+    again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
+    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED)
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     scores = scores_of(prepared, prune, out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED))
     size, epochs = _size(out / UNPRUNED), len(first.history)
     unpruned = _tried(prepared, "unpruned", (1.0, 1.0), size=size, epochs=epochs)
     trials: list[_Trial] = []
-    for pair in pairs_to_try(prune, prepared.model):
+    for pair in pairs:
         selection = select(scores, tokens=pair[0], segments=pair[1], key_value=prune.keep_kv)
         if not any(_same(selection, trial.selection) for trial in trials):
             trials.append(_on_trial(prepared, trained, selection, pair, out))
@@ -125,12 +128,12 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     start = _start(prepared, prune, origin, trained)
     rows = [unpruned, *(trial.row for trial in trials)]
     finalists = []
-    # Without validation images there is nothing to choose by.
-    for trial in trials[: prune.finalists if prepared.val is not None else 1]:
+    for number, trial in enumerate(trials[:again], 1):
         reporting.stage(
             f"Training again with {trial.row.tokens:.0%} of tokens, {trial.row.segments:.0%} of segments"
         )
-        finalists.append(_retrained(prepared, start, trial, out, reporting))
+        later = reporting.before(min(again, len(trials)) - number)
+        finalists.append(_retrained(prepared, start, trial, out, later))
         rows.append(finalists[-1].row)
         if process_rank()[0] == 0:
             write_table(out / PRUNE_FOLDER / "table.csv", rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,20 @@ class Reporting:
     on_stage: Callable[[str], None] | None = None
     on_step: Callable[[StepReport], None] | None = None
     on_epoch: Callable[[Row], None] | None = None
+
+    def before(self, trainings: int) -> Reporting:
+        """The same for a training that so many others follow: the time left counts them too."""
+        tell, whole = self.on_step, 0.0
+
+        def on_step(report: StepReport) -> None:
+            nonlocal whole
+            assert tell is not None
+            epochs_left = report.epochs - report.epoch + 1 - report.step / report.steps
+            if epochs_left > 0:  # After the last step, as long as before it.
+                whole = report.seconds_left / epochs_left * report.epochs
+            tell(dataclasses.replace(report, seconds_left=report.seconds_left + trainings * whole))
+
+        return dataclasses.replace(self, on_step=on_step) if tell is not None and trainings else self
 
     def stage(self, text: str) -> None:
         """Say what begins."""

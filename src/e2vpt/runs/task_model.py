@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -13,15 +15,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from e2vpt.adapters.files import load_adapter
+from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.data import ImageInMemory, ImageSource, load_task, make_loader
+from e2vpt.data import ImageInMemory, ImageSource, make_loader
+from e2vpt.data.load import read_labelled
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
-from e2vpt.runs.folder import CONFIG, adapter_path, saved_data_config, saved_run_config
+from e2vpt.runs.folder import CONFIG, SPLITS, adapter_path, read_config, run_of, saved_images
 from e2vpt.runs.labelled import WhichSplit, labelled_images
 from e2vpt.runs.predict import Prediction, find_images, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation(Metrics):
+    """What a model got right, and on which images.
+
+    Attributes:
+        split: the split they are; "all" where the data have none and were used whole.
+        num_trained_on: images among them that the run trained on, or chose its best epoch by.
+    """
+
+    split: WhichSplit
+    num_trained_on: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -77,14 +93,24 @@ class TaskModel:
         split: WhichSplit = "test",
         batch_size: int = 64,
         on_images: Callable[[int, int], None] | None = None,
-    ) -> Metrics:
-        """Accuracy and loss on labelled images, read as the run read them; `on_images` is told (done, total).
+        on_note: Callable[[str], None] = warnings.warn,
+    ) -> Evaluation:
+        """Accuracy and loss on labelled images of the adapter's classes, as many and of as many as there are.
+
+        Without splits in the data all images are used; where they are those of the run, it is the run's own
+        `split`. `on_images` is told (done, total), `on_note` in words how the data were read and whether the
+        run trained on some of them.
 
         Raises:
             DataError: no such split, or classes that the adapter does not know.
+            UnreadableImages: naming every image that does not decode.
         """
-        task = load_task(source, saved_data_config(self.path), progress=on_images)
-        images = labelled_images(task, split, self.info)
+        run = run_of(self.path, self.info.classes, self.info.fingerprint)
+        rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
+        found = labelled_images(read_labelled(source), split, self.info, rows, on_images)
+        images = found.images
+        for note in found.notes:
+            on_note(note)
         done = 0
 
         def count(number: int) -> None:
@@ -95,7 +121,10 @@ class TaskModel:
 
         loader = make_loader(images, self.info.preprocessing, batch_size=batch_size)
         with folded(self.model):
-            return evaluate(self.model, loader, on_batch=count)
+            metrics = evaluate(self.model, loader, on_batch=count)
+        return Evaluation(
+            **dataclasses.asdict(metrics), split=found.which, num_trained_on=found.num_trained_on
+        )
 
 
 def load(
@@ -117,12 +146,19 @@ def load(
         WeightsError: the weights cannot be had.
     """
     path = adapter_path(Path(adapter_or_run))
-    if weights is None and backbone is None and (path.parent / CONFIG).exists():
-        saved = saved_run_config(path.parent).weights
-        weights = saved if saved and Path(saved).exists() else None
+    if weights is None and backbone is None:
+        weights = _weights_of_run(path)
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return TaskModel(model=model.to(device).eval(), info=info, path=path)
+
+
+def _weights_of_run(adapter: Path) -> str | None:
+    """The file of weights that the run of an adapter was trained with, where it still is."""
+    info = read_adapter(adapter)
+    run = run_of(adapter, info.classes, info.fingerprint)
+    saved = None if run is None else read_config(run / CONFIG).get("weights")
+    return saved if isinstance(saved, str) and Path(saved).is_file() else None
 
 
 def as_sources(images: Any) -> list[ImageSource]:

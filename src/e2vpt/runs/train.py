@@ -95,4 +95,5 @@ def _run(
 def describe_task(task: Task) -> str:
     """A task in a line: `pets: 37 classes; images: 2576 train, 368 val, 736 test`."""
     counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
-    return f"{task.name}: {len(task.classes)} classes; images: {counts}"
+    left = "".join(f"; {name} is left out, its images have no labels" for name in task.without_labels)
+    return f"{task.name}: {len(task.classes)} classes; images: {counts}{left}"
