@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from e2vpt.adapters.header import names_problem
-from e2vpt.backbones.load import build_backbone
+from e2vpt.backbones.load import planned_backbone
 from e2vpt.backbones.weight_files import check_weights_file
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import from_dict
@@ -107,11 +107,10 @@ def check_backbone_fits(config: RunConfig) -> None:
     """
     if config.weights is not None:
         check_weights_file(Path(config.weights).expanduser())
-    with torch.device("meta"):
-        model = build_backbone(config.backbone, num_classes=2, image_size=config.data.image_size)
-        # Not everything can be built without memory; what cannot is checked when it is built for good.
-        with contextlib.suppress(RuntimeError, NotImplementedError, ImportError):
-            adapt(model, config.method, config.prompts, config.options, weights="not read")
+    model = planned_backbone(config.backbone, num_classes=2, image_size=config.data.image_size)
+    # Not everything can be built without memory; what cannot is checked when it is built for good.
+    with torch.device("meta"), contextlib.suppress(RuntimeError, NotImplementedError, ImportError):
+        adapt(model, config.method, config.prompts, config.options, weights="not read")
 
 
 def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = None) -> Task:
