@@ -356,6 +356,34 @@ def test_names_that_lead_nowhere(offline: None, saved: Path, tmp_path: Path) -> 
         e2vpt.load_adapter(other)
 
 
+def test_a_file_does_not_choose_how_much_memory_its_backbone_takes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(prompted(e2vpt.load_backbone("demo", num_classes=3), num_visual=2), path, preprocessing=None)
+
+    def build(*_: Any, **__: Any) -> None:
+        raise AssertionError("a backbone was built")
+
+    monkeypatch.setattr("e2vpt.backbones.load.read_weights", build)
+    monkeypatch.setattr("e2vpt.adapters.files.load_backbone", build)
+    cases = [
+        (
+            {"backbone": "vit_large_patch16_224"},
+            BackboneMismatch,
+            "with 6 blocks; vit_large_patch16_224.* has 24",
+        ),
+        ({"backbone": "vit_7b_patch16_dinov3"}, UnsupportedBackbone, "found Eva"),
+        (
+            {"preprocessing.image_size": [4096, 4096]},
+            BackboneError,
+            "image_size=4096 is too large .*most is 1024",
+        ),
+    ]
+    for changes, error, message in cases:
+        with pytest.raises(error, match=message):
+            e2vpt.load_adapter(edited(path, tmp_path / "named", changes))
+
+
 def test_a_file_does_not_choose_a_hub_repository(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +394,9 @@ def test_a_file_does_not_choose_a_hub_repository(
         return fresh("vit")
 
     monkeypatch.setattr("e2vpt.adapters.files.load_backbone", record)
-    monkeypatch.setattr("e2vpt.adapters.files.planned_backbone", lambda **_: without_memory(fresh("vit")))
+    monkeypatch.setattr(
+        "e2vpt.adapters.files.planned_backbone", lambda *_, **__: without_memory(fresh("vit"))
+    )
     named = edited(saved, tmp_path / "named", {"backbone": "hf-hub:evil/x"})
     assert e2vpt.read_adapter(named).backbone == "hf-hub:evil/x"
     with pytest.raises(

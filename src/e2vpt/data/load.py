@@ -12,6 +12,7 @@ from e2vpt.data.images import OnProgress, verify_images
 from e2vpt.data.tables import load_table
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
+from e2vpt.files.paths import look_at
 
 _ACCEPTED = "a folder of class folders, a .tar of it, a .csv of path,label[,split], or hf:NAME"
 
@@ -42,9 +43,10 @@ def _load(source: str | PathLike[str], config: DataConfig) -> Task:
     if isinstance(source, str) and source.startswith("hf:"):
         return load_hub(source, config)
     path = Path(source).expanduser()
-    if path.is_dir():
+    kind = look_at(path, DataError)
+    if kind == "folder":
         return load_folder(path, config)
-    if not path.exists():
+    if kind == "nothing":
         raise DataError(f"{source} does not exist. Expected {_ACCEPTED}.")
     suffix = path.suffix.lower()
     if suffix == ".tar":

@@ -18,6 +18,7 @@ from e2vpt.config.fields import from_dict
 from e2vpt.config.groups import GROUPS, TRAINING, check_effect, configs_from
 from e2vpt.data import Task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, check_out, read_config, saved_run_config
@@ -129,15 +130,15 @@ def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = No
 
 def absolute(source: str) -> str:
     """A path that means the same from another folder; anything else as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return str(Path(source).resolve()) if look_at(Path(source), DataError) != "nothing" else source
 
 
 def _saved(out: Path) -> tuple[RunConfig, PruneConfig | None]:
-    if not (out / CONFIG).exists():
+    if look_at(out / CONFIG) == "nothing":
         raise RunError(f"{out} holds no run to go on with. Leave out --resume to begin one there.")
     pruned = out / PRUNE_FOLDER / CONFIG
     try:
-        prune = from_dict(PruneConfig, read_config(pruned)) if pruned.exists() else None
+        prune = from_dict(PruneConfig, read_config(pruned)) if look_at(pruned) != "nothing" else None
     except ConfigError as error:
         raise RunError(f"{pruned} cannot be used ({error}). Restore it, or start a new run.") from error
     return saved_run_config(out), prune

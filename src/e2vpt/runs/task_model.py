@@ -16,6 +16,7 @@ from torch import nn
 from e2vpt.adapters.files import load_adapter
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageInMemory, ImageSource, load_task, make_loader
+from e2vpt.files.paths import look_at
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, adapter_path, saved_data_config, saved_run_config
@@ -117,9 +118,9 @@ def load(
         WeightsError: the weights cannot be had.
     """
     path = adapter_path(Path(adapter_or_run))
-    if weights is None and backbone is None and (path.parent / CONFIG).exists():
+    if weights is None and backbone is None and look_at(path.parent / CONFIG) != "nothing":
         saved = saved_run_config(path.parent).weights
-        weights = saved if saved and Path(saved).exists() else None
+        weights = saved if saved and look_at(Path(saved)) != "nothing" else None
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return TaskModel(model=model.to(device).eval(), info=info, path=path)
