@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import e2vpt
 from e2vpt.backbones.demo import DEMO_WEIGHTS
 from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.backbones.load import without_memory
 from e2vpt.errors import (
     AdapterFormatError,
     BackboneError,
@@ -345,11 +346,42 @@ def test_names_that_lead_nowhere(offline: None, saved: Path, tmp_path: Path) -> 
     with pytest.raises(BackboneError, match="There is no backbone 'vit_base_patch17'"):
         e2vpt.load_adapter(named)
     named = edited(saved, tmp_path / "named", {"backbone": "test_vit"})
+    with pytest.raises(BackboneMismatch, match=r"with 3 blocks; test_vit\.r160_in1k has 6"):
+        e2vpt.load_adapter(named)
+    save(prompted(timm.create_model("test_vit", num_classes=7)), named, preprocessing=None)
     with pytest.raises(WeightsError, match="could not be downloaded"):
         e2vpt.load_adapter(named)
     other = edited(saved, tmp_path / "named", {"backbone": "test_vit", "preprocessing.image_size": [33, 33]})
     with pytest.raises(BackboneError, match="image_size=33"):
         e2vpt.load_adapter(other)
+
+
+def test_a_file_does_not_choose_how_much_memory_its_backbone_takes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(prompted(e2vpt.load_backbone("demo", num_classes=3), num_visual=2), path, preprocessing=None)
+
+    def build(*_: Any, **__: Any) -> None:
+        raise AssertionError("a backbone was built")
+
+    monkeypatch.setattr("e2vpt.backbones.load.read_weights", build)
+    monkeypatch.setattr("e2vpt.adapters.files.load_backbone", build)
+    cases = [
+        (
+            {"backbone": "vit_large_patch16_224"},
+            BackboneMismatch,
+            "with 6 blocks; vit_large_patch16_224.* has 24",
+        ),
+        ({"backbone": "vit_7b_patch16_dinov3"}, UnsupportedBackbone, "found Eva"),
+        (
+            {"preprocessing.image_size": [4096, 4096]},
+            BackboneError,
+            "image_size=4096 is too large .*most is 1024",
+        ),
+    ]
+    for changes, error, message in cases:
+        with pytest.raises(error, match=message):
+            e2vpt.load_adapter(edited(path, tmp_path / "named", changes))
 
 
 def test_a_file_does_not_choose_a_hub_repository(
@@ -362,6 +394,9 @@ def test_a_file_does_not_choose_a_hub_repository(
         return fresh("vit")
 
     monkeypatch.setattr("e2vpt.adapters.files.load_backbone", record)
+    monkeypatch.setattr(
+        "e2vpt.adapters.files.planned_backbone", lambda *_, **__: without_memory(fresh("vit"))
+    )
     named = edited(saved, tmp_path / "named", {"backbone": "hf-hub:evil/x"})
     assert e2vpt.read_adapter(named).backbone == "hf-hub:evil/x"
     with pytest.raises(
@@ -383,6 +418,7 @@ def refused(path: Path, backbone: nn.Module, message: str) -> None:
     with pytest.raises(BackboneMismatch, match=message):
         e2vpt.load_adapter(path, backbone)
     assert str(backbone) == structure and all(p.requires_grad for p in backbone.parameters())
+    assert not hasattr(backbone, "adapted") and not hasattr(backbone, "prompt_config")
     assert all(torch.equal(t, before[name]) for name, t in backbone.state_dict().items())
 
 
@@ -435,6 +471,81 @@ def test_a_prompted_backbone_and_a_model_without_room(saved: Path) -> None:
         e2vpt.load_adapter(saved, model_of("vit", "linear"))
     with pytest.raises(UnsupportedBackbone, match="found Linear"):
         e2vpt.load_adapter(saved, nn.Linear(2, 2))
+
+
+def tuned_model(method: str, backbone: str = "vit", **prompts: Any) -> nn.Module:
+    """A model of a method whose parameters are all away from their start."""
+    settings = e2vpt.PromptConfig(init="uniform", kv_init="normal", **prompts)
+    model = e2vpt.adapt(fresh(backbone), method, settings, e2vpt.MethodConfig(beside="none"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize(("method", "other"), [("bias", "linear"), ("bias", "layernorm"), ("lora", "dora")])
+def test_what_another_method_tunes_changes_nothing(method: str, other: str, saved: Path) -> None:
+    save(tuned_model(method), saved)
+    named = edited(saved, saved.with_name("other"), {"method": other})
+    refused(named, fresh("vit"), f"was made by method {other}: its .* has shape")
+
+
+def test_loading_draws_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("e2vpt", "mlp", "lora"):
+        model = tuned_model(method)
+        save(model, path)
+        other = fresh("vit")
+        other.reset_classifier(3)
+        before = torch.get_rng_state()
+        e2vpt.load_adapter(path, other)
+        assert torch.equal(torch.get_rng_state(), before), method
+
+
+# Compiled, wrapped and frozen models.
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    return torch.compile(model, backend="eager")  # type: ignore[return-value]
+
+
+def in_parts(model: nn.Module) -> nn.Module:
+    """Blocks and head compiled each on its own, as large models are."""
+    for index, block in enumerate(model.blocks):
+        model.blocks[index] = compiled(block)
+    model.head = compiled(model.head)
+    return model
+
+
+WRAPPERS: dict[str, Any] = {
+    "whole": compiled,
+    "in parts": in_parts,
+    "parallel": nn.DataParallel,
+    "both": lambda model: nn.DataParallel(compiled(model)),
+    "frozen": lambda model: model.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("method", ["e2vpt", "bias", "mlp", "adapter"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapped_model_makes_the_bytes_of_the_plain_one(method: str, wrapper: str, path: Path) -> None:
+    model = tuned_model(method)
+    save(model, path)
+    again = path.with_name("again")
+    save(WRAPPERS[wrapper](copy.deepcopy(model)), again)
+    assert again.read_bytes() == path.read_bytes()
+    loaded, _ = e2vpt.load_adapter(again, fresh("vit"))
+    with torch.no_grad():
+        assert torch.equal(loaded(images_for(model)), model.eval()(images_for(model)))
+
+
+def test_what_no_method_tunes_is_not_saved(path: Path) -> None:
+    """`load_adapter` could not know of it."""
+    model = tuned_model("e2vpt")
+    model.norm.requires_grad_(True)
+    with pytest.raises(ConfigError, match=r"method e2vpt cannot hold norm.bias, norm.weight"):
+        save(model, path)
+    assert not path.exists()
 
 
 # Files that cannot be used.
@@ -500,6 +611,17 @@ def test_a_checkpoint_is_no_adapter(tmp_path: Path, saved: Path) -> None:
         ({"classes": list("aabcdef")}, "two classes have the same name"),
         ({"classes": ["\x1b[2J", *"abcdef"]}, r"'\\x1b\[2J' is not a printable name"),
         ({"metrics": {"val": 10**400}}, "a metric is 1000"),
+        (
+            {"metrics": {"val_accuracy": 1.5}},
+            "the metric val_accuracy is 1.5; expected an accuracy from 0 to 1",
+        ),
+        ({"metrics": {"val_loss": -0.1}}, "the metric val_loss is -0.1"),
+        ({"fingerprint": "A" * 64}, "fingerprint is .*expected 64 digits in hex"),
+        ({"licence": "none"}, "format 1 has no field 'licence'"),
+        ({"method": "linear"}, "method linear has no room for the prompts 3, 2"),
+        ({"method": "vpt-deep"}, "method vpt-deep has no room"),
+        ({"method": "kv"}, "method kv has no room"),
+        ({"method": "full"}, "method full has no room"),
         ({"backbone": "/etc/passwd"}, "'/etc/passwd' was found where letters"),
         ({"backbone": "vit\nsmall"}, r"'vit\\nsmall' was found where letters"),
         ({"preprocessing.image_size": [10**9, 10**9]}, "image_size is .*expected sides from 8 to"),

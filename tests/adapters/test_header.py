@@ -196,7 +196,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("backbone", "https://evil/x", "was found where letters"),
     ("backbone", "v" * 201, "was found where letters"),
     ("pool", 3, "3 was found where letters"),
-    ("fingerprint", "é", "was found where letters"),
+    ("fingerprint", "é", "expected 64 digits in hex"),
     ("metrics", {"a": math.nan}, "a metric is nan; expected a finite number"),
     ("metrics", {"a": math.inf}, "a metric is inf"),
     ("metrics", {"a": 10**400}, "a metric is 1000.*; expected a finite number"),

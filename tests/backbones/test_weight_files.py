@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from support.weights_for_tests import prefixed, to_jax, vit
+from torch import Tensor
 
 from e2vpt.backbones.weight_files import read_weights
 from e2vpt.errors import WeightsError
@@ -21,6 +24,48 @@ def test_tensors_with_and_without_prefix_are_ambiguous(tmp_path: Path) -> None:
     torch.save({**state, **prefixed(state, "backbone.")}, tmp_path / "twice.pth")
     with pytest.raises(WeightsError, match=r"twice, with and without 'backbone.'"):
         read_weights(tmp_path / "twice.pth")
+
+
+ODD: dict[str, tuple[Callable[[], Tensor], str]] = {
+    "expanded": (
+        lambda: torch.zeros(1).expand(10**6, 10**6),
+        r"\[1000000, 1000000\] of fewer stored numbers",
+    ),
+    "sparse": (lambda: torch.ones(1, 5, 64).to_sparse(), "sparse_coo"),
+    "rows": (lambda: torch.ones(5, 64).to_sparse_csr(), "sparse_csr"),
+    "meta": (lambda: torch.ones(1, 5, 64, device="meta"), "on device meta"),
+    "quantized": (lambda: torch.quantize_per_tensor(torch.ones(64), 0.1, 0, torch.quint8), "quantized"),
+    "nested": (lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(2)]), "nested"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["pos_embed", "norm.weight"])
+@pytest.mark.parametrize("kind", ODD)
+def test_tensors_that_are_no_arrays_are_refused_before_a_value_is_read(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    """timm resamples position embeddings: an expanded one would never end."""
+    make, message = ODD[kind]
+    torch.save({**vit().state_dict(), name: make()}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=rf"odd.pth holds tensors that are no .*: {name} \({message}\)"):
+        read_weights(tmp_path / "odd.pth")
+
+
+def test_archives_that_unpack_to_far_more_are_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", cls=np.zeros(10**8, dtype=np.float32))
+    assert (tmp_path / "bomb.npz").stat().st_size < 10**6
+    with pytest.raises(
+        WeightsError, match=r"bomb.npz cannot be read: ValueError: it would unpack to 4\d+ bytes"
+    ):
+        read_weights(tmp_path / "bomb.npz")
+
+
+def test_no_advice_to_run_a_strangers_code(tmp_path: Path) -> None:
+    (tmp_path / "odd.pth").write_bytes(pickle.dumps(range(3), protocol=4))
+    with pytest.raises(WeightsError) as caught:
+        read_weights(tmp_path / "odd.pth")
+    assert "weights_only" not in str(caught.value)
 
 
 class Hostile:

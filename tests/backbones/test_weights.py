@@ -133,7 +133,9 @@ def test_average_pooling_keeps_a_tuned_norm(tmp_path: Path) -> None:
             lambda s: {**s, "norm.bias": torch.ones(1)},
             r"of another shape: norm.bias \[1\] \(expected \[64\]\)",
         ),
-        (lambda s: {**s, "norm.bias": torch.ones(64).int()}, "not floating point: norm.bias"),
+        (lambda s: {**s, "norm.bias": torch.ones(64).int()}, "not of float16.*: norm.bias"),
+        (lambda s: {**s, "norm.bias": torch.ones(64).to(torch.float8_e4m3fn)}, "not of float16.*: norm.bias"),
+        (lambda s: {**s, "norm.bias": torch.ones(64).to(torch.complex64)}, "not of float16.*: norm.bias"),
         (lambda s: {**s, "norm.bias": torch.full((64,), float("nan"))}, "not finite: norm.bias"),
         (lambda s: {**s, "pos_embed": s["pos_embed"][:, 1:]}, "timm cannot convert it"),
         (

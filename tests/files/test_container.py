@@ -191,6 +191,18 @@ def test_a_deep_header_with_its_right_checksum(tmp_path: Path) -> None:
         assert "its header is not" in text or "safetensors" in text.lower() or "header" in text
 
 
+def test_names_that_stand_twice_and_constants_that_are_no_json(tmp_path: Path) -> None:
+    for inner, why in (
+        ('{"a": 1, "a": 2}', "a name stands twice"),
+        ('{"a": {"b": 1, "b": 1}}', "a name stands twice"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": [-Infinity]}', "-Infinity is not JSON"),
+    ):
+        checksum = hashlib.sha256(inner.encode()).hexdigest()
+        text = message(join_file({"__metadata__": {"e2vpt": f"{checksum} {inner}"}}, b""), tmp_path)
+        assert why in text, (inner, text)
+
+
 def test_a_strangers_words_do_not_steer_the_terminal(tmp_path: Path, path: Path) -> None:
     outer, data = split_file(path.read_bytes())
     outer["a.half"]["dtype"] = "\x1b]0;owned\x07" + "A" * 5000

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt import evaluate
-from e2vpt.errors import DataError
+from e2vpt.errors import ConfigError, DataError
 
 
 class Fixed(nn.Module):
@@ -71,6 +71,20 @@ def test_runs_in_eval_mode_and_restores_it(training: bool) -> None:
     done: list[int] = []
     evaluate(model, data, on_batch=done.append)
     assert done == [6]
+
+
+def test_every_module_comes_back_in_its_own_mode() -> None:
+    """A frozen part is often held in eval mode while the rest trains."""
+    model = tiny_vit().train()
+    model.blocks[0].eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    evaluate(model, batches([4]))
+    assert {name: module.training for name, module in model.named_modules()} == before
+    with pytest.raises(DataError):
+        evaluate(model, [])
+    with pytest.raises(ConfigError):
+        evaluate(model, [(torch.zeros(1, 3, 16, 16).double(), torch.tensor([9]))])
+    assert {name: module.training for name, module in model.named_modules()} == before
 
 
 def test_no_images_are_an_error() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from support.tasks_for_tests import write_task
 
@@ -39,6 +40,22 @@ result = fit(model, train, val, config)
 if rank == 0:
     history = torch.tensor([list(row.values()) for row in result.history], dtype=torch.float64)
     save_file(trained_state(model) | {{"history": history}}, out / f"{{world}}.safetensors")
+"""
+
+UNEVEN = """
+for train_images, val_images in ((2, 1), (1, 2), (1, 1), (3, 0)):
+    torch.manual_seed(0)
+    images, labels = torch.randn(5, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1])
+    torch.manual_seed(0)
+    model = tiny_vit(torch.float32)
+    model.register_buffer("seen", torch.zeros(1))  # DDP sends buffers round before a forward pass
+    x, y = images[rank:train_images:world], labels[rank:train_images:world]
+    v = [(images[i:i + 1], labels[i:i + 1]) for i in range(rank, val_images, world)]
+    config = TrainConfig(epochs=2, lr=0.01)
+    result = fit(model, [(x, y)], v if val_images else None, config)
+    if rank == 0:
+        values = torch.tensor([list(row.values()) for row in result.history], dtype=torch.float64)
+        save_file({{"history": values}}, out / f"{{train_images}}-{{val_images}}-{{world}}.safetensors")
 """
 
 # The second process scores and measures the other way round.
@@ -89,7 +106,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_task(folder / "data", train=6, val=2, test=1)
     (folder / "data/train/ring/00.png").unlink()
     (folder / "data/val/bars/00.png").unlink()
-    (folder / "script.py").write_text(training_script(folder) + DISAGREEING.format(out=str(folder)))
+    script = training_script(folder) + DISAGREEING.format(out=str(folder))
+    (folder / "script.py").write_text(script)
     words = [*LAUNCH, str(folder / "script.py")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -97,11 +115,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def training_script(folder: Path) -> str:
-    return SCRIPT.format(tests=str(Path(__file__).parents[1]), out=str(folder))
+    return (SCRIPT + UNEVEN).format(tests=str(Path(__file__).parents[1]), out=str(folder))
 
 
 def test_two_processes_equal_one(folder: Path, one_thread: None) -> None:
+    """Also where a process has no image to train or to validate with, or more batches than the other."""
     exec(training_script(folder), {})
+    for shares in ("2-1", "1-2", "1-1", "3-0"):
+        one, two = (load_file(folder / f"{shares}-{world}.safetensors")["history"] for world in (1, 2))
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-5), shares
     one, two = (load_file(folder / f"{world}.safetensors") for world in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
-from e2vpt.adapters.matching import check_backbone, check_tuned, image_size, pooling
+from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
-from e2vpt.backbones.load import backbone_name, load_backbone
+from e2vpt.backbones.families import plain_name, unwrapped
+from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone, without_memory
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
 from e2vpt.files.container import printable, read_container, write_container
-from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint
+from e2vpt.methods.adapt import Adapted, adapt, adapted_as, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.prompting.prompts import BlockPrompts
 
@@ -51,15 +53,17 @@ def save_adapter(
 
     Raises:
         ConfigError: the model has no prompts or no linear head, the class names do not fit the head, or
-            something could not be read back: a number that is not finite, an image size that does not fit.
+            something could not be read back: a number that is not finite, an image size that does not fit,
+            a parameter that is trained and does not belong to the method.
         RunError: the file cannot be written.
     """
+    model = unwrapped(model)
     made, layers = adapted_as(model), find_prompts(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())
     tensors, layout, segments = pack(layers)
     head = classifier(model)
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    tensors |= {f"tuned.{name}": p.detach() for name, p in tuned_parameters(model).items()}
+    tensors |= {f"tuned.{name}": p.detach() for name, p in _tuned(model, made).items()}
     tensors = {name: t if name == "keep" else t.to(DTYPES[precision]) for name, t in tensors.items()}
     header = {
         "format": FORMAT_VERSION,
@@ -98,7 +102,8 @@ def load_adapter(
     """Put an adapter on its backbone: the model in eval mode, and what the file says.
 
     `backbone` is a timm model without prompts (changed and returned), a name, or None for the name in the
-    file; `weights` as in `load_backbone`.
+    file; `weights` as in `load_backbone`. The backbone is changed only when everything fits, which a copy
+    without memory for its weights shows first; nothing is drawn from the global random state.
 
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
@@ -107,16 +112,51 @@ def load_adapter(
         ConfigError: the backbone has prompts already.
     """
     info, tensors = _read(path)
-    model = backbone if isinstance(backbone, nn.Module) else _named_backbone(path, info, backbone, weights)
+    with _random_state_kept():
+        if isinstance(backbone, nn.Module):
+            model = backbone
+            _rehearse(path, info, tensors, without_memory(model))
+        else:
+            name, size = _name(path, info, backbone), info.preprocessing.image_size[0]
+            classes = len(info.classes)
+            _rehearse(path, info, tensors, planned_backbone(name, num_classes=classes, image_size=size))
+            model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
+        check_weights(path, info, model)
+        adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
+        _fit_head(model, tensors["head.weight"])
+        _fill(model, info, tensors)
+    return model.eval(), info
+
+
+def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Put an adapter on a backbone that has no memory: whatever does not fit is found before any is spent."""
     check_backbone(path, info, tensors, model)
     try:
-        adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
+        with torch.device("meta"):
+            adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
     except ConfigError as error:
         raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
     check_tuned(path, info, tensors, tuned_parameters(model))
-    _fit_head(model, tensors["head.weight"])
-    _fill(model, info, tensors)
-    return model.eval(), info
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """What is drawn inside, initial values that the file replaces, is not missing outside."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=gpus):
+        yield
+
+
+def _tuned(model: nn.Module, made: Adapted) -> dict[str, Tensor]:
+    """What the method tunes beside prompts and head, also where it was frozen since."""
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    different = sorted(tuned_parameters(model).keys() - set(made.tuned) | set(made.tuned) - parameters.keys())
+    if different:
+        raise ConfigError(
+            f"An adapter of method {made.method} cannot hold {', '.join(different[:4])}: a parameter trained "
+            "or removed beside what e2vpt.adapt set up. Adapt with the method that tunes it."
+        )
+    return {name: parameters[name] for name in made.tuned}
 
 
 def _current(config: PromptConfig, layers: Sequence[BlockPrompts]) -> PromptConfig:
@@ -185,9 +225,7 @@ def _read(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
         raise AdapterFormatError(f"{path}: the header cannot be used: {what}") from error
 
 
-def _named_backbone(
-    path: str | Path, info: AdapterInfo, name: str | None, weights: str | Path | None
-) -> nn.Module:
+def _name(path: str | Path, info: AdapterInfo, name: str | None) -> str:
     if name is None and info.backbone.startswith("hf-hub:") and not info.backbone.startswith("hf-hub:timm/"):
         raise BackboneMismatch(
             f"{path} was made on {info.backbone}; a file does not choose what is downloaded from the hub. "
@@ -199,8 +237,7 @@ def _named_backbone(
             f"{path} was made on a backbone without a timm name; pass that backbone: "
             "load_adapter(path, backbone=...)."
         )
-    side = info.preprocessing.image_size[0]
-    return load_backbone(name, num_classes=len(info.classes), weights=weights, image_size=side)
+    return name
 
 
 def _fit_head(model: nn.Module, weight: Tensor) -> None:

@@ -11,19 +11,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from e2vpt.adapters.packing import SPARSEST, count_kept, split_masks
+from e2vpt.adapters.contents import check_packed, check_tensors
+from e2vpt.adapters.packing import count_kept, split_masks
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import from_dict
 from e2vpt.config.pruning import Layout
 from e2vpt.data.preprocess import Preprocessing
-from e2vpt.methods.names import METHODS
+from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.pruning.segments import LAYOUTS
 
 FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
 _HUB_NAME = re.compile(r"hf-hub:[\w.\-]{1,96}(/[\w.\-]{1,96})?(@[\w.\-/]{1,100})?", re.ASCII)
-_TUNED = re.compile(r"tuned(\.\w{1,64}){1,16}", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_FIELDS = {
+    *("format", "method", "options", "backbone", "fingerprint", "pool", "blocks", "visual_before", "layout"),
+    *("segments", "classes", "preprocessing", "prompts", "metrics", "versions", "precision"),
+}
 _MAX_BLOCKS = 1000
 _MAX_SEGMENTS = 2**16
 
@@ -84,6 +89,9 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         ValueError, KeyError, TypeError, OverflowError: something is missing or not as promised; the text
             says what.
     """
+    unknown = sorted(header.keys() - _FIELDS)
+    if unknown:
+        raise ValueError(f"format {FORMAT_VERSION} has no field {', '.join(map(repr, unknown[:5]))}.")
     classes = _class_list(header["classes"])
     prompts = from_dict(PromptConfig, _object(header, "prompts"))
     blocks = header["blocks"]
@@ -92,23 +100,24 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     if header["precision"] not in list(DTYPES):
         raise ValueError(f"precision is {header['precision']!r}; expected one of {', '.join(DTYPES)}.")
     counts = prompts.visual_counts(blocks)
-    _check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
+    method = _method(header["method"], prompts, blocks)
+    check_tensors(tensors, prompts, blocks, len(classes), DTYPES[header["precision"]])
     segments = _segments(header["segments"], counts)
-    _check_packed(tensors, counts, segments)
+    check_packed(tensors, counts, segments)
     if header["layout"] not in LAYOUTS:
         raise ValueError(f"layout is {header['layout']!r}; expected one of {', '.join(LAYOUTS)}.")
     before = _counted(header["visual_before"], blocks)
     kept = _kept(tensors, counts, segments)
     return AdapterInfo(
-        method=_method(header["method"]),
+        method=method,
         options=_options(header),
         backbone=_backbone(header["backbone"]),
-        fingerprint=_word(header["fingerprint"]),
+        fingerprint=_fingerprint(header["fingerprint"]),
         pool=_word(header["pool"]),
         classes=classes,
         preprocessing=Preprocessing.from_dict(_object(header, "preprocessing")),
         prompts=prompts,
-        metrics={_word(name): _number(value) for name, value in _object(header, "metrics").items()},
+        metrics={_word(name): _metric(name, value) for name, value in _object(header, "metrics").items()},
         versions={_word(name): _word(text) for name, text in _object(header, "versions").items()},
         precision=header["precision"],
         num_visual=counts,
@@ -161,10 +170,18 @@ def _options(header: Mapping[str, Any]) -> MethodConfig:
     return options
 
 
-def _method(value: object) -> str:
+def _method(value: object, prompts: PromptConfig, blocks: int) -> str:
+    """A method that has room for all of the file's prompts: what it leaves out would be lost in loading."""
     if value not in METHODS:
         raise ValueError(f"method is {value!r}; expected one of {', '.join(METHODS)}.")
-    return str(value)
+    method = str(value)
+    own = prompts_of(method, prompts) or PromptConfig(num_visual=0, num_kv=0)
+    has, takes = ((c.visual_counts(blocks), c.kv_counts(blocks)) for c in (prompts, own))
+    if has != takes:
+        raise ValueError(
+            f"method {method} has no room for the prompts {prompts.num_visual}, {prompts.num_kv}."
+        )
+    return method
 
 
 def _is_tuned(name: str) -> bool:
@@ -183,76 +200,22 @@ def _backbone(value: object) -> str:
     return value if isinstance(value, str) and _HUB_NAME.fullmatch(value) else _word(value)
 
 
-def _number(value: object) -> float:
+def _fingerprint(value: object) -> str:
+    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
+        raise ValueError(f"fingerprint is {value!r}; expected 64 digits in hex.")
+    return value
+
+
+def _metric(name: str, value: object) -> float:
+    """A finite number; an accuracy is a share, and neither losses nor epochs are below zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
         raise ValueError(f"a metric is {value!r}; expected a finite number.")
-    return float(value)
-
-
-def _check_tensors(
-    tensors: Mapping[str, Tensor], prompts: PromptConfig, blocks: int, num_classes: int, dtype: torch.dtype
-) -> None:
-    """Hold the tensors to the exact names, kinds and counts that the settings promise."""
-    expected: dict[str, tuple[int | None, ...]] = {
-        "head.weight": (num_classes, None),
-        "head.bias": (num_classes,),
-    }
-    for i, (p, m) in enumerate(zip(prompts.visual_counts(blocks), prompts.kv_counts(blocks), strict=True)):
-        if p:
-            expected |= _visual_shapes(tensors, i, p)
-        if m:
-            expected[f"blocks.{i}.key"] = (None, m, None)
-            if not prompts.share_kv:
-                expected[f"blocks.{i}.value"] = (None, m, None)
-    if "keep" in tensors:
-        expected["keep"] = (None,)
-    # Their shapes are the model's: `matching.check_tuned` holds them to it.
-    expected |= {name: (None,) * t.dim() for name, t in tensors.items() if _TUNED.fullmatch(name)}
-    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
-    if missing or unknown:
-        raise ValueError(f"the settings promise other tensors: missing {missing[:5]}, unknown {unknown[:5]}.")
-    for name, tensor in tensors.items():
-        shape = expected[name]
-        fits = len(shape) == tensor.dim() and all(
-            want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
-        )
-        wanted = torch.uint8 if name == "keep" else dtype
-        if not fits or tensor.dtype != wanted:
-            raise ValueError(
-                f"tensor {name} is {tensor.dtype} {list(tensor.shape)}; expected {wanted} "
-                f"{['any' if side is None else side for side in shape]}."
-            )
-        _check_values(name, tensor)
-
-
-def _visual_shapes(
-    tensors: Mapping[str, Tensor], index: int, count: int
-) -> dict[str, tuple[int | None, ...]]:
-    """A block of `count` visual prompts has all their elements, or beside a mask those kept."""
-    name = f"blocks.{index}.visual"
-    packed = "keep" in tensors and name in tensors and tensors[name].dim() == 1
-    return {name: (None,) if packed else (count, None)}
-
-
-def _check_packed(tensors: Mapping[str, Tensor], counts: Sequence[int], segments: Sequence[int]) -> None:
-    """Hold masks to what they say of the visual prompts: nothing is allocated by their word alone."""
-    if bool(segments) != ("keep" in tensors):
+    least, most = 0.0 if name.endswith(("accuracy", "loss", "epoch")) else -1e300, 1e300
+    if not least <= value <= (1.0 if name.endswith("accuracy") else most):
         raise ValueError(
-            f"segments is {list(segments)!r} {'without' if segments else 'beside'} a tensor keep."
+            f"the metric {name} is {value!r}; expected an accuracy from 0 to 1, no loss below 0."
         )
-    if not segments:
-        return
-    for i, mask in enumerate(split_masks(tensors["keep"], counts, segments)):
-        visual, bits, kept = tensors.get(f"blocks.{i}.visual"), counts[i] * segments[i], count_kept(mask)
-        if bits % 8 and count_kept(mask[-1:] << bits % 8):
-            raise ValueError(f"the mask of block {i} has bits beyond its {bits} segments.")
-        if visual is None or visual.dim() == 2:
-            continue
-        if kept * SPARSEST < bits or visual.numel() % kept:
-            raise ValueError(
-                f"blocks.{i}.visual has {visual.numel()} elements for {kept} of {bits} segments; expected a "
-                f"multiple, and at least one in {SPARSEST} kept."
-            )
+    return float(value)
 
 
 def _segments(value: object, counts: Sequence[int]) -> tuple[int, ...]:
@@ -266,11 +229,6 @@ def _segments(value: object, counts: Sequence[int]) -> tuple[int, ...]:
     if any((num > 0) != (count > 0) for num, count in zip(found, counts, strict=False)):
         raise ValueError(f"segments is {value!r} for {list(counts)} visual prompts by block.")
     return found
-
-
-def _check_values(name: str, tensor: Tensor) -> None:
-    if not bool(tensor.isfinite().all()):
-        raise ValueError(f"tensor {name} has values that are not finite numbers in {tensor.dtype}.")
 
 
 def _counted(value: object, blocks: int) -> tuple[int, ...]:

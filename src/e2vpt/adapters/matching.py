@@ -19,15 +19,14 @@ from e2vpt.prompting.sites import Site, find_sites
 def check_backbone(
     path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module
 ) -> None:
-    """Refuse a backbone of another shape, pooling, image size or weights, in that order.
+    """Refuse a backbone of another shape, pooling or image size, in that order; its weights are not read.
 
     Raises:
         BackboneMismatch: naming the first difference.
         ConfigError: the backbone has prompts already.
         UnsupportedBackbone: it takes no prompts.
     """
-    made_for = f"{path} was made for {info.backbone or 'a backbone without a name'}"
-    found = backbone_name(model) or type(model).__name__
+    made_for, found = _made_for(path, info), _found(model)
     sites = find_sites(model)
     if len(sites) != len(info.num_visual):
         raise BackboneMismatch(f"{made_for} with {len(info.num_visual)} blocks; {found} has {len(sites)}.")
@@ -36,6 +35,11 @@ def check_backbone(
             raise BackboneMismatch(
                 f"{made_for}: its masks have {num_segments} segments, which do not divide the {site.width} "
                 f"channels of {found}."
+            )
+    for site, before in zip(sites, info.visual_before, strict=True):
+        if before % site.width:
+            raise BackboneMismatch(
+                f"{made_for}: visual_before is {before}, no prompts of {site.width} channels of {found}."
             )
     masks = split_masks(tensors["keep"], info.num_visual, info.segments) if info.segments else []
     for name, tensor in tensors.items():
@@ -54,11 +58,19 @@ def check_backbone(
             f"{made_for} and images of {info.preprocessing.image_size} pixels; {found} is built for {size}. "
             "Load the backbone for the adapter's size."
         )
+
+
+def check_weights(path: str | Path, info: AdapterInfo, model: nn.Module) -> None:
+    """Refuse a backbone of other weights.
+
+    Raises:
+        BackboneMismatch: with both fingerprints.
+    """
     weights = fingerprint(model)
     if info.fingerprint != weights:
         raise BackboneMismatch(
-            f"{made_for}, and {found} has other weights (fingerprint {weights[:12]}, expected "
-            f"{info.fingerprint[:12]}). Load the weights the adapter was trained on, in float32."
+            f"{_made_for(path, info)}, and {_found(model)} has other weights (fingerprint {weights[:12]}, "
+            f"expected {info.fingerprint[:12]}). Load the weights the adapter was trained on, in float32."
         )
 
 
@@ -82,6 +94,14 @@ def check_tuned(
             f"{path} was made by method {info.method}: its {name} has shape {stored.get(name)}, this "
             f"backbone needs {needed.get(name)} ({len(different)} differ)."
         )
+
+
+def _made_for(path: str | Path, info: AdapterInfo) -> str:
+    return f"{path} was made for {info.backbone or 'a backbone without a name'}"
+
+
+def _found(model: nn.Module) -> str:
+    return backbone_name(model) or type(model).__name__
 
 
 def image_size(model: nn.Module) -> tuple[int, int] | None:

@@ -13,6 +13,22 @@ from e2vpt.errors import UnsupportedBackbone
 
 _VIT_CHILDREN = frozenset({"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"})
 _SWIN_CHILDREN = frozenset({"qkv", "attn_drop", "proj", "proj_drop", "softmax"})
+_COMPILED = "_orig_mod"
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        inner = model.module if isinstance(model, parallel) else model._modules.get(_COMPILED)
+        if inner is None:
+            return model
+        model = inner
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name as it is without torch.compile, which puts itself into the names."""
+    return name.replace(f"{_COMPILED}.", "")
 
 
 def is_vit(model: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch import nn
 
+from e2vpt.backbones.families import plain_name
 from e2vpt.backbones.weights import head_names
 
 # Resampled to the image size, and interpolation differs in the last bits between machines.
@@ -20,8 +21,8 @@ def fingerprint(model: nn.Module) -> str:
     The same with prompts, under another head, at another image size and in a copy; another after any change
     of any other weight.
     """
-    head, digest = head_names(model), hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    head, digest = {plain_name(name) for name in head_names(model)}, hashlib.sha256()
+    for name, tensor in sorted((plain_name(name), tensor) for name, tensor in model.state_dict().items()):
         parts = name.split(".")
         if name in head or "prompts" in parts or parts[-1] in _SIZE_DEPENDENT:
             continue

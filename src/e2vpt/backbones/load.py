@@ -5,18 +5,21 @@ What comes out is in eval mode, without dropout or drop path, under a fresh head
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from torch import nn
 
 from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
-from e2vpt.backbones.families import known_blocks, pretrained_cfg
+from e2vpt.backbones.families import is_vit, known_blocks, pretrained_cfg
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.backbones.weight_files import read_weights
 from e2vpt.backbones.weights import load_weights
@@ -24,6 +27,8 @@ from e2vpt.errors import BackboneError, WeightsError
 from e2vpt.files.downloads import fetch
 
 _HUB = "hf-hub:"
+_MOST_PATCHES = {"vit": 2**14, "swin": 2**16}
+"""Of an image: attention costs their square in a ViT, and files of strangers name image sizes."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -44,9 +49,11 @@ def load_backbone(
         WeightsError: the weights are missing, do not fit, or cannot be read safely.
         BackboneError: an unknown name or an image size that cannot be.
     """
+    plan = planned_backbone(name, num_classes=num_classes, image_size=image_size)
+    path = Path(weights).expanduser() if weights is not None else _pretrained_file(name, plan)
+    state = read_weights(path)  # before memory is spent on the model
     model = build_backbone(name, num_classes=num_classes, image_size=image_size)
-    path = Path(weights).expanduser() if weights is not None else _pretrained_file(name, model)
-    load_weights(model, read_weights(path), path)
+    load_weights(model, state, path)
     if image_size is not None:  # only now: timm reads the pretrained size from here while it resamples
         cfg = {**pretrained_cfg(model), "input_size": (3, image_size, image_size)}
         model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
@@ -69,6 +76,19 @@ def build_backbone(
     known_blocks(model)
     _check_image_size(model, image_size)
     return model
+
+
+def planned_backbone(name: str, *, num_classes: int, image_size: int | None = None) -> nn.Module:
+    """As `build_backbone`, without memory for its weights: on the device `meta`."""
+    with torch.device("meta"):
+        return build_backbone(name, num_classes=num_classes, image_size=image_size)
+
+
+def without_memory(model: nn.Module) -> nn.Module:
+    """A copy of a model on the device `meta`."""
+    empty: dict[int, Any] = {id(b): b.to("meta") for b in model.buffers()}
+    empty |= {id(p): nn.Parameter(p.to("meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, empty)
 
 
 def backbone_name(model: nn.Module) -> str:
@@ -145,6 +165,11 @@ def _check_image_size(model: nn.Module, image_size: int | None) -> None:
     patch = int(model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
     if image_size is None or image_size == pretrained_cfg(model)["input_size"][-1]:
         return  # some were pretrained with a border left over: 384 pixels in patches of 14
+    most = math.isqrt(_MOST_PATCHES["vit" if is_vit(model) else "swin"]) * patch
+    if image_size > most:
+        raise BackboneError(
+            f"image_size={image_size} is too large for patches of {patch} pixels; the most is {most}."
+        )
     if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)
         raise BackboneError(

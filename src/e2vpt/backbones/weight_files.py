@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from e2vpt.errors import WeightsError
+from e2vpt.files.paths import listed, look_at
 
 WeightTensors = dict[str, Tensor]
 
@@ -50,6 +52,8 @@ _LAYOUTS = (
     CheckpointLayout(marker=""),
 )
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_MOST_PACKED = 10
+"""Random numbers hardly pack at all."""
 _WRAPPERS = ("_orig_mod.", "module.", "model.", "backbone.")
 
 
@@ -61,6 +65,7 @@ def read_weights(path: Path) -> WeightTensors:
     """
     reader = _reader(path)
     try:
+        _check_unpacked(path)
         content = reader(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, error)) from error
@@ -69,7 +74,33 @@ def read_weights(path: Path) -> WeightTensors:
             f"{path} cannot be read: {type(error).__name__}: {first_line(error)} "
             "The file is truncated, damaged or of another format than its suffix says; copy it again."
         ) from error
-    return _backbone_names(_unwrap(content, path), path)
+    state = _backbone_names(_unwrap(content, path), path)
+    odd = {name: kind for name, tensor in state.items() if (kind := _oddness(tensor))}
+    if odd:
+        listed = some(f"{name} ({kind})" for name, kind in odd.items())
+        raise WeightsError(f"{path} holds tensors that are no plain arrays of numbers: {listed}.")
+    return state
+
+
+def _oddness(tensor: Tensor) -> str:
+    """What keeps a tensor from being used as numbers in memory, or nothing; no value is looked at."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+    if tensor.is_quantized or tensor.device.type != "cpu":
+        return "quantized" if tensor.is_quantized else f"on device {tensor.device.type}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"{list(tensor.shape)} of fewer stored numbers"
+    return ""
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that packs far more than it weighs, before any of it is unpacked."""
+    if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > _MOST_PACKED * path.stat().st_size + 2**26:
+        raise ValueError(f"it would unpack to {unpacked} bytes, more than weights pack")
 
 
 def check_weights_file(path: Path) -> None:
@@ -89,20 +120,26 @@ def some(names: Iterable[str], limit: int = 4) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception of a library says, short enough for a message of ours."""
+    """What an exception of a library says, short enough for a message of ours.
+
+    Not torch's words on `weights_only`: they recommend to run what a file holds.
+    """
     text = str(error).strip().splitlines()
-    return f"{text[0].rstrip('.')}." if text else "no message."
+    return f"{text[0].rstrip('.')}." if text and "weights_only" not in str(error) else "no message."
 
 
 def _reader(path: Path) -> Callable[[Path], object]:
     suffixes = ", ".join(_READERS)
-    if path.is_dir():
-        inside = ", ".join(sorted(file.name for file in path.iterdir() if file.suffix in _READERS)[:5])
+    kind = look_at(path, WeightsError)
+    if kind == "folder":
+        inside = ", ".join(
+            sorted(file.name for file in listed(path, WeightsError) if file.suffix in _READERS)[:5]
+        )
         raise WeightsError(
             f"{path} is a folder; give the weights file itself ({suffixes})."
             + (f" Found in it: {inside}." if inside else "")
         )
-    if not path.is_file():
+    if kind != "file":
         raise WeightsError(f"There is no weights file {path}. Check the path, or leave it out to download.")
     if path.suffix.lower() not in _READERS:
         raise WeightsError(f"{path} has the suffix '{path.suffix}'; weights files end in {suffixes}.")
@@ -215,7 +252,9 @@ def _backbone_names(state: WeightTensors, path: Path) -> WeightTensors:
 def _refusal(path: Path, error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code is None:
-        return f"{path} is damaged or not a PyTorch weights file: {first_line(error)} Copy it again."
+        return (
+            f"{path} is damaged or not a PyTorch weights file. Copy it again, or save its state_dict alone."
+        )
     return (
         f"{path} was not read: it needs the code {code[1]} to run, and weights files here are data only. "
         "If you trust its origin, save its state_dict alone (best as .safetensors) and give that file."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import torch
 from timm.models import swin_transformer, vision_transformer
 from torch import nn
 
@@ -12,6 +13,7 @@ from e2vpt.backbones.families import is_swin, is_vit, pretrained_cfg
 from e2vpt.backbones.weight_files import WeightTensors, first_line, some
 from e2vpt.errors import WeightsError
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEADS = ("head.", "head_dist.", "pre_logits.")
 # timm derives them from the window size; the original Swin files store them.
 _SWIN_BUFFERS = ("relative_position_index", "attn_mask")
@@ -99,9 +101,10 @@ def _problems(state: WeightTensors, expected: WeightTensors) -> list[str]:
         "missing": sorted(expected.keys() - state.keys()),
         "left over": sorted(state.keys() - expected.keys()),
         "of another shape": shapes,
-        "not floating point": [name for name in shared if not state[name].is_floating_point()],
-        "not finite": [name for name in shared if not bool(state[name].isfinite().all())],
+        "not of float16, bfloat16, float32 or float64": [n for n in shared if state[n].dtype not in _DTYPES],
     }
+    if not any(found.values()):  # shapes and kinds first: what does not fit is not read
+        found["not finite"] = [name for name in shared if not bool(state[name].isfinite().all())]
     return [f"{what}: {some(names)}" for what, names in found.items() if names]
 
 

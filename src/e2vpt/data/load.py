@@ -13,6 +13,7 @@ from e2vpt.data.splits import LabelledData
 from e2vpt.data.tables import read_table
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
+from e2vpt.files.paths import look_at
 
 _ACCEPTED = "a folder of class folders, a .tar of it, a .csv of path,label[,split], or hf:NAME"
 
@@ -52,9 +53,10 @@ def read_labelled(source: str | PathLike[str]) -> LabelledData:
     if isinstance(source, str) and source.startswith("hf:"):
         return read_hub(source)
     path = Path(source).expanduser()
-    if path.is_dir():
+    kind = look_at(path, DataError)
+    if kind == "folder":
         return read_folder(path)
-    if not path.exists():
+    if kind == "nothing":
         raise DataError(f"{source} does not exist. Expected {_ACCEPTED}.")
     suffix = path.suffix.lower()
     if suffix == ".tar":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from e2vpt.errors import RunError
+from e2vpt.files.paths import look_at
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
@@ -73,7 +74,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: the file cannot be read.
     """
-    if not path.exists():
+    if look_at(path) == "nothing":
         return []
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]

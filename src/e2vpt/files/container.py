@@ -117,12 +117,24 @@ def _parse(path: Path, text: str, size: int) -> dict[str, Any]:
     if problem:
         raise _damaged(path, problem)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise _damaged(path, "its header is not a JSON object")
     return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two values under one name, readers would not agree which counts."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return made
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _excess(text: str, size: int) -> str:

@@ -18,7 +18,7 @@ from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.methods.peft import PEFT_METHODS, inject
 from e2vpt.methods.tuning import TUNE, tune_biases, tune_norms
 from e2vpt.prompting.install import prompt
-from e2vpt.prompting.parts import classifier, prompt_layers
+from e2vpt.prompting.parts import classifier, prompt_layers, tuned_parameters
 from e2vpt.prompting.sites import find_sites
 
 
@@ -30,6 +30,7 @@ class Adapted:
         method, options, prompts: as asked for, `auto` made plain; no prompts for a method without them.
         num_blocks: of the backbone.
         fingerprint: of its weights as they were, where the method may change them; "" where they stay.
+        tuned: names of what is tuned beside prompts and head.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Adapted:
     prompts: PromptConfig
     num_blocks: int
     fingerprint: str
+    tuned: tuple[str, ...]
 
 
 def adapted_as(model: nn.Module) -> Adapted:
@@ -57,6 +59,7 @@ def adapted_as(model: nn.Module) -> Adapted:
         prompts=config,
         num_blocks=len(prompt_layers(model)),
         fingerprint="",
+        tuned=(),
     )
 
 
@@ -107,6 +110,7 @@ def adapt(
         prompts=own or PromptConfig(num_visual=0, num_kv=0),
         num_blocks=num_blocks,
         fingerprint=before,
+        tuned=tuple(tuned_parameters(backbone)),
     )
     return backbone
 

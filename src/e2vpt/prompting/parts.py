@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from e2vpt.backbones.families import plain_name, unwrapped
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.prompts import BlockPrompts
 
@@ -57,12 +58,12 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 def classifier(model: nn.Module) -> nn.Module:
     """The head of a timm model."""
-    head: nn.Module = model.get_classifier()  # type: ignore[operator]
-    return head
+    return unwrapped(model.get_classifier())  # type: ignore[operator]
 
 
 def tuned_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """What is tuned beside prompts and head, by name."""
     parts = [classifier(model), *find_prompts(model)]
     known = {id(p) for part in parts for p in part.parameters()}
-    return {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in known}
+    named = ((plain_name(name), p) for name, p in model.named_parameters())
+    return {name: p for name, p in named if p.requires_grad and id(p) not in known}

@@ -124,7 +124,7 @@ def _mask_gradients(loss: Tensor, entered: list[_Block], num_segments: int, layo
     gradients = iter(torch.autograd.grad(loss, leaves))
     blocks = []
     for prompts in entered:
-        products = {kind: (x.detach() * next(gradients)).double() for kind, x in prompts.items()}
+        products = {kind: (x.detach() * next(gradients)).cpu().double() for kind, x in prompts.items()}
         block: _Block = {}
         if "visual" in products:
             block["segments"] = split_channels(products.pop("visual"), num_segments, layout).sum(-1)

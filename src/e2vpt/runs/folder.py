@@ -23,6 +23,7 @@ from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig,
 from e2vpt.config.fields import from_dict, to_dict
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
+from e2vpt.files.paths import listed, look_at
 from e2vpt.methods.names import METHODS, own_lr
 from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
 from e2vpt.training.checkpoint import Row
@@ -84,14 +85,15 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
         RunError: the folder has no finished training, or there is nothing at this path.
     """
     path = Path(adapter_or_run)
-    if path.is_dir():
-        if not (path / ADAPTER).exists():
+    kind = look_at(path)
+    if kind == "folder":
+        if look_at(path / ADAPTER) == "nothing":
             raise RunError(
                 f"{path} has no {ADAPTER}: its training is not finished. Finish it with "
                 f"`e2vpt train ... --out {path} --resume`, or name {path / LAST}."
             )
         return path / ADAPTER
-    if not path.exists():
+    if kind == "nothing":
         raise RunError(f"{path} does not exist; expected an adapter file or a run folder of `e2vpt train`.")
     return path
 
@@ -134,7 +136,7 @@ def saved_run_config(run: str | Path) -> RunConfig:
         RunError: there is no run, or its settings cannot be read.
     """
     path = Path(run) / CONFIG
-    if not path.exists():
+    if look_at(path) == "nothing":
         raise RunError(f"{run} is not a finished run of `e2vpt train`: {path} does not exist.")
     values = read_config(path)
     try:
@@ -156,7 +158,8 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
         RunError: it was made with another config, or cannot be written.
     """
     # Listed once: of jobs that start together in one folder, another one may be writing its config now.
-    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    kind = look_at(out)
+    found = {path.name for path in listed(out)} if kind == "folder" else set()
     if CONFIG in found:
         if not resume:
             raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
@@ -168,7 +171,7 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
                 "Resume with the same command, or choose another --out."
             )
         return
-    if (out.exists() and not out.is_dir()) or any(_is_of_others(name) for name in found):
+    if kind not in ("folder", "nothing") or any(_is_of_others(name) for name in found):
         raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
     make_folder(out)
     write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
@@ -180,15 +183,16 @@ def check_out(out: Path, *, resume: bool) -> None:
     Raises:
         RunError: it holds a run and `resume` is False; or something else; or it cannot be created.
     """
-    if out.is_dir() and has_begun(out):
-        if not (out / CONFIG).exists():
+    kind = look_at(out)
+    if kind == "folder" and has_begun(out):
+        if look_at(out / CONFIG) == "nothing":
             raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
         if not resume:
             raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
-    elif out.exists() and not out.is_dir():
+    elif kind not in ("folder", "nothing"):
         raise RunError(f"{out} is a file. Choose another --out.")
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    there = next(folder for folder in (out, *out.absolute().parents) if look_at(folder) != "nothing")
+    if look_at(there) != "folder" or not os.access(there, os.W_OK):
         raise RunError(f"Cannot write to {out}: {there} is no folder that may be written to.")
 
 
@@ -202,7 +206,7 @@ def has_begun(out: Path) -> bool:
 
 def forget_failed_start(out: Path) -> None:
     """Remove settings of a start that failed before its first epoch, so that they do not block the next."""
-    if out.is_dir() and not has_begun(out):
+    if look_at(out) == "folder" and not has_begun(out):
         for path in [*out.rglob(CONFIG), *out.rglob(SPLITS)]:
             path.unlink(missing_ok=True)
 

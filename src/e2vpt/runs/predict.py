@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from e2vpt.data import ImageFile, ImageSource, Preprocessing, eval_transform, image_suffixes
 from e2vpt.data.transforms import Transform
 from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.files.paths import look_at
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
 
@@ -45,7 +46,7 @@ def find_images(paths: Iterable[str | Path]) -> list[ImageSource]:
     found: list[ImageSource] = []
     for path in map(Path, paths):
         files = [path]
-        if path.is_dir():
+        if look_at(path, DataError) == "folder":
             files = sorted(file for file in path.rglob("*") if file.suffix.lower() in image_suffixes())
             if not files:
                 raise DataError(

@@ -20,6 +20,7 @@ from e2vpt.runs.folder import (
     forget_failed_start,
     hold_images,
     open_folder,
+    read_log,
     write_log,
 )
 from e2vpt.runs.identity import image_rows
@@ -113,10 +114,12 @@ def train_into(
     """
     out.mkdir(parents=True, exist_ok=True)
 
+    told = len(read_log(out)) if resume else 0
+
     def after_epoch(history: list[Row]) -> None:
         write_log(out, history)
         save_run_adapter(prepared, out / LAST, _metrics(history, len(history) - 1))
-        if on_epoch is not None:
+        if on_epoch is not None and len(history) > told:
             on_epoch(history[-1])
 
     result = fit(

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from e2vpt.adapters.header import names_problem
-from e2vpt.backbones.load import build_backbone
+from e2vpt.backbones.load import planned_backbone
 from e2vpt.backbones.weight_files import check_weights_file
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import from_dict
 from e2vpt.config.groups import GROUPS, TRAINING, check_effect, configs_from
 from e2vpt.data import Task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, check_out, read_config, saved_run_config
@@ -107,11 +108,10 @@ def check_backbone_fits(config: RunConfig) -> None:
     """
     if config.weights is not None:
         check_weights_file(Path(config.weights).expanduser())
-    with torch.device("meta"):
-        model = build_backbone(config.backbone, num_classes=2, image_size=config.data.image_size)
-        # Not everything can be built without memory; what cannot is checked when it is built for good.
-        with contextlib.suppress(RuntimeError, NotImplementedError, ImportError):
-            adapt(model, config.method, config.prompts, config.options, weights="not read")
+    model = planned_backbone(config.backbone, num_classes=2, image_size=config.data.image_size)
+    # Not everything can be built without memory; what cannot is checked when it is built for good.
+    with torch.device("meta"), contextlib.suppress(RuntimeError, NotImplementedError, ImportError):
+        adapt(model, config.method, config.prompts, config.options, weights="not read")
 
 
 def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = None) -> Task:
@@ -130,15 +130,15 @@ def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = No
 
 def absolute(source: str) -> str:
     """A path that means the same from another folder; anything else as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return str(Path(source).resolve()) if look_at(Path(source), DataError) != "nothing" else source
 
 
 def _saved(out: Path) -> tuple[RunConfig, PruneConfig | None]:
-    if not (out / CONFIG).exists():
+    if look_at(out / CONFIG) == "nothing":
         raise RunError(f"{out} holds no run to go on with. Leave out --resume to begin one there.")
     pruned = out / PRUNE_FOLDER / CONFIG
     try:
-        prune = from_dict(PruneConfig, read_config(pruned)) if pruned.exists() else None
+        prune = from_dict(PruneConfig, read_config(pruned)) if look_at(pruned) != "nothing" else None
     except ConfigError as error:
         raise RunError(f"{pruned} cannot be used ({error}). Restore it, or start a new run.") from error
     return saved_run_config(out), prune

@@ -5,6 +5,7 @@ Randomness needs no state: it is derived from seed and epoch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2vpt.backbones.families import plain_name
 from e2vpt.config import TrainConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import AdapterFormatError, RunError
@@ -36,18 +38,33 @@ class Progress:
     best: Tensors
     best_epoch: int
 
+    def is_better(self, row: Row) -> bool:
+        """Whether a new epoch is better on validation than the best before it."""
+        if self.best_epoch < 0:
+            return True
+        best = self.history[self.best_epoch]
+        return (row["val_accuracy"], -row["val_loss"]) > (best["val_accuracy"], -best["val_loss"])
+
+    def is_over(self, patience: int) -> bool:
+        """Whether the last `patience` epochs, where that is not 0, have brought nothing better."""
+        return bool(patience and self.history) and len(self.history) - 1 - self.best_epoch >= patience
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter that requires grad, by its name in the model before torch.compile."""
+    return {plain_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+
 
 def trained_state(model: nn.Module) -> Tensors:
     """A copy of every parameter that requires grad, by name."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    return {name: p.detach().clone() for name, p in trained_parameters(model).items()}
 
 
 @torch.no_grad()
 def load_trained(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put such a copy back."""
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parameter.copy_(state[name])
+    for name, parameter in trained_parameters(model).items():
+        parameter.copy_(state[name])
 
 
 def save_checkpoint(
@@ -63,10 +80,11 @@ def save_checkpoint(
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
+    # As bytes: a header is bounded, and a training has as many epochs as it has.
+    tensors["history"] = torch.tensor(list(json.dumps(progress.history).encode()), dtype=torch.uint8)
     header = {
         "kind": "checkpoint",
         "config": to_dict(config),
-        "history": progress.history,
         "best_epoch": progress.best_epoch,
         "scaler": scaler.state_dict(),
     }
@@ -86,19 +104,26 @@ def load_checkpoint(
     except AdapterFormatError as error:
         raise RunError(f"Cannot resume: {error}") from error
     _check_same_settings(path, header, config)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = trained_parameters(model)
     saved = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
     shapes = {name: tuple(t.shape) for name, t in saved.items()}
     if shapes != {name: tuple(p.shape) for name, p in trained.items()}:
         raise RunError(
             f"Cannot resume: {path} holds other parameters than this model trains. Use another --out."
         )
-    load_trained(model, saved)
-    _load_optimizer(optimizer, tensors)
-    scaler.load_state_dict(header["scaler"])
     device = next(iter(trained.values())).device
     best = {name[5:]: tensor.to(device) for name, tensor in tensors.items() if name.startswith("best.")}
-    return Progress(history=header["history"], best=best, best_epoch=header["best_epoch"])
+    try:
+        history = json.loads(bytes(tensors["history"].tolist()))
+        progress = Progress(history=history, best=best, best_epoch=header["best_epoch"])
+        load_trained(model, saved)
+        _load_optimizer(optimizer, tensors)
+        scaler.load_state_dict(header["scaler"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"Cannot resume: {path} is not whole, or of another version of e2vpt ({error})."
+        ) from error
+    return progress
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:

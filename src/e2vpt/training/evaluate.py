@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.errors import DataError
+from e2vpt.prompting.parts import evaluating
+from e2vpt.training.steps import Batches, check_labels, checked_batch, num_outputs
 
 T = TypeVar("T")
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Images [B, 3, h, w] and labels [B]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,32 +44,34 @@ def evaluate(
     autocast: torch.dtype | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Metrics:
-    """Run a model in eval mode over a loader; its mode is restored afterwards.
+    """Run a model in eval mode over a loader; afterwards every module is back in its own mode.
 
     `reduce` sums a tensor over processes that each see a share of the images; `autocast` is the precision of
     the forward pass; `on_batch` is told how many images were done.
 
     Raises:
         DataError: the loader gave no image; with `reduce`, the loaders of all processes together.
+        ConfigError: a batch is not (images, labels), or its labels are not of this model's head.
     """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
+    device, outputs = next(model.parameters()).device, num_outputs(model)
     hits_misses_loss: Tensor | None = None
 
     def logits_and_labels() -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in loader:
+        for batch in loader:
+            images, labels = checked_batch(batch)
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 yield model(images.to(device, non_blocking=True)), labels
             if on_batch is not None:
                 on_batch(len(labels))
 
-    for logits, labels in _one_behind(logits_and_labels()):
-        counts = _count(logits.cpu().double(), labels.cpu())
-        hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
-    model.train(was_training)
-    if hits_misses_loss is None:
-        hits_misses_loss = torch.zeros(3, _num_classes(model), dtype=torch.float64)
+    with evaluating(model):
+        for logits, labels in _one_behind(logits_and_labels()):
+            labels = labels.cpu()
+            check_labels(labels, logits.shape[1] if outputs is None else outputs)
+            counts = _count(logits.cpu().double(), labels)
+            hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
+    if hits_misses_loss is None:  # a process may have no image; it still takes part in the sum
+        hits_misses_loss = torch.zeros(3, outputs or 0, dtype=torch.float64)
     return _metrics(hits_misses_loss if reduce is None else reduce(hits_misses_loss))
 
 
@@ -108,8 +110,3 @@ def _metrics(counts: Tensor) -> Metrics:
         loss=float(losses.sum()) / total,
         num_images=round(total),
     )
-
-
-def _num_classes(model: nn.Module) -> int:
-    # A process may have no image of a small split; it still takes part in the sum.
-    return int(getattr(getattr(model, "module", model), "num_classes", 0))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.config import TrainConfig
-from e2vpt.errors import ConfigError, DataError, Diverged
+from e2vpt.errors import ConfigError, DataError
 from e2vpt.prompting.attend import written_out
 from e2vpt.prompting.initial import NEEDS_IMAGES, waits_for_images
 from e2vpt.training.checkpoint import (
@@ -31,13 +31,14 @@ from e2vpt.training.checkpoint import (
     save_checkpoint,
     trained_state,
 )
-from e2vpt.training.evaluate import Batches, evaluate
+from e2vpt.training.evaluate import Metrics, evaluate
+from e2vpt.training.finite import check_finite
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, Work
 from e2vpt.training.step_report import StepReport, peak_resident_memory
-from e2vpt.training.steps import set_epoch, steps, warn_of_batch_size
+from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps, warn_of_batch_size
 from e2vpt.training.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,13 +76,14 @@ def fit(
     epoch. With `checkpoint` the state is kept there after every epoch, and `resume` goes on from it to the
     same numbers as a training that was never interrupted. Under `torchrun` or `accelerate launch` each
     process gives its own share as loaders made with its `rank` and `world`.
+    `on_epoch` is told the history after every epoch, and when a training is resumed, the one it goes on from.
 
     Warns where `config.batch_size` is set beside a loader of one's own, whose batches decide.
 
     Raises:
-        ConfigError: the settings do not fit the model or the machine.
+        ConfigError: the settings do not fit the model or the machine, or labels do not fit its head.
         RunError: the checkpoint cannot be resumed or written.
-        Diverged: the loss is no longer finite.
+        Diverged: the loss or what is trained is no longer finite; of that epoch nothing is written.
     """
     config = config or TrainConfig()
     if config.patience and val_loader is None:
@@ -94,15 +96,18 @@ def fit(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and resume and path.exists():
         progress = load_checkpoint(path, model, run.optimizer, run.scaler, config)
+        # A kill may have come between a checkpoint and what is made of it.
+        if progress.history and on_epoch is not None and run.accelerator.is_main_process:
+            on_epoch(progress.history)
     for epoch in range(len(progress.history), config.epochs):
-        if _is_over(progress, config, epoch):
+        if progress.is_over(config.patience):
             break
         with run.frozen, written_out(model, run.autocast):
             row = run.train_epoch(epoch) | run.validate()
-        _check_finite(row)
-        progress.history.append(row)
-        if val_loader is None or _is_better(progress, epoch):
+            run.check(row)
+        if val_loader is None or progress.is_better(row):
             progress.best, progress.best_epoch = trained_state(model), epoch
+        progress.history.append(row)
         if path is not None and run.accelerator.is_main_process:
             save_checkpoint(path, model, run.optimizer, run.scaler, progress, config)
         if on_epoch is not None and run.accelerator.is_main_process:
@@ -131,7 +136,8 @@ class _Run:
             _enable_checkpointing(model)
         self.autocast = AUTOCAST[config.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.model = shared_by_processes(model.to(device), self.accelerator)
+        self.plain = model.to(device)
+        self.model = shared_by_processes(self.plain, self.accelerator)
         self.frozen = HeldFrozen(model, self.autocast)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
@@ -141,6 +147,9 @@ class _Run:
         self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
+        self.outputs = num_outputs(model)
+        check_labels(torch.as_tensor(getattr(train_loader, "labels", ())), self.outputs)
+        self.last_parts: list[tuple[Tensor, Tensor]] = []
         self.class_weights = class_weights(train_loader, config, model, self.parameters[0])
         self.last_told = -math.inf
         self.forward_backward: Work = self._forward_backward
@@ -156,7 +165,10 @@ class _Run:
         began, figures, lr = time.monotonic(), RunningSums(4), 0.0
         for index, parts in enumerate(steps(self.train_loader, config.accumulation)):
             lr = learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
+            if not hasattr(self.train_loader, "labels"):
+                check_labels(torch.cat([labels for _, labels in parts]), self.outputs)
             self._step(parts, lr, figures)
+            self.last_parts = parts
             self._tell(epoch, index + 1, figures, began)
         weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
         return {
@@ -193,6 +205,8 @@ class _Run:
         """Adds the gradients of a part of a batch; its summed loss and hits."""
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             logits = self.model(images)
+        if images.device.type == "cpu":  # also a head that is not known beforehand
+            check_labels(labels, logits.shape[1])
         loss = self._summed_loss(logits.float() if self.autocast else logits, labels)
         self.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), (logits.argmax(1) == labels).sum()
@@ -212,8 +226,18 @@ class _Run:
         """Loss and accuracy on the validation images."""
         if self.val_loader is None:
             return {}
-        metrics = evaluate(self.model, self.val_loader, reduce=self._sum, autocast=self.autocast)
+        metrics = self._evaluate(self.val_loader)
         return {"val_loss": metrics.loss, "val_accuracy": metrics.accuracy}
+
+    def check(self, row: Row) -> None:
+        """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
+        check_finite(row, row, self.optimizer)
+        if self.val_loader is None:  # nobody has seen yet what the last step made
+            check_finite(row, {"a loss after the last step": self._evaluate(self.last_parts).loss})
+
+    def _evaluate(self, loader: Batches) -> Metrics:
+        # Not what DDP puts around the model: it would wait for processes that have fewer batches.
+        return evaluate(self.plain, loader, reduce=self._sum, autocast=self.autocast)
 
     def _summed_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.config.label_smoothing
@@ -270,24 +294,3 @@ def _enable_checkpointing(model: nn.Module) -> None:
 
 def _seed(seed: int, epoch: int, rank: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_009 + rank
-
-
-def _is_better(progress: Progress, epoch: int) -> bool:
-    if progress.best_epoch < 0:
-        return True
-    new, old = progress.history[epoch], progress.history[progress.best_epoch]
-    return (new["val_accuracy"], -new["val_loss"]) > (old["val_accuracy"], -old["val_loss"])
-
-
-def _check_finite(row: Row) -> None:
-    """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
-    broken = [name for name, value in row.items() if not math.isfinite(value)]
-    if broken:
-        raise Diverged(
-            f"Epoch {row['epoch'] + 1:.0f} gave {', '.join(broken)} that is not a finite number, so training "
-            "stopped. Lower the learning rate, or use precision fp32 or bf16 instead of fp16."
-        )
-
-
-def _is_over(progress: Progress, config: TrainConfig, epoch: int) -> bool:
-    return bool(config.patience and progress.history) and epoch - 1 - progress.best_epoch >= config.patience

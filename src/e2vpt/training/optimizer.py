@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError
-from e2vpt.training.evaluate import Batches
+from e2vpt.training.steps import Batches
 
 
 def make_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

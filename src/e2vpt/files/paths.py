@@ -1,0 +1,43 @@
+"""What lies at a path, or an error of ours where the system does not let it be looked at."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Literal
+
+from e2vpt.errors import E2VPTError, RunError
+
+
+def look_at(
+    path: Path, error: type[E2VPTError] = RunError
+) -> Literal["file", "folder", "something else", "nothing"]:
+    """What lies at a path, links followed.
+
+    Raises:
+        RunError, or the `error` given: it cannot be looked at: no permission, a name that is too long.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    except (OSError, ValueError) as why:  # ValueError: a NUL in the path
+        raise error(f"Cannot look at {_shown(path)}: {getattr(why, 'strerror', None) or why}.") from why
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "something else"
+
+
+def listed(folder: Path, error: type[E2VPTError] = RunError) -> list[Path]:
+    """What lies in a folder, sorted.
+
+    Raises:
+        RunError, or the `error` given: it cannot be listed.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as why:
+        raise error(f"Cannot list {_shown(folder)}: {why.strerror or why}.") from why
+
+
+def _shown(path: Path, limit: int = 300) -> str:
+    text = str(path)
+    return text if len(text) <= limit else f"{text[:limit]}..."
