@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from e2vpt.config import DataConfig
-from e2vpt.data.images import ImageFile, image_suffixes
-from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
+from e2vpt.data.formats import is_image
+from e2vpt.data.images import ImageFile
+from e2vpt.data.listing import Listing, list_folder, list_tar, refuse
 from e2vpt.data.splits import SplitName, build_task, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
@@ -79,7 +80,7 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
         )
     _refuse_loose_images(listing)
     if named:
-        beside = [name for name in others if any(map(_is_image, listing.under(name).files))]
+        beside = [name for name in others if listing.under(name).images()]
         refuse(
             f"{listing.where}: folders with images beside train/", beside, "Move them into a split, or away"
         )
@@ -89,7 +90,9 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
 def _read_classes(listing: Listing) -> dict[str, list[ImageFile]]:
     """The images of each class folder, by class in sorted order."""
     _refuse_loose_images(listing)
-    strays = [file.name for parts, file in listing.files.items() if len(parts) > 1 and not _is_image(parts)]
+    strays = [
+        file.name for parts, file in listing.files.items() if len(parts) > 1 and not is_image(parts[-1])
+    ]
     refuse(f"{listing.where}: files in class folders that are not images", strays, "Move them away")
     name_of = {folder: _class_name(listing.where, folder) for folder in listing.tops()}
     classes: dict[str, list[ImageFile]] = {name: [] for name in sorted(name_of.values())}
@@ -118,12 +121,8 @@ def _flat(classes: dict[str, list[ImageFile]]) -> list[tuple[ImageFile, str]]:
     return [(image, name) for name, images in classes.items() for image in images]
 
 
-def _is_image(parts: Parts) -> bool:
-    return PurePosixPath(parts[-1]).suffix.lower() in image_suffixes()
-
-
 def _refuse_loose_images(listing: Listing) -> None:
-    loose = (file.name for parts, file in listing.files.items() if len(parts) == 1 and _is_image(parts))
+    loose = (file.name for parts, file in listing.images().items() if len(parts) == 1)
     refuse(
         f"{listing.where}: images outside of any class folder",
         loose,
