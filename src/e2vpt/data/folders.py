@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
 from e2vpt.config import DataConfig
 from e2vpt.data.formats import is_image
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing, list_folder, list_tar, refuse
-from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
+from e2vpt.data.splits import SplitName, build_task, one_spelling, split_meant, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 
@@ -41,11 +40,11 @@ def load_tar(path: Path, config: DataConfig) -> Task:
 
 def _task(name: str, listing: Listing, config: DataConfig) -> Task:
     listing = _inside_single_top(listing)
-    named = _split_folders(listing)
+    named = _split_folders(listing) or _meant_as_splits(listing)
     if not named:
         classes = _read_classes(listing)
         return build_task(name, list(classes), {"all": _flat(classes)}, config)
-    found = {which: _read_classes(listing.under(folder)) for which, folder in named.items()}
+    found = {which: _read_classes(_inside_itself(listing, folder)) for which, folder in named.items()}
     return build_task(
         name, list(found["train"]), {which: _flat(classes) for which, classes in found.items()}, config
     )
@@ -73,6 +72,8 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
             raise DataError(f"{listing.where} has both {named[which]}/ and {top}/. Keep one of them.")
         else:
             named[which] = top
+    if named and any(split_meant(top) and listing.under(top).images() for top in others):
+        return _meant_as_splits(listing)
     if named and "train" not in named:
         raise DataError(
             f"{listing.where} has {'/, '.join(named.values())}/ but no train/. Add train/; "
@@ -87,9 +88,62 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
     return named
 
 
+def _meant_as_splits(listing: Listing) -> dict[SplitName, str]:
+    """Training/ and Testing/ (seg_train/, test_images/, ...) where they hold the same class folders.
+
+    Raises:
+        DataError: folders that are named like splits but cannot be read as such without doubt.
+    """
+    meant = {top: which for top in listing.tops() if (which := split_meant(top))}
+    if not meant:
+        return {}
+    with_images = {parts[0] for parts in listing.images()}
+    inner: dict[str, set[str]] = {}
+    for parts in listing.folders:
+        if len(parts) == 2 and parts[0] in with_images:
+            inner.setdefault(parts[0], set()).add(parts[1])
+    classes = {top: set(_inside_itself(listing, top).tops()) for top in meant if top in inner}
+    others = with_images - classes.keys()
+    in_classes = set[str]().union(*classes.values())
+    if not classes or (len(classes) == 1 and not any(in_classes & inner.get(top, set()) for top in others)):
+        return {}  # One class of many may well be called train_station/ and have folders.
+    named = {meant[top]: top for top in classes}
+    fits = "train" in named and len(named) == len(classes) > 1 and not others
+    if fits and all(classes[top] <= classes[named["train"]] for top in classes):
+        return named
+    reading = ", ".join(f"{top}/ as {meant[top]}/" for top in sorted(classes))
+    raise DataError(
+        f"{listing.where}: folders are named like splits ({reading}), but not all of it can be read so. "
+        "Rename them to train/, val/ and test/, and move other images away; rename classes of such names."
+    )
+
+
+def _inside_itself(listing: Listing, top: str) -> Listing:
+    """What lies in `seg_train/`, or in `seg_train/seg_train/` where that is all there is."""
+    inner = listing.under(top)
+    return inner.under(top) if inner.tops() == [top] and inner.under(top).folders else inner
+
+
+def _refuse_splits_in_classes(listing: Listing) -> None:
+    below: dict[Parts, set[str]] = {}
+    for parts in listing.folders:
+        if len(parts) > 1 and split_meant(parts[-1]):
+            below.setdefault(parts[:-1], set()).add(parts[-1])
+    refuse(
+        f"{listing.where}: splits inside of classes",
+        [
+            f"{'/'.join(parts)}/ with {'/, '.join(sorted(names))}/"
+            for parts, names in below.items()
+            if len({split_meant(name) for name in names}) > 1
+        ],
+        "Turn class/train/ into train/class/, and so on",
+    )
+
+
 def _read_classes(listing: Listing) -> dict[str, list[ImageFile]]:
     """The images of each class folder, by class in sorted order."""
     _refuse_loose_images(listing)
+    _refuse_splits_in_classes(listing)
     strays = [
         file.name for parts, file in listing.files.items() if len(parts) > 1 and not is_image(parts[-1])
     ]
@@ -114,7 +168,7 @@ def _class_name(where: str, folder: str) -> str:
         folder.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: the folder name {folder!r} is not valid UTF-8. Rename it.") from error
-    return unicodedata.normalize("NFC", folder)
+    return one_spelling(folder)
 
 
 def _flat(classes: dict[str, list[ImageFile]]) -> list[tuple[ImageFile, str]]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource, decode
-from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.splits import SplitName, build_task, one_spelling, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages, visible
 
@@ -228,7 +228,7 @@ def _class_names(where: str, rows: Any, column: str) -> list[str]:
     if bad:
         shown = ", ".join(map(str, bad[:20]))
         raise DataError(f"{where}: {len(bad)} row(s) have no label, the first are {shown}. Filter them out.")
-    return [names[value] if names else str(value) for value in values]
+    return [names[value] if names else one_spelling(str(value)) for value in values]
 
 
 def _in_order(names: list[str]) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Literal
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
-from e2vpt.data.splits import SplitName, build_task, split_name
+from e2vpt.data.splits import SplitName, build_task, one_spelling, split_meant
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +48,9 @@ def load_table(path: Path, config: DataConfig) -> Task:
         raise DataError(f"{path} has a header but no rows. Add one row per image.")
     found: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
     for row in rows:
-        which = "all" if row.split is None else split_name(row.split)
+        which = "all" if row.split is None else split_meant(row.split)
         assert which is not None
-        image = ImageFile(name=os.path.join(path.parent, row.path), path=path.parent / row.path)
+        image = ImageFile(name=visible(os.path.join(path.parent, row.path)), path=path.parent / row.path)
         found.setdefault(which, []).append((image, row.class_name))
     return build_task(path.stem, _classes(rows), found, config)
 
@@ -65,7 +65,12 @@ def _rows(path: Path) -> Iterator[_Row]:
                     raise DataError(
                         f"{path}, line {reader.line_num}: more cells than columns; quote cells with commas."
                     )
-                value = {name: (cells[column] or "").strip() for name, column in columns.items()}
+                value = {
+                    name: one_spelling((cells[column] or "").strip())
+                    if name != "path"
+                    else (cells[column] or "").strip()
+                    for name, column in columns.items()
+                }
                 split = value.get("split") if "split" in columns else None
                 class_name = value["class"] if "class" in columns else value["label"]
                 yield _Row(
@@ -106,7 +111,7 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
             yield row.line, "the label is empty"
         elif not row.class_name:
             yield row.line, "the class is empty"
-        if row.split is not None and split_name(row.split) is None:
+        if row.split is not None and split_meant(row.split) is None:
             yield row.line, f"split is {row.split!r}; expected train, val or test"
 
 
