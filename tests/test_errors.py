@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import pickle
 
+import pytest
+
 from e2vpt import errors
+from e2vpt.errors import visible
 
 
 def drawn_tree() -> dict[str, tuple[str | None, set[str]]]:
@@ -54,3 +57,18 @@ def test_unreadable_images_names_every_one() -> None:
         "Repair or remove",
     ):
         assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("caf\u00e9 \u732b \U0001f431 \u200c\u00a0.png", "caf\u00e9 \u732b \U0001f431 \u200c\u00a0.png"),
+        ("x\x1b[2J\x07", r"x\x1b[2J\x07"),
+        ("a\r\nb\u2028c\x85\x9b", r"a\r\nb\u2028c\x85\x9b"),
+        ("\udcff\ud800", r"\xff\ud800"),
+        ("\u202egpj.exe\u2066", r"\u202egpj.exe\u2066"),
+    ],
+)
+def test_names_are_printed_visibly(name: str, shown: str) -> None:
+    assert visible(name) == shown
+    shown.encode()

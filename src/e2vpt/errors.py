@@ -24,7 +24,26 @@ Every message says what was found, what was expected and what to do about it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
+
+_TURN_THE_LINE = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str) -> str:
+    """A name from a file as one line that is safe to print anywhere.
+
+    Line breaks, control characters (a terminal's escapes), characters that turn the direction of writing, and
+    bytes that were no UTF-8 become escapes such as `\\n`, `\\x1b` and `\\xff`; everything else stays.
+    """
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # How Python holds a byte of a file name that is no UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURN_THE_LINE
+    return character.encode("unicode_escape").decode() if hidden else character
 
 
 class E2VPTError(Exception):

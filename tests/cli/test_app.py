@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +132,9 @@ def test_predict_csv_text_and_a_list_on_stdin(run) -> None:  # type: ignore[no-u
     assert sum(float(row["score"]) for row in rows[:3]) == pytest.approx(1, abs=1e-5)
     _, out, _ = run("predict", "run", "-", stdin=files)
     assert [line.split(":")[0] for line in out.splitlines()] == files.split()
+    odd = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(files.split()[0], odd)
+    assert r"caf\xe9.png: " in run("predict", "run", "-", stdin=f"{odd}\n")[1]
     code, _, err = run("predict", "run", "-", stdin="\n")
     assert code == 1
     assert "stdin was empty" in err

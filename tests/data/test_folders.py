@@ -144,3 +144,46 @@ def test_a_class_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
         pytest.skip("this file system takes valid names only")
     with pytest.raises(DataError, match="not valid UTF-8"):
         load_folder(tmp_path, DataConfig())
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("Training", "Testing"),
+        ("seg_train__seg_train", "seg_test__seg_test"),
+        ("train_images", "test_images"),
+        ("training_set", "test_set"),
+        ("TrainData", "TestData"),
+        ("train", "Testing"),
+        ("Pets-train", "test"),
+    ],
+)
+def test_names_that_speak_of_splits_are_splits(tmp_path: Path, folders: tuple[str, str]) -> None:
+    train, test = folders
+    root = _fill(tmp_path, **{f"{train}__a": 5, f"{train}__b": 5, f"{test}__a": 2, f"{test}__b": 1})
+    task = load_folder(root, DataConfig())
+    assert task.classes == ("a", "b")
+    assert _sizes(task) == {"train": 8, "val": 2, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"Training__a": 3, "Testing__b": 3}, r"Testing/ as test/, Training/ as train/"),
+        ({"Training__a": 3, "Training__b": 3, "extra__a": 3}, r"Training/ as train/\), but not all"),
+        ({"train_1__a": 3, "train_1__b": 3, "train_2__a": 3, "train_2__b": 3}, "named like splits"),
+        ({"a__train": 3, "a__test": 1, "b__train": 3, "b__test": 1}, r"  a/ with test/, train/\n  b/ with"),
+        ({"train__a__Train": 3, "train__a__Val": 1, "train__b": 3}, r"splits inside of classes:\n  a/ with"),
+    ],
+)
+def test_doubtful_divisions_are_refused_with_a_reading(
+    tmp_path: Path, counts: dict[str, int], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        load_folder(_fill(tmp_path, **counts), DataConfig())
+
+
+@pytest.mark.parametrize("odd", ["train_station", "test_tube", "contest", "training", "constrained"])
+def test_classes_may_have_names_like_splits(tmp_path: Path, odd: str) -> None:
+    root = _fill(tmp_path, **{odd: 4, f"{odd}__more": 2, "airport": 6})
+    assert set(load_folder(root, DataConfig()).classes) == {odd, "airport"}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.hub import load_hub
+from e2vpt.data.hub import load_hub, row_images
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
 from e2vpt.runs.train import describe_task
 
@@ -141,6 +141,24 @@ def test_splits_without_labels_are_left_out_with_a_word(tmp_path: Path, kind: An
         task = load_hub(_saved(tmp_path / str(i), test=test, train=_rows(labels * 5, kind)), DataConfig())
         assert task.test is None and len(task.train) < 10 and task.val is not None
         assert describe_task(task).endswith("; test is left out, its images have no labels")
+
+
+def test_a_row_does_not_choose_among_all_files_of_the_machine(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "private.png")
+    inside = tmp_path / "pets" / "0.png"
+    paths = [str(tmp_path / "private.png"), "/dev/zero", f"{tmp_path}/pets/../private.png", str(inside)]
+    rows = _rows([0, 1] * 5).cast_column("image", datasets.Image(decode=False))
+    named = rows.map(
+        lambda row, i: {"image": {"bytes": None, "path": paths[i]}} if i < len(paths) else row,
+        with_indices=True,
+    )
+    inside.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(inside)
+    images = row_images(f"hf:{tmp_path}/pets train", named, "image")
+    for image in images[:3]:
+        with pytest.raises(UnreadableImages, match="outside of the data set"):
+            image.open()
+    assert images[3].open().size == (4, 4)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from e2vpt.data.images import ImageFile, ImageInMemory, decode, image_suffixes, verify_images
+from e2vpt.data.images import ImageFile, ImageInMemory, decode, verify_images
 from e2vpt.errors import DataError, UnreadableImages
 
 
@@ -100,6 +103,54 @@ def test_an_interrupt_ends_verification_at_once(tmp_path: Path) -> None:
     assert calls == [(1, 20)]
 
 
-def test_suffixes_cover_what_decodes_and_nothing_that_runs_code() -> None:
-    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ppm"} <= image_suffixes()
-    assert not {".eps", ".ps", ".csv", ".txt", ".json", ".md", ".pdf"} & image_suffixes()
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse.png"
+    with sparse.open("wb") as file:
+        file.truncate(20 * 2**30)
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for path, reason in {
+        sparse: "21,474,836,480 bytes, too large",
+        pipe: "not a file",
+        Path("/dev/zero"): "not a file",
+        tmp_path / ("x" * 300 + ".png"): "too long",
+        tmp_path / "nul\0.png": "missing|null",
+    }.items():
+        with pytest.raises(UnreadableImages, match=reason):
+            ImageFile(name="it", path=path).open()
+    inside = ImageFile(name="it", path=sparse, offset=512, size=10 * 2**30)
+    with pytest.raises(UnreadableImages, match="too large"):
+        inside.open()
+
+
+def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = struct.pack(">IIBBBBB", 13_000, 13_000, 8, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b""))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImages, match=r"decompression bomb.*89,?478,?485"):
+        decode(png, "x")
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_long_texts_do_not_refuse_a_png(kind: bytes) -> None:
+    good = _bytes()
+    packed = zlib.compress(bytes(3 * 2**20))
+    data = b"k\0\1\0\0\0" + packed if kind == b"iTXt" else b"k\0\0" + packed
+    at = 8 + 25  # After the signature and IHDR.
+    png = good[:at] + _png_chunk(kind, data) + good[at:]
+    assert np.array_equal(np.asarray(decode(png, "x")), np.asarray(decode(good, "x")))
+
+
+def test_photos_that_must_be_converted_say_so() -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    for name, data, reason in (
+        ("IMG_1.HEIC", heic, "HEIC photo; convert it to JPEG"),
+        ("renamed.jpg", heic, "HEIC photo"),
+        ("DSC_1.NEF", _bytes("TIFF"), "raw file; develop it"),
+    ):
+        with pytest.raises(UnreadableImages, match=reason):
+            decode(data, name)

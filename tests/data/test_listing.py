@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,47 @@ def test_archive_entries_that_are_no_plain_files(tmp_path: Path) -> None:
         list_tar(_member(archive, "b/soft.png", tarfile.SYMTYPE, "a/1.png"))
 
 
+def _header(name: str, size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A header whose size field holds `size`, with the right checksum."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    block = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    block[124:136], block[148:156] = size, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"5", b"2", b"7"])
+@pytest.mark.parametrize("size", [(-512).to_bytes(12, "big", signed=True), b"\x80" + bytes(2) + b"\x7f" * 9])
+def test_sizes_that_cannot_be_end_in_an_error(tmp_path: Path, kind: bytes, size: bytes) -> None:
+    archive = tmp_path / "data.tar"
+    good = _header("a/1.png", b"00000000000\0")
+    archive.write_bytes(good + _header("a/2.png", size, kind) + good + bytes(1024))
+    with pytest.raises(DataError, match=r"not a whole, uncompressed \.tar|is a link"):
+        list_tar(archive)
+
+
+def test_an_extended_header_cannot_lead_back(tmp_path: Path) -> None:
+    archive = tmp_path / "data.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a/1.png")
+        member.pax_headers = {"size": "-1536"}
+        tar.addfile(member)
+    with pytest.raises(DataError, match="not a whole"):
+        list_tar(archive)
+
+
+def test_links_that_branch_are_refused_early(tmp_path: Path) -> None:
+    levels = [tmp_path / f"level{i}" for i in range(24)]
+    for folder in levels:
+        folder.mkdir()
+    for folder, below in pairwise(levels):
+        for name in ("left", "right"):
+            (folder / name).symlink_to(below)
+    with pytest.raises(DataError, match=r"links lead to the folder .* in more than 64 ways"):
+        list_folder(levels[0])
+
+
 def test_an_archive_path_that_climbs_out_is_refused(tmp_path: Path) -> None:
     archive = _tar(_folder(tmp_path / "data"), tmp_path / "data.tar")
     with pytest.raises(DataError, match=r"\.\./\.\./etc/1\.png leaves the archive"):
@@ -127,6 +169,6 @@ def test_refusals_are_cut_but_counted_and_always_printable() -> None:
     refuse("nothing", [], "never")
     with pytest.raises(DataError, match=r"gone:\n  00\n(.*\n)*  19\n  and 5 more\nFind them, then run"):
         refuse("gone", [f"{i:02}" for i in range(25)], "Find them")
-    with pytest.raises(DataError, match=r"\\udcff") as caught:
+    with pytest.raises(DataError, match=r"\\xff") as caught:
         refuse("gone", ["\udcff.jpg"], "Find it")
     str(caught.value).encode()

@@ -94,3 +94,14 @@ def test_refusals(tmp_path: Path, text: str, message: str | None) -> None:
 def test_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not UTF-8"):
         load_table(_table(tmp_path, "path,label\ni/0.png,été\n", "latin-1"), DataConfig())
+
+
+def test_accents_are_one_class_and_cells_speak_of_splits(tmp_path: Path) -> None:
+    """However an accent is stored, as in class folders; with and without a column of class names."""
+    text = "path,label,split\n" + _rows(0, 3, "\u00e9t\u00e9,Training") + _rows(3, 6, "e\u0301te\u0301,train")
+    text += _rows(6, 9, "b,training") + _rows(9, 11, "e\u0301te\u0301,Testing")
+    task = load_table(_table(tmp_path, text), DataConfig())
+    assert task.classes == ("b", "\u00e9t\u00e9")
+    assert task.test is not None and task.test.labels == (1, 1)
+    text = "path,label,class\n" + _rows(0, 5, "0,\u00e9") + _rows(5, 9, "0,e\u0301") + _rows(9, 15, "1,b")
+    assert load_table(_table(tmp_path, text), DataConfig()).classes == ("\u00e9", "b")

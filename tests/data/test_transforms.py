@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +47,70 @@ def test_squash_is_one_resize_and_a_normalisation() -> None:
     pixels = np.asarray(_IMAGE.resize((32, 24), Image.Resampling.BILINEAR), dtype=np.float32) / 255
     expected = (pixels - np.array(prep.mean)) / np.array(prep.std)
     assert np.allclose(eval_transform(prep)(_IMAGE).permute(1, 2, 0).numpy(), expected, atol=1e-5)
+
+
+def _theirs(prep: Preprocessing) -> Any:
+    return timm.data.create_transform(
+        (3, *prep.image_size),
+        interpolation=prep.interpolation,
+        crop_pct=prep.crop_pct,
+        crop_mode=prep.crop_mode,
+        mean=prep.mean,
+        std=prep.std,
+    )
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("target", [(24, 24), (24, 32), (48, 16)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bicubic", "lanczos"])
+def test_elongated_images_keep_their_pixels(
+    crop_mode: str, target: tuple[int, int], interpolation: str
+) -> None:
+    prep = Preprocessing(
+        image_size=target,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        crop_pct=0.9,
+        crop_mode=crop_mode,
+        interpolation=interpolation,
+    )
+    for width, height in ((70, 50), (90, 30), (30, 90), (41, 41), (60, 13)):
+        image = _IMAGE.resize((width, height))
+        assert torch.equal(eval_transform(prep)(image), _theirs(prep)(image)), "ordinary ones exactly"
+    for width, height in ((1000, 7), (7, 1001), (3, 160), (900, 30), (30, 901)):
+        if crop_mode == "border" and min(width, height) < 30:
+            continue  # timm's own would have no pixel in height.
+        image = _IMAGE.resize((width, height))
+        levels = (eval_transform(prep)(image) - _theirs(prep)(image)).abs() * 127.5
+        allowed = 2.01 if crop_mode == "center" else 12
+        # A neighbouring pixel may be the nearest, where two are as near.
+        assert levels.quantile(0.9 if interpolation == "nearest" else 1) <= allowed, (width, height)
+
+
+@pytest.mark.parametrize("augment", _AUGMENTS)
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_an_elongated_image_is_never_resized_whole(
+    augment: Augment, crop_mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    resize = Image.Image.resize
+
+    def seen(image: Image.Image, size: tuple[int, int], *rest: Any, **more: Any) -> Image.Image:
+        made.append(size[0] * size[1])
+        return resize(image, size, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", seen)
+    prep = Preprocessing(image_size=(24, 24), mean=(0.5,) * 3, std=(0.5,) * 3, crop_mode=crop_mode)
+    for size in ((1, 200_000), (200_000, 1), (3, 5000)):
+        assert train_transform(prep, augment)(Image.new("RGB", size)).shape == (3, 24, 24)
+    assert max(made) < 10_000
+
+
+def test_every_part_of_an_elongated_image_is_drawn() -> None:
+    ramp = Image.fromarray(np.tile(np.linspace(0, 255, 4000, dtype=np.uint8)[:, None, None], (1, 10, 3)))
+    transform = train_transform(_PREP, "crop-flip")
+    means = torch.tensor([float(transform(ramp).mean()) for _ in range(60)])
+    assert means.min() < -0.7 and means.max() > 0.7
 
 
 @pytest.mark.parametrize("augment", _AUGMENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from support.tasks_for_tests import tiny_vit, write_images
 
 from e2vpt import Preprocessing
 from e2vpt.data import ImageFile, eval_transform
+from e2vpt.data.listing import list_folder
 from e2vpt.errors import DataError
 from e2vpt.runs.predict import find_images, predict_images, stack_probabilities
 
@@ -62,3 +64,37 @@ def test_finds_images_below_folders_and_takes_files_as_they_are(tmp_path: Path) 
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none holds no image file"):
         find_images([tmp_path / "none"])
+
+
+def test_finds_what_training_finds(tmp_path: Path) -> None:
+    """One walk: linked folders are followed, loops cut, system files are no images, photos to convert are."""
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for folder in (photos / "__MACOSX", photos / ".ipynb_checkpoints", photos / "a", elsewhere):
+        write_images(folder, 1)
+    (photos / "more").symlink_to(elsewhere)
+    (photos / "a" / "loop").symlink_to(photos)
+    for name in ("._00.png", "Thumbs.db", "a/IMG_1.HEIC"):
+        (photos / name).write_bytes(b"x")
+    found = [Path(image.name).relative_to(photos).as_posix() for image in find_images([photos])]
+    assert [name for name in found if name.startswith("more/")], found
+    assert {name.split("/")[0] for name in found} == {"a", "more"}
+    assert "a/IMG_1.HEIC" in found
+    assert found == ["/".join(parts) for parts in list_folder(photos).images()]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_inside_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(DataError, match="locked"):
+        find_images([tmp_path])
+
+
+def test_names_are_visible_and_still_lead_to_the_file(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    odd = tmp_path / os.fsdecode(b"x\x1b]0;owned\x07\n\xff\xe2\x80\xae.png")
+    next(tmp_path.rglob("*.png")).rename(odd)
+    for given in (tmp_path, odd):
+        image = next(image for image in find_images([given]) if "owned" in image.name)
+        assert image.name == f"{tmp_path}/" + r"x\x1b]0;owned\x07\n\xff\u202e.png"
+        image.open()

@@ -13,6 +13,7 @@ from support.tasks_for_tests import batches, tiny_vit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import e2vpt
 from e2vpt import TrainConfig, evaluate, fit
 from e2vpt.errors import ConfigError, DataError, Diverged, RunError
 from e2vpt.files.container import read_container, write_container
@@ -413,3 +414,12 @@ def test_bad_calls_say_what_to_do() -> None:
 def test_a_batch_size_beside_ones_own_loader_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="batch_size=8 has no effect"):
         fit(tiny_vit(), batches([4]), config=config(epochs=1, batch_size=8))
+
+
+def test_prompts_that_wait_for_images_are_not_trained(tmp_path: Path) -> None:
+    waiting = tiny_vit(init="patch")
+    for more in ({}, {"checkpoint": tmp_path / "none", "resume": True}):
+        with pytest.raises(ConfigError, match=r"Call e2vpt\.init_from_images"):
+            fit(waiting, batches([4]), config=config(epochs=1), **more)  # type: ignore[arg-type]
+    e2vpt.init_from_images(waiting, batches([4])[0][0])
+    fit(waiting, batches([4]), config=config(epochs=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -66,6 +67,8 @@ def main() -> None:
     """Entry point: errors of ours become one message on stderr and exit code 1."""
     # Library warnings are for developers; what a user must know is said by our own messages.
     warnings.simplefilter("ignore")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Names may hold letters that its encoding does not have.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         make_app(first_word(sys.argv[1:]))()
     except E2VPTError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -97,7 +98,10 @@ def _expand_stdin(files: Iterable[str]) -> list[str]:
     """`-` stands for the lines of stdin, each the path of an image or a folder."""
     expanded: list[str] = []
     for file in files:
-        expanded += [line.rstrip("\n") for line in sys.stdin if line.strip()] if file == "-" else [file]
+        if file == "-":  # As bytes: file names need not be valid text.
+            expanded += [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip()]
+        else:
+            expanded.append(file)
     if not expanded:
         raise DataError("No images: stdin was empty. Give one path a line.")
     return expanded

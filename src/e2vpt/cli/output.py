@@ -16,6 +16,7 @@ from rich.table import Table
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
+from e2vpt.errors import visible
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.progress import console
 from e2vpt.runs.protocol import ProtocolRow
@@ -54,7 +55,7 @@ def print_csv(predictions: Iterable[Prediction], *, for_spreadsheets: bool = Fal
         if p.error:
             writer.writerow([text(p.file), "", "", "", p.error])
         for rank, (name, score) in enumerate(zip(p.classes, p.scores, strict=True), 1):
-            writer.writerow([text(p.file), rank, text(name), f"{score:.6f}", ""])
+            writer.writerow([text(p.file), rank, text(visible(name)), f"{score:.6f}", ""])
     return failed
 
 
@@ -66,7 +67,9 @@ def print_text(predictions: Iterable[Prediction]) -> int:
         if p.error:
             console.print(f"[bold red]unreadable:[/] {escape(p.file)}: {escape(p.error)}", soft_wrap=True)
         else:
-            ranked = ", ".join(f"{name} {score:.1%}" for name, score in zip(p.classes, p.scores, strict=True))
+            ranked = ", ".join(
+                f"{visible(name)} {score:.1%}" for name, score in zip(p.classes, p.scores, strict=True)
+            )
             print(f"{p.file}: {ranked}", flush=True)
     return failed
 
@@ -83,7 +86,7 @@ def plain(info: AdapterInfo) -> dict[str, Any]:
 
 def describe(info: AdapterInfo) -> str:
     """An adapter in words, one fact a line."""
-    classes = ", ".join(info.classes[:8]) + (", ..." if len(info.classes) > 8 else "")
+    classes = ", ".join(map(visible, info.classes[:8])) + (", ..." if len(info.classes) > 8 else "")
     has_prompts = any((*info.num_visual, *info.num_kv)) or info.method == "linear"
     where = "in prompts" if has_prompts and info.options.beside == "none" else "tuned"
     rows = {
@@ -101,7 +104,7 @@ def describe(info: AdapterInfo) -> str:
         "file": f"{info.bytes} bytes, {info.precision}",
     }
     rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in info.metrics.items()}
-    return "\n".join(f"{name:18} {value}" for name, value in rows.items())
+    return "\n".join(f"{visible(name):18} {visible(value)}" for name, value in rows.items())
 
 
 def _prompts(info: AdapterInfo) -> dict[str, str]:

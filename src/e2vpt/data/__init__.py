@@ -5,6 +5,8 @@ Never: prompting, and anything that knows a benchmark.
 
 randomness.py   random choices that depend on named numbers only
 pixels.py       any pixel format to 8-bit RGB
+formats.py      which files are images
+room.py         how many pixels are decoded at once
 images.py       one image: where it lies, decoding, finding every broken one
 task.py         a task and its splits, checked
 splits.py       names of splits; splitting off what the data does not have
@@ -26,6 +28,7 @@ loader = make_loader(task.train, preprocessing_for(backbone, DataConfig()), batc
 
 from e2vpt.data.batches import epoch_batches
 from e2vpt.data.folders import load_folder, load_tar
+from e2vpt.data.formats import image_suffixes
 from e2vpt.data.hub import load_hub
 from e2vpt.data.images import (
     ImageFile,
@@ -33,7 +36,6 @@ from e2vpt.data.images import (
     ImageSource,
     OnProgress,
     decode,
-    image_suffixes,
     verify_images,
 )
 from e2vpt.data.load import load_task

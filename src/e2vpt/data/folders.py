@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from e2vpt.config import DataConfig
-from e2vpt.data.images import ImageFile, image_suffixes
+from e2vpt.data.formats import is_image
+from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
-from e2vpt.data.splits import LabelledData, SplitName, split_name
+from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 
@@ -54,11 +54,11 @@ def read_tar(path: Path) -> LabelledData:
 
 def _read(name: str, listing: Listing) -> LabelledData:
     listing = _inside_single_top(listing)
-    named = _split_folders(listing)
+    named = _split_folders(listing) or _meant_as_splits(listing)
     if not named:
         classes = _read_classes(listing)
         return _labelled(name, list(classes), {"all": classes})
-    found: Found = {which: _read_classes(listing.under(folder)) for which, folder in named.items()}
+    found: Found = {which: _read_classes(_inside_itself(listing, folder)) for which, folder in named.items()}
     # Without training images, all classes there are, each once.
     everywhere = dict.fromkeys(name for split in found.values() for name in split)
     return _labelled(name, list(found.get("train", everywhere)), found)
@@ -103,9 +103,11 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
             raise DataError(f"{listing.where} has both {named[which]}/ and {top}/. Keep one of them.")
         else:
             named[which] = top
+    if named and any(split_meant(top) and listing.under(top).images() for top in others):
+        return _meant_as_splits(listing)
     _refuse_loose_images(listing)
     if named:
-        beside = [name for name in others if any(map(_is_image, listing.under(name).files))]
+        beside = [name for name in others if listing.under(name).images()]
         refuse(
             f"{listing.where}: folders with images beside {next(iter(named.values()))}/",
             beside,
@@ -114,10 +116,65 @@ def _split_folders(listing: Listing) -> dict[SplitName, str]:
     return named
 
 
+def _meant_as_splits(listing: Listing) -> dict[SplitName, str]:
+    """Training/ and Testing/ (seg_train/, test_images/, ...) where they hold the same class folders.
+
+    Raises:
+        DataError: folders that are named like splits but cannot be read as such without doubt.
+    """
+    meant = {top: which for top in listing.tops() if (which := split_meant(top))}
+    if not meant:
+        return {}
+    with_images = {parts[0] for parts in listing.images()}
+    inner: dict[str, set[str]] = {}
+    for parts in listing.folders:
+        if len(parts) == 2 and parts[0] in with_images:
+            inner.setdefault(parts[0], set()).add(parts[1])
+    classes = {top: set(_inside_itself(listing, top).tops()) for top in meant if top in inner}
+    others = with_images - classes.keys()
+    in_classes = set[str]().union(*classes.values())
+    if not classes or (len(classes) == 1 and not any(in_classes & inner.get(top, set()) for top in others)):
+        return {}  # One class of many may well be called train_station/ and have folders.
+    named = {meant[top]: top for top in classes}
+    fits = "train" in named and len(named) == len(classes) > 1 and not others
+    if fits and all(classes[top] <= classes[named["train"]] for top in classes):
+        return named
+    reading = ", ".join(f"{top}/ as {meant[top]}/" for top in sorted(classes))
+    raise DataError(
+        f"{listing.where}: folders are named like splits ({reading}), but not all of it can be read so. "
+        "Rename them to train/, val/ and test/, and move other images away; rename classes of such names."
+    )
+
+
+def _inside_itself(listing: Listing, top: str) -> Listing:
+    """What lies in `seg_train/`, or in `seg_train/seg_train/` where that is all there is."""
+    inner = listing.under(top)
+    return inner.under(top) if inner.tops() == [top] and inner.under(top).folders else inner
+
+
+def _refuse_splits_in_classes(listing: Listing) -> None:
+    below: dict[Parts, set[str]] = {}
+    for parts in listing.folders:
+        if len(parts) > 1 and split_meant(parts[-1]):
+            below.setdefault(parts[:-1], set()).add(parts[-1])
+    refuse(
+        f"{listing.where}: splits inside of classes",
+        [
+            f"{'/'.join(parts)}/ with {'/, '.join(sorted(names))}/"
+            for parts, names in below.items()
+            if len({split_meant(name) for name in names}) > 1
+        ],
+        "Turn class/train/ into train/class/, and so on",
+    )
+
+
 def _read_classes(listing: Listing) -> dict[str, list[ImageFile]]:
     """The images of each class folder, by class in sorted order."""
     _refuse_loose_images(listing)
-    strays = [file.name for parts, file in listing.files.items() if len(parts) > 1 and not _is_image(parts)]
+    _refuse_splits_in_classes(listing)
+    strays = [
+        file.name for parts, file in listing.files.items() if len(parts) > 1 and not is_image(parts[-1])
+    ]
     refuse(f"{listing.where}: files in class folders that are not images", strays, "Move them away")
     name_of = {folder: _class_name(listing.where, folder) for folder in listing.tops()}
     classes: dict[str, list[ImageFile]] = {name: [] for name in sorted(name_of.values())}
@@ -137,15 +194,11 @@ def _class_name(where: str, folder: str) -> str:
         folder.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: the folder name {folder!r} is not valid UTF-8. Rename it.") from error
-    return unicodedata.normalize("NFC", folder)
-
-
-def _is_image(parts: Parts) -> bool:
-    return PurePosixPath(parts[-1]).suffix.lower() in image_suffixes()
+    return one_spelling(folder)
 
 
 def _refuse_loose_images(listing: Listing) -> None:
-    loose = (file.name for parts, file in listing.files.items() if len(parts) == 1 and _is_image(parts))
+    loose = (file.name for parts, file in listing.images().items() if len(parts) == 1)
     refuse(
         f"{listing.where}: images outside of any class folder",
         loose,

@@ -5,7 +5,8 @@ Needs the `datasets` package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,10 @@ from typing import Any, Literal
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.images import ImageSource, decode
-from e2vpt.data.splits import LabelledData, SplitName, split_name
+from e2vpt.data.images import ImageFile, ImageSource, decode
+from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_name
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError, MissingExtra, UnreadableImages
+from e2vpt.errors import DataError, MissingExtra, UnreadableImages, visible
 
 Named = dict[SplitName | Literal["all"], Any]
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
@@ -32,16 +33,22 @@ class RowImage:
     rows: Any
     column: str
     index: int
+    folders: tuple[Path, ...] = ()
+    """Where files that a row names may lie."""
 
     def open(self) -> Image.Image:
         """See `ImageSource.open`."""
         cell = self.rows[self.index][self.column]
         try:
-            data = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-        except (TypeError, OSError) as error:
-            reason = "the cell is empty" if cell is None else str(error)
-            raise UnreadableImages({self.name: reason}) from error
-        return decode(data, self.name)
+            data, path = cell["bytes"], cell["path"]
+        except (TypeError, KeyError) as error:
+            raise UnreadableImages({self.name: "the cell is empty"}) from error
+        if data is not None:
+            return decode(data, self.name)
+        if path is None or not _inside_any(path, self.folders):
+            reason = f"its row names {visible(str(path))}, a file outside of the data set, which is not read"
+            raise UnreadableImages({self.name: reason})
+        return ImageFile(name=self.name, path=Path(path)).open()
 
 
 def load_hub(source: str, config: DataConfig) -> Task:
@@ -140,10 +147,38 @@ def find_columns(source: str, named: Named) -> tuple[str, str]:
 
 
 def row_images(where: str, rows: Any, column: str) -> list[ImageSource]:
-    """The images in a column, by row, undecoded; `where[row]` is what messages call them."""
+    """The images in a column, by row, undecoded; `where[row]` is what messages call them.
+
+    Rows hold bytes, or name files in the folder of the data set or where `datasets` unpacks downloads. A row
+    is a stranger's: it does not choose among all files of this machine.
+    """
     # Undecoded, so that our own decoder names what is broken, and so that other columns are never read.
     raw = rows.with_format(None).select_columns([column]).cast_column(column, _datasets().Image(decode=False))
-    return [RowImage(name=f"{where}[{i}]", rows=raw, column=column, index=i) for i in range(len(raw))]
+    folders = (*_caches(), *_own_folder(where))
+    return [
+        RowImage(name=f"{visible(where)}[{i}]", rows=raw, column=column, index=i, folders=folders)
+        for i in range(len(raw))
+    ]
+
+
+def _caches() -> list[Path]:
+    config = _datasets().config
+    return [
+        Path(folder).expanduser().resolve() for folder in (config.HF_DATASETS_CACHE, config.HF_CACHE_HOME)
+    ]
+
+
+def _own_folder(where: str) -> list[Path]:
+    """The local folder of `hf:/folder split`, if it is one."""
+    names = (_address(source)[0] for source in (where, where.rpartition(" ")[0]) if source)
+    folders = (Path(name).expanduser() for name in names)
+    return [folder.resolve() for folder in folders if folder.is_dir()]
+
+
+def _inside_any(path: str, folders: Iterable[Path]) -> bool:
+    """Whether a path, as written or with links followed, lies in one of the folders."""
+    ways = (Path(os.path.abspath(path)), Path(os.path.realpath(path)))
+    return any(way.is_relative_to(folder) for folder in folders for way in ways)
 
 
 def _address(source: str) -> tuple[str, str | None]:
@@ -216,7 +251,7 @@ def _class_names(where: str, rows: Any, column: str) -> list[str]:
     if bad:
         shown = ", ".join(map(str, bad[:20]))
         raise DataError(f"{where}: {len(bad)} row(s) have no label, the first are {shown}. Filter them out.")
-    return [names[value] if names else str(value) for value in values]
+    return [names[value] if names else one_spelling(str(value)) for value in values]
 
 
 def _in_order(names: list[str]) -> list[str]:

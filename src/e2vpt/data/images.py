@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +16,17 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from e2vpt.data.pixels import array_to_rgb, to_rgb
-from e2vpt.errors import UnreadableImages
+from e2vpt.data.formats import formats, must_convert
+from e2vpt.data.pixels import array_to_rgb, to_rgb, turn_upright
+from e2vpt.data.room import room_for
+from e2vpt.errors import UnreadableImages, visible
 
 OnProgress = Callable[[int, int], None]
+MAX_BYTES = 256 * 2**20
+"""Of one image file: the largest image that is decoded, stored without compression."""
+_LARGE = 16 * 2**20
+_one_large_file = threading.Lock()
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageSource(Protocol):
@@ -49,28 +57,38 @@ class ImageFile:
 
     def open(self) -> Image.Image:
         """See `ImageSource.open`."""
-        return decode(self.read(), self.name)
+        # Large files one at a time, so that many threads do not hold one each.
+        with _one_large_file if self._length() > _LARGE else nullcontext():
+            return decode(self.read(), self.name)
 
     def read(self) -> bytes:
         """Its encoded bytes.
 
         Raises:
-            UnreadableImages: the file is missing, cannot be read or ends too early.
+            UnreadableImages: no regular file, too large for an image, cannot be read or ends too early.
         """
+        length = self._length()
+        if length > MAX_BYTES:
+            raise _unreadable(self.name, f"{length:,} bytes, too large for an image; at most {MAX_BYTES:,}")
         try:
-            if not self.path.is_file():
-                exists = self.path.exists() or self.path.is_symlink()
-                raise _unreadable(
-                    self.name, "not a file, or a broken link" if exists else "the file is missing"
-                )
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                data = file.read(-1 if self.size is None else self.size)
+                data = file.read(length)
         except OSError as error:
             raise _unreadable(self.name, error.strerror or str(error)) from error
-        if self.size is not None and len(data) < self.size:
-            raise _unreadable(self.name, f"{self.path} ends inside this image")
+        if len(data) < length:
+            raise _unreadable(self.name, f"{visible(str(self.path))} ends inside this image")
         return data
+
+    def _length(self) -> int:
+        """Bytes to read; also refuses what is no regular file (opening a pipe would wait for ever)."""
+        try:
+            if self.path.is_file():
+                return self.path.stat().st_size if self.size is None else self.size
+            exists = self.path.exists() or self.path.is_symlink()
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.name, getattr(error, "strerror", None) or str(error)) from error
+        raise _unreadable(self.name, "not a file, or a broken link" if exists else "the file is missing")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -113,19 +131,50 @@ def content_digest(image: ImageSource) -> str:
 def decode(data: bytes, name: str) -> Image.Image:
     """The bytes of an image file as an upright RGB image; safe on untrusted bytes.
 
+    All threads together decode a bounded number of pixels at once (`room.AT_ONCE`).
+
     Raises:
-        UnreadableImages: empty, not an image, truncated, or more pixels than Pillow's bomb limit allows.
+        UnreadableImages: empty, not an image, truncated, of a kind that must be converted first, or
+            of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     if not data:
         raise _unreadable(name, "the file is empty (0 bytes)")
+    if reason := must_convert(data, name):
+        raise _unreadable(name, reason)
     try:
-        opened = Image.open(io.BytesIO(data), formats=_formats())
-        opened.load()
-        return to_rgb(opened)
+        try:
+            return _decoded(data)
+        except ValueError:
+            # Pillow refuses a PNG for its texts alone, if they are long; the pixels do not depend on them.
+            if not data.startswith(_PNG):
+                raise
+            return _decoded(_without_texts(data))
     except (
         Exception
     ) as error:  # Decoders raise almost anything on broken bytes, and every bad file must be named.
         raise _unreadable(name, _reason(error)) from error
+
+
+def _decoded(data: bytes) -> Image.Image:
+    opened = Image.open(io.BytesIO(data), formats=formats())
+    pixels, limit = opened.width * opened.height, Image.MAX_IMAGE_PIXELS
+    if limit is not None and pixels > limit:
+        raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels; at most {limit:,}")
+    with room_for(pixels):
+        opened.load()
+        turn_upright(opened)
+        return to_rgb(opened)
+
+
+def _without_texts(png: bytes) -> bytes:
+    """The file without its chunks of text and its colour profile, neither of which is used here."""
+    kept, at = [_PNG], len(_PNG)
+    while at < len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def verify_images(images: Sequence[ImageSource], progress: OnProgress | None = None) -> None:
@@ -141,20 +190,6 @@ def verify_images(images: Sequence[ImageSource], progress: OnProgress | None = N
             progress(done, len(images))
     if problems:
         raise UnreadableImages(problems)
-
-
-@functools.cache
-def image_suffixes() -> frozenset[str]:
-    """Lower-case file suffixes, with the dot, of every format that `decode` reads."""
-    known = Image.registered_extensions()
-    return frozenset(suffix for suffix, format in known.items() if format in _formats())
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    # Pillow hands EPS to Ghostscript, an interpreter: not for files of strangers.
-    return tuple(format for format in Image.OPEN if format != "EPS")
 
 
 def _problems(images: Sequence[ImageSource]) -> Iterator[dict[str, str]]:
@@ -182,7 +217,7 @@ def _reason(error: Exception) -> str:
         return "not an image in any format Pillow reads"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"refused as a decompression bomb: {error}"
-    return str(error) or type(error).__name__
+    return visible(str(error)) or type(error).__name__
 
 
 def _unreadable(name: str, reason: str) -> UnreadableImages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 Array = npt.NDArray[Any]
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_BAND = 2**22
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -22,7 +24,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: pixels whose range is unknown (32-bit integers above 65535, floats outside [0, 1]).
     """
-    image = _upright(image)
+    upright = _upright(image)
+    if upright.mode == "RGB" and not upright.has_transparency_data:
+        return upright if upright is not image else image.copy()
+    whole = Image.new("RGB", upright.size)
+    # In bands, as some conversions take many bytes a pixel.
+    rows = max(1, _BAND // max(1, upright.width))
+    for top in range(0, upright.height, rows):
+        bottom = min(top + rows, upright.height)
+        whole.paste(_band_to_rgb(upright.crop((0, top, upright.width, bottom))), (0, top))
+    return whole
+
+
+def turn_upright(image: Image.Image) -> None:
+    """Apply EXIF orientation to the image itself, without keeping the pixels as they were."""
+    with contextlib.suppress(Exception):  # See `_upright`.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            ImageOps.exif_transpose(image, in_place=True)
+
+
+def _band_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _WIDE_MODES:
         image = Image.fromarray(_grey_to_bytes(np.asarray(image)))
     if image.has_transparency_data:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ _NAMES: dict[str, SplitName] = {
     "validation": "val",
     "test": "test",
 }
+_STEMS: dict[str, SplitName] = {**_NAMES, "training": "train", "testing": "test"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +58,22 @@ class LabelledData:
 def split_name(text: str) -> SplitName | None:
     """The split that a folder, cell or key of this name means, in any case; None if it is no split."""
     return _NAMES.get(text.strip().lower())
+
+
+def split_meant(text: str) -> SplitName | None:
+    """The split that a longer name speaks of: Training, seg_test, ValImages, trainset; else None."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)
+    meant = {which for word in words for stem, which in _STEMS.items() if word.lower() in _forms(stem)}
+    return meant.pop() if len(meant) == 1 else None
+
+
+def _forms(stem: str) -> set[str]:
+    return {stem + end for end in ("", "set", "data", "images", "imgs", "folder", "dir")}
+
+
+def one_spelling(name: str) -> str:
+    """A class name in one spelling, however it is stored: macOS keeps accents apart from their letters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def stratified_split(labels: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:

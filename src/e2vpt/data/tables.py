@@ -11,9 +11,9 @@ from typing import Literal
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
-from e2vpt.data.splits import LabelledData, SplitName, split_name
+from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +53,9 @@ def read_table(path: Path) -> LabelledData:
         raise DataError(f"{path} has a header but no rows. Add one row per image.")
     found: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
     for row in rows:
-        which = "all" if row.split is None else split_name(row.split)
+        which = "all" if row.split is None else split_meant(row.split)
         assert which is not None
-        image = ImageFile(name=os.path.join(path.parent, row.path), path=path.parent / row.path)
+        image = ImageFile(name=visible(os.path.join(path.parent, row.path)), path=path.parent / row.path)
         found.setdefault(which, []).append((image, row.class_name))
     return LabelledData(name=path.stem, classes=tuple(_classes(rows)), found=found)
 
@@ -70,7 +70,12 @@ def _rows(path: Path) -> Iterator[_Row]:
                     raise DataError(
                         f"{path}, line {reader.line_num}: more cells than columns; quote cells with commas."
                     )
-                value = {name: (cells[column] or "").strip() for name, column in columns.items()}
+                value = {
+                    name: one_spelling((cells[column] or "").strip())
+                    if name != "path"
+                    else (cells[column] or "").strip()
+                    for name, column in columns.items()
+                }
                 split = value.get("split") if "split" in columns else None
                 class_name = value["class"] if "class" in columns else value["label"]
                 yield _Row(
@@ -111,7 +116,7 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
             yield row.line, "the label is empty"
         elif not row.class_name:
             yield row.line, "the class is empty"
-        if row.split is not None and split_name(row.split) is None:
+        if row.split is not None and split_meant(row.split) is None:
             yield row.line, f"split is {row.split!r}; expected train, val or test"
 
 

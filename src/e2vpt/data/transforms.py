@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
@@ -14,11 +17,60 @@ from e2vpt.data.preprocess import Preprocessing
 
 Transform = Callable[[Image.Image], Tensor]
 Augment = Literal["none", "crop", "crop-flip", "randaugment"]
+_ELONGATED = 8
+"""From here on a side is shortened before it is resized."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """Keeps very elongated images from being resized whole, to millions of pixels, for a small crop.
+
+    Images up to 8 times as long as they are wide, or as the target is, pass unchanged. Of others, "center"
+    and "random" resize only a part that holds the crop, twice the target long: the centre, with the pixels
+    that resizing all of it gives (to 2 levels of 255), or one drawn at random. "squash" and "border" shrink
+    the long side first.
+
+    Attributes:
+        scale: (H, W) that the next step resizes to.
+        interpolation: Pillow's name of it.
+        crop: how the image is cut or fitted afterwards.
+    """
+
+    scale: tuple[int, ...]
+    interpolation: str
+    crop: str
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The same image, or the shortened one."""
+        sides, target = image.size, self.scale[::-1]  # (W, H), as Pillow has it.
+        ratios = [side / to for side, to in zip(sides, target, strict=True)]
+        long, short = (0, 1) if ratios[0] > ratios[1] else (1, 0)
+        if ratios[long] <= _ELONGATED * ratios[short] or max(sides) <= _ELONGATED * min(sides):
+            return image
+        resample = Image.Resampling[self.interpolation.upper()]
+        size = list(sides)
+        if self.crop == "squash":
+            size[long] = min(sides[long], target[long])
+            return image.resize((size[0], size[1]), resample)
+        if self.crop == "border":
+            size = [max(1, round(side / ratios[long])) for side in sides]
+            return image.resize((size[0], size[1]), resample)
+        full = sides[long] * target[short] / sides[short]
+        whole = int(full) if target[0] == target[1] else round(full)
+        # A multiple of 4 less, so that halves are rounded the same way and the centre stays where it was.
+        part = 2 * target[long] + (whole - 2 * target[long]) % 4
+        start = (whole - part) // 2
+        if self.crop == "random":
+            start = int(torch.randint(whole - part + 1, ()))
+        size[long], size[short] = part, target[short]
+        box = [0.0, 0.0, float(sides[0]), float(sides[1])]
+        box[long], box[long + 2] = (at * sides[long] / whole for at in (start, start + part))
+        return image.resize((size[0], size[1]), resample, box=(box[0], box[1], box[2], box[3]))
 
 
 def eval_transform(prep: Preprocessing) -> Transform:
     """RGB image to normalised float32 tensor [3, H, W]; the same image always gives the same tensor."""
-    made: Transform = create_transform(
+    theirs = create_transform(
         input_size=(3, *prep.image_size),
         is_training=False,
         interpolation=prep.interpolation,
@@ -27,6 +79,8 @@ def eval_transform(prep: Preprocessing) -> Transform:
         crop_pct=prep.crop_pct,
         crop_mode=prep.crop_mode,
     )
+    scale = tuple(math.floor(side / prep.crop_pct) for side in prep.image_size)
+    made: Transform = transforms.Compose([Shortened(scale, prep.interpolation, prep.crop_mode), theirs])
     return made
 
 
@@ -46,7 +100,8 @@ def train_transform(prep: Preprocessing, augment: Augment) -> Transform:
         steps = [transforms.RandomResizedCrop(prep.image_size, scale=(0.6, 1.0), interpolation=mode)]
     elif augment == "crop-flip":
         short_side = round(max(prep.image_size) / 0.875)
-        steps = [transforms.Resize(short_side, mode), transforms.RandomCrop(prep.image_size)]
+        steps = [Shortened((short_side, short_side), prep.interpolation, "random")]
+        steps += [transforms.Resize(short_side, mode), transforms.RandomCrop(prep.image_size)]
         steps += [transforms.RandomHorizontalFlip()]
     else:
         steps = [transforms.RandomResizedCrop(prep.image_size, scale=(0.5, 1.0), interpolation=mode)]

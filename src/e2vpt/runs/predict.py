@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from e2vpt.data import ImageFile, ImageSource, Preprocessing, eval_transform, image_suffixes
+from e2vpt.data.listing import list_folder
+from e2vpt.data.room import held
 from e2vpt.data.transforms import Transform
-from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.files.paths import look_at
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
@@ -38,21 +40,21 @@ class Prediction:
 
 
 def find_images(paths: Iterable[str | Path]) -> list[ImageSource]:
-    """The image files named, and those anywhere below the folders named, in sorted order.
+    """The image files named, and those anywhere below the folders named, found as for training, in order.
 
     Raises:
-        DataError: a folder without images.
+        DataError: a folder without images, or with a folder inside that cannot be read.
     """
     found: list[ImageSource] = []
     for path in map(Path, paths):
-        files = [path]
-        if look_at(path, DataError) == "folder":
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in image_suffixes())
-            if not files:
-                raise DataError(
-                    f"{path} holds no image file ({', '.join(sorted(image_suffixes())[:8])}, ...)."
-                )
-        found += [ImageFile(name=str(file), path=file) for file in files]
+        if look_at(path, DataError) != "folder":
+            found.append(ImageFile(name=visible(str(path)), path=path))
+            continue
+        images = list_folder(path).images()
+        if not images:
+            some = ", ".join(sorted(image_suffixes())[:8])
+            raise DataError(f"{visible(str(path))} holds no image file ({some}, ...).")
+        found += images.values()
     return found
 
 
@@ -93,7 +95,8 @@ def probabilities(model: nn.Module, images: Tensor) -> Tensor:
 
 def _load(image: ImageSource, transform: Transform) -> Tensor | str:
     try:
-        return transform(image.open())
+        with held():
+            return transform(image.open())
     except UnreadableImages as error:
         return "; ".join(error.problems.values())
 

@@ -88,8 +88,6 @@ def fit(
     config = config or TrainConfig()
     if config.patience and val_loader is None:
         raise ConfigError("patience needs validation images, to see when accuracy stops improving.")
-    if waits_for_images(model) and not (checkpoint is not None and resume):
-        raise ConfigError(NEEDS_IMAGES)
     warn_of_batch_size(train_loader, config)
     run = _Run(model, train_loader, val_loader, config, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)
@@ -99,6 +97,8 @@ def fit(
         # A kill may have come between a checkpoint and what is made of it.
         if progress.history and on_epoch is not None and run.accelerator.is_main_process:
             on_epoch(progress.history)
+    if not progress.history and waits_for_images(model):
+        raise ConfigError(NEEDS_IMAGES)
     for epoch in range(len(progress.history), config.epochs):
         if progress.is_over(config.patience):
             break

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists
-from e2vpt.data.images import ImageFile, image_suffixes
+from e2vpt.data.formats import is_image
+from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing, list_folder, list_tar, refuse
 from e2vpt.errors import DataError
 
@@ -44,7 +45,7 @@ def image_files(listing: Listing, lists: ImageLists) -> dict[str, ImageFile]:
     beside = (path for path in files.keys() - listed if path.split("/")[0] in folders)
     refuse(
         f"{listing.where}: images that no list names",
-        (path for path in beside if PurePosixPath(path).suffix.lower() in image_suffixes()),
+        filter(is_image, beside),
         "Move them away, or unpack the lists again",
     )
     return {path: files[path] for path in listed}

@@ -1,0 +1,52 @@
+"""All threads together decode a bounded number of pixels at once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from e2vpt.data import room
+from e2vpt.data.room import held, room_for
+
+
+def test_the_sum_over_threads_is_bounded_and_everyone_gets_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "AT_ONCE", 100)
+    now, most, change = [0], [0], threading.Lock()
+
+    def work(pixels: int) -> int:
+        with held():
+            with room_for(pixels):
+                pass
+            with change:
+                now[0] += pixels
+                most[0] = max(most[0], now[0])
+            threading.Event().wait(0.002)
+            with change:
+                now[0] -= pixels
+        return pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        sizes = [40, 70, 10, 100, 30] * 12
+        assert list(pool.map(work, sizes)) == sizes
+    assert 70 < most[0] <= 100
+
+
+def test_an_image_larger_than_the_bound_is_decoded_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "AT_ONCE", 100)
+    with room_for(500):
+        waiting = threading.Thread(target=lambda: room_for(1).__enter__(), daemon=True)
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_room_comes_back_after_errors() -> None:
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), held(), room_for(room.AT_ONCE):
+            1 / 0  # noqa: B018
+    with room_for(room.AT_ONCE):
+        pass
