@@ -74,7 +74,7 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
 def test_what_a_kill_left_out_behind_the_last_checkpoint_is_made_up_for(
     tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
-    """Logs and last adapter are written after the checkpoint; on resume there is no epoch left to write them."""
+    """Logs and last adapter are written after the checkpoint; a resume has no epoch left for them."""
     task, out = load_task(write_task(tmp_path / "shapes")), tmp_path / "run"
     told: list[object] = []
     train_run(task, CONFIG, out, on_epoch=told.append)
