@@ -376,7 +376,7 @@ def test_a_file_does_not_choose_how_much_memory_its_backbone_takes(
         (
             {"preprocessing.image_size": [4096, 4096]},
             BackboneError,
-            "image_size=4096 is too large .*most is 1024",
+            "image_size=4096 is too large .*most is 720",
         ),
     ]
     for changes, error, message in cases:

@@ -70,6 +70,26 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     assert adapter_path(out) == out / "adapter.safetensors"
 
 
+@pytest.mark.parametrize(
+    "missing", [("log.jsonl", "log.csv", "last.safetensors"), ("log.csv",), ("last.safetensors",)]
+)
+def test_what_a_kill_left_out_behind_the_last_checkpoint_is_made_up_for(
+    tmp_path: Path, missing: tuple[str, ...]
+) -> None:
+    """Logs and last adapter are written after the checkpoint; a resume has no epoch left for them."""
+    task, out = load_task(write_task(tmp_path / "shapes")), tmp_path / "run"
+    told: list[object] = []
+    train_run(task, CONFIG, out, on_epoch=told.append)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    for name in missing:
+        old = b"".join(whole[name].splitlines(keepends=True)[:-1])  # one epoch short
+        (out / name).write_bytes(old if name.startswith("log") else b"")
+    again: list[object] = []
+    train_run(task, CONFIG, out, resume=True, on_epoch=again.append)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+    assert again == (told[-1:] if "log.jsonl" in missing else [])
+
+
 def test_the_last_training_may_use_validation_images_too(tmp_path: Path) -> None:
     task = load_task(write_task(tmp_path / "shapes"))
     assert task.val is not None

@@ -27,7 +27,7 @@ from e2vpt.errors import BackboneError, WeightsError
 from e2vpt.files.downloads import fetch
 
 _HUB = "hf-hub:"
-_MOST_PATCHES = {"vit": 2**14, "swin": 2**16}
+_MOST_PATCHES = {"vit": 2**13, "swin": 2**16}
 """Of an image: attention costs their square in a ViT, and files of strangers name image sizes."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
