@@ -117,7 +117,7 @@ def _no_such_split(data: LabelledData, which: str) -> str:
         return f"{data.name}: its {which} images have no labels. Choose another --split: {_names(data)}."
     if "all" in data.found:
         return f"{data.name} has no splits. Leave --split out, or say --split all, to use all its images."
-    return f"{data.name} has no {which} images, only {_names(data)}. Choose another --split."
+    return f"{data.name} has no {which} images, only {_names(data)}. Choose another --split, or all."
 
 
 def _names(data: LabelledData) -> str:
