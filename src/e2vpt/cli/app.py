@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import e2vpt
-from e2vpt.errors import E2VPTError
+from e2vpt.errors import E2VPTError, visible
 
 COMMANDS = {
     "train": ("train", "train_command"),
@@ -76,7 +76,8 @@ def main() -> None:
 
         from e2vpt.runs.progress import console
 
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        text = "\n".join(map(visible, str(error).split("\n")))
+        console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
         sys.exit(1)
 
 

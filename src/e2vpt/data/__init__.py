@@ -9,6 +9,7 @@ formats.py      which files are images
 room.py         how many pixels are decoded at once
 images.py       one image: where it lies, decoding, finding every broken one
 task.py         a task and its splits, checked
+repeats.py      images that are in two classes or two splits
 splits.py       names of splits; splitting off what the data does not have
 listing.py      what lies in a folder or a .tar
 folders.py      class folders

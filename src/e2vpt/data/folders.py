@@ -12,7 +12,7 @@ from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
 from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant, split_name
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
 
 Found = dict[SplitName | Literal["all"], dict[str, list[ImageFile]]]
 """The images of each class, by split."""
@@ -139,7 +139,7 @@ def _meant_as_splits(listing: Listing) -> dict[SplitName, str]:
     fits = "train" in named and len(named) == len(classes) > 1 and not others
     if fits and all(classes[top] <= classes[named["train"]] for top in classes):
         return named
-    reading = ", ".join(f"{top}/ as {meant[top]}/" for top in sorted(classes))
+    reading = ", ".join(f"{visible(top)}/ as {meant[top]}/" for top in sorted(classes))
     raise DataError(
         f"{listing.where}: folders are named like splits ({reading}), but not all of it can be read so. "
         "Rename them to train/, val/ and test/, and move other images away; rename classes of such names."

@@ -9,6 +9,9 @@ from typing import Any
 
 from e2vpt.config import PruneConfig
 from e2vpt.data import Task
+from e2vpt.data.listing import in_lines
+from e2vpt.data.repeats import repeated_images
+from e2vpt.errors import visible
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.progress import image_check, say, training
 from e2vpt.runs.recipe import Pruned, train_and_prune
@@ -93,7 +96,11 @@ def _run(
 
 
 def describe_task(task: Task) -> str:
-    """A task in a line: `pets: 37 classes; images: 2576 train, 368 val, 736 test`."""
+    """A task in a line: `pets: 37 classes; images: 2576 train, 368 val, 736 test`; then repeated images."""
     counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
     left = "".join(f"; {name} is left out, its images have no labels" for name in task.without_labels)
-    return f"{task.name}: {len(task.classes)} classes; images: {counts}{left}"
+    line = f"{visible(task.name)}: {len(task.classes)} classes; images: {counts}{left}"
+    twice = repeated_images(task)
+    if not twice:
+        return line
+    return f"{line}\nwarning: {len(twice)} image(s) lie in two classes or two splits:\n{in_lines(twice)}"

@@ -32,7 +32,7 @@ from e2vpt.training.checkpoint import (
     trained_state,
 )
 from e2vpt.training.evaluate import Metrics, evaluate
-from e2vpt.training.finite import check_finite
+from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
@@ -167,7 +167,8 @@ class _Run:
             lr = learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
             if not hasattr(self.train_loader, "labels"):
                 check_labels(torch.cat([labels for _, labels in parts]), self.outputs)
-            self._step(parts, lr, figures)
+            with overflow_is_divergence(epoch):
+                self._step(parts, lr, figures)
             self.last_parts = parts
             self._tell(epoch, index + 1, figures, began)
         weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
