@@ -13,7 +13,7 @@ import e2vpt
 from e2vpt.errors import DataError, E2VPTError, RunError, WeightsError
 from e2vpt.files.atomic import read_json_lines
 from e2vpt.files.paths import listed, look_at
-from e2vpt.runs.folder import adapter_path, check_out, open_folder, saved_data_config, saved_run_config
+from e2vpt.runs.folder import adapter_path, check_out, open_folder, saved_run_config
 
 LONG = "x" * 300
 """More than the 255 bytes of a name that file systems take."""
@@ -49,10 +49,7 @@ def test_every_place_where_a_path_is_given(tmp_path: Path) -> None:
     calls = [
         partial(weights, weights=f"{long}.pth"),
         partial(weights, weights="a\0b.pth"),
-        *(
-            partial(call, long)
-            for call in (adapter_path, saved_data_config, saved_run_config, read_json_lines)
-        ),
+        *(partial(call, long) for call in (adapter_path, saved_run_config, read_json_lines)),
         *(
             partial(call, long)
             for call in (e2vpt.read_adapter, e2vpt.load_adapter, e2vpt.load, e2vpt.load_task)

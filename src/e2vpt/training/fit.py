@@ -36,7 +36,7 @@ from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
-from e2vpt.training.replay import Replayed, Work
+from e2vpt.training.replay import Replayed, Work, can_be_captured
 from e2vpt.training.step_report import StepReport, peak_resident_memory
 from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps, warn_of_batch_size
 from e2vpt.training.sums import RunningSums
@@ -151,7 +151,7 @@ class _Run:
         check_labels(torch.as_tensor(getattr(train_loader, "labels", ())), self.outputs)
         self.last_parts: list[tuple[Tensor, Tensor]] = []
         self.class_weights = class_weights(train_loader, config, model, self.parameters[0])
-        self.last_told = -math.inf
+        self.last_told, self.first_epoch = -math.inf, cast(int | None, None)
         self.forward_backward: Work = self._forward_backward
         if self._can_replay():
             self.forward_backward = Replayed(self._forward_backward, self.parameters)
@@ -165,8 +165,7 @@ class _Run:
         began, figures, lr = time.monotonic(), RunningSums(4), 0.0
         for index, parts in enumerate(steps(self.train_loader, config.accumulation)):
             lr = learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
-            if not hasattr(self.train_loader, "labels"):
-                check_labels(torch.cat([labels for _, labels in parts]), self.outputs)
+            self._check_labels(parts, epoch)
             with overflow_is_divergence(epoch):
                 self._step(parts, lr, figures)
             self.last_parts = parts
@@ -178,6 +177,15 @@ class _Run:
             "train_loss": weighted_loss / weight,
             "train_accuracy": hits / images,
         }
+
+    def _check_labels(self, parts: list[tuple[Tensor, Tensor]], epoch: int) -> None:
+        if self.first_epoch is None:
+            self.first_epoch = epoch
+        labels = torch.cat([part[1] for part in parts])
+        # Labels on a device are waited for, so they are looked at once.
+        wanted = labels.device.type == "cpu" or epoch == self.first_epoch
+        if wanted and not hasattr(self.train_loader, "labels"):
+            check_labels(labels, self.outputs)
 
     def _step(self, parts: list[tuple[Tensor, Tensor]], lr: float, figures: RunningSums) -> None:
         """One optimizer step over the parts of a batch; adds summed loss, summed weight, hits and images.
@@ -214,14 +222,8 @@ class _Run:
 
     def _can_replay(self) -> bool:
         """Whether a step may be captured: nothing in it meets other processes or asks for the host."""
-        plain = self.accelerator.num_processes == 1 and not self.scaler.is_enabled()
-        keeps_count = any(getattr(module, "track_running_stats", False) for module in self.model.modules())
-        return (
-            self.accelerator.device.type == "cuda"
-            and plain
-            and not keeps_count
-            and not self.config.grad_checkpointing
-        )
+        alone = self.accelerator.num_processes == 1 and not self.scaler.is_enabled()
+        return alone and not self.config.grad_checkpointing and can_be_captured(self.plain)
 
     def validate(self) -> Row:
         """Loss and accuracy on the validation images."""
@@ -233,7 +235,8 @@ class _Run:
     def check(self, row: Row) -> None:
         """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
         check_finite(row, row, self.optimizer)
-        if self.val_loader is None:  # nobody has seen yet what the last step made
+        is_last = row["epoch"] + 1 == self.config.epochs
+        if self.val_loader is None and is_last:  # nobody has seen yet what the last step made
             check_finite(row, {"a loss after the last step": self._evaluate(self.last_parts).loss})
 
     def _evaluate(self, loader: Batches) -> Metrics:

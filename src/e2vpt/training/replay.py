@@ -16,6 +16,12 @@ Work = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 _WARM_UP = 2
 
 
+def can_be_captured(model: nn.Module) -> bool:
+    """Whether a model lies on a CUDA device and keeps no running statistics, which a warm-up would move."""
+    keeps = any(getattr(module, "track_running_stats", False) for module in model.modules())
+    return next(model.parameters()).device.type == "cuda" and not keeps
+
+
 class Replayed:
     """`work`, captured for the shape of the first batch; batches of another shape are computed as ever.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import statistics
 import tempfile
 import time
@@ -179,7 +180,7 @@ def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSou
         forward=forward,
         decode=reading,
         epoch=epoch,
-        start=max(0.0, one - count * (reading + step) - epoch),
+        start=max(0.0, one - count * (reading + step) - epoch - config.train.batch_size * forward),
         bytes=size,
         prunings=len(pairs_to_try(protocol.prune, trained.model)) if entry.prunes else 0,
     )
@@ -218,6 +219,8 @@ def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: 
     """Trainings and seconds of one task with one method."""
     epochs, both = protocol.config.train.epochs, task.train + task.val
     chosen, final = speeds.training(task.train, task.val, epochs), speeds.training(both, 0, epochs)
+    # Without validation images, the last batch is looked at once more when all is over.
+    final += both / math.ceil(both / protocol.config.train.batch_size) * speeds.forward
     test, decoded = task.test * (speeds.decode + speeds.forward), both * speeds.decode
     if protocol.name == "paper":
         grid = grid_of(protocol, entry)
