@@ -59,3 +59,19 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, kind: str) -> None:
         (out / "cat.jpg").write_text("")
     with pytest.raises(RunError, match="exists and is not a run of e2vpt"):
         open_folder(out, {}, resume=True)
+
+
+def test_of_two_that_start_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import e2vpt.runs.folder as module
+
+    real = module.make_folder
+
+    def faster(out: Path) -> None:
+        """Another process writes its config between the look and the writing."""
+        real(out)
+        (out / "config.json").write_text('{"seed": 1}')
+
+    monkeypatch.setattr(module, "make_folder", faster)
+    with pytest.raises(RunError, match="holds a run already"):
+        open_folder(tmp_path / "run", {"seed": 2}, resume=False)
+    assert (tmp_path / "run/config.json").read_text() == '{"seed": 1}'

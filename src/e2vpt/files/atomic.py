@@ -8,7 +8,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,23 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     Raises:
         RunError: the folder is missing, not writable or full; names the file and the reason.
     """
-    path = Path(path)
+    _write(Path(path), content, Path.replace)
+
+
+def create_atomic(path: Path, content: bytes) -> bool:
+    """Make a file that is not there yet; False where there is one, of another process that was faster, say.
+
+    Raises:
+        RunError: as `write_atomic`.
+    """
+    try:
+        _write(path, content, lambda temporary, target: os.link(temporary, target))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write(path: Path, content: bytes, put: Callable[[Path, Path], object]) -> None:
     # The name is cut so that the longest names still leave room for the rest.
     temporary = path.parent / f".{path.name[:50]}.{secrets.token_hex(6)}.tmp"
     try:
@@ -30,13 +46,15 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        put(temporary, path)
+    except FileExistsError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RunError(
             f"Could not write {path} ({len(content)} bytes): {getattr(error, 'strerror', None) or error}. "
             "Nothing was changed; free space or choose another folder, then run the same command again."
         ) from error
-    finally:  # also when the user interrupts; after the rename there is nothing to remove
+    finally:  # also when the user interrupts; after a rename there is nothing to remove
         with contextlib.suppress(OSError, ValueError):
             temporary.unlink()
     _sync_folder(path.parent)

@@ -22,7 +22,13 @@ from typing import Any, Literal
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config.fields import from_dict, to_dict
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.files.atomic import make_folder, read_json_lines, write_atomic, write_csv, write_json_lines
+from e2vpt.files.atomic import (
+    create_atomic,
+    make_folder,
+    read_json_lines,
+    write_csv,
+    write_json_lines,
+)
 from e2vpt.files.paths import listed, look_at
 from e2vpt.methods.names import METHODS, own_lr
 from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
@@ -174,7 +180,8 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
     if kind not in ("folder", "nothing") or any(_is_of_others(name) for name in found):
         raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
     make_folder(out)
-    write_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode())
+    if not create_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode()):
+        open_folder(out, wanted, resume=resume)  # another process was faster
 
 
 def check_out(out: Path, *, resume: bool) -> None:
