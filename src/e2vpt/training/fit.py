@@ -36,7 +36,7 @@ from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
-from e2vpt.training.replay import Replayed, Work, can_be_captured
+from e2vpt.training.replay import Replayed, can_be_captured
 from e2vpt.training.step_report import StepReport, peak_resident_memory
 from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps, warn_of_batch_size
 from e2vpt.training.sums import RunningSums
@@ -112,6 +112,7 @@ def fit(
             save_checkpoint(path, model, run.optimizer, run.scaler, progress, config)
         if on_epoch is not None and run.accelerator.is_main_process:
             on_epoch(progress.history)
+    run.replayed = None  # it holds the run in a circle, and memory of the GPU
     load_trained(model, progress.best)
     return FitResult(history=progress.history, best_epoch=progress.best_epoch)
 
@@ -152,9 +153,7 @@ class _Run:
         self.last_parts: list[tuple[Tensor, Tensor]] = []
         self.class_weights = class_weights(train_loader, config, model, self.parameters[0])
         self.last_told, self.first_epoch = -math.inf, cast(int | None, None)
-        self.forward_backward: Work = self._forward_backward
-        if self._can_replay():
-            self.forward_backward = Replayed(self._forward_backward, self.parameters)
+        self.replayed = Replayed(self._forward_backward, self.parameters) if self._can_replay() else None
 
     def train_epoch(self, epoch: int) -> Row:
         """One pass over the training images."""
@@ -199,16 +198,17 @@ class _Run:
         batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
         # DDP averages gradients over processes; this batch wants their sum.
         scale = world / batch_weight
+        work = self.replayed or self._forward_backward
         for index, ((images, _), y) in enumerate(zip(parts, labels, strict=True)):
             is_last = index == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                loss, hits = self.forward_backward(images.to(device, non_blocking=True), y, scale)
+                loss, hits = work(images.to(device, non_blocking=True), y, scale)
             figures.add([loss, weights[index], hits, _filled(len(y), device)])
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=not isinstance(self.forward_backward, Replayed))
+        self.optimizer.zero_grad(set_to_none=self.replayed is None)
 
     def _forward_backward(self, images: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Adds the gradients of a part of a batch; its summed loss and hits."""

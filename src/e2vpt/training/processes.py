@@ -5,6 +5,7 @@ Accelerate is imported only when used, so that `import e2vpt` needs torch and ti
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, TypeVar
 
@@ -78,4 +79,6 @@ def _use_cpu() -> bool:
 def leave_processes() -> None:
     """Close what `torchrun` opened; nothing to do in a single process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # A model shared by processes that is freed only when Python ends takes gloo's threads with it: abort.
+        gc.collect()
         torch.distributed.destroy_process_group()
