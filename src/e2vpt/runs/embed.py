@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from e2vpt.data import ImageSource, Preprocessing, eval_transform
-from e2vpt.data.transforms import Transform
+from e2vpt.data import ImageSource, Preprocessing
 from e2vpt.errors import ConfigError, MissingExtra, UnreadableImages
 from e2vpt.files.atomic import write_atomic, write_csv
-from e2vpt.prompting.parts import classifier
+from e2vpt.prompting.folding import folded
+from e2vpt.prompting.parts import classifier, evaluating
+from e2vpt.runs.predict import opened_batches
 
 
 def embed_images(
@@ -27,7 +27,7 @@ def embed_images(
     batch_size: int = 32,
     on_images: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Features [n, D] of images, in order, from a model in eval mode; `on_images` is told (done, total).
+    """Features [n, D] of images, in order; `on_images` is told (done, total).
 
     Raises:
         UnreadableImages: naming every image that does not decode.
@@ -35,12 +35,13 @@ def embed_images(
     found: list[Tensor] = []
     problems: dict[str, str] = {}
     done = 0
-    for batch, bad in _batches(images, eval_transform(preprocessing), batch_size):
-        problems |= bad
-        if batch and not problems:
-            found.append(features(model, torch.stack(batch)))
-        done += len(batch) + len(bad)
-        on_images(done, len(images))
+    with evaluating(model), folded(model):
+        for batch in opened_batches(images, preprocessing, batch_size):
+            problems |= {image.name: text for image, text in batch if isinstance(text, str)}
+            if not problems:
+                found.append(features(model, torch.stack([x for _, x in batch if isinstance(x, Tensor)])))
+            done += len(batch)
+            on_images(done, len(images))
     if problems:
         raise UnreadableImages(problems)
     return torch.cat(found).numpy() if found else np.zeros((0, _width(model)), dtype=np.float32)
@@ -56,26 +57,6 @@ def features(model: nn.Module, images: Tensor) -> Tensor:
     finally:
         hook.remove()
     return seen[0].float().cpu()
-
-
-def _batches(
-    images: Sequence[ImageSource], transform: Transform, batch_size: int
-) -> Iterator[tuple[list[Tensor], dict[str, str]]]:
-    """Transformed images, and what is wrong with the others, batch by batch."""
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(images), batch_size):
-            opened = list(
-                pool.map(lambda image: _opened(image, transform), images[start : start + batch_size])
-            )
-            bad = {name: text for one in opened if isinstance(one, dict) for name, text in one.items()}
-            yield [one for one in opened if isinstance(one, Tensor)], bad
-
-
-def _opened(image: ImageSource, transform: Transform) -> Tensor | dict[str, str]:
-    try:
-        return transform(image.open())
-    except UnreadableImages as error:
-        return dict(error.problems)
 
 
 def _width(model: nn.Module) -> int:

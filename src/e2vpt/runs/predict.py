@@ -71,18 +71,27 @@ def predict_images(
 
     Until the last one is given the model is in eval mode, and its prompts are folded (`e2vpt.folded`).
     """
-    transform = eval_transform(preprocessing)
-    with evaluating(model), folded(model), ThreadPoolExecutor() as pool:
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            loaded = list(pool.map(lambda image: _load(image, transform), batch))
-            good = [tensor for tensor in loaded if isinstance(tensor, Tensor)]
+    with evaluating(model), folded(model):
+        for batch in opened_batches(images, preprocessing, batch_size):
+            good = [tensor for _, tensor in batch if isinstance(tensor, Tensor)]
             rows = iter(probabilities(model, torch.stack(good)) if good else ())
-            for image, tensor in zip(batch, loaded, strict=True):
+            for image, tensor in batch:
                 if isinstance(tensor, str):
                     yield Prediction(file=image.name, error=tensor)
                 else:
                     yield _prediction(image.name, next(rows), classes, topk)
+
+
+def opened_batches(
+    images: Sequence[ImageSource], preprocessing: Preprocessing, batch_size: int
+) -> Iterator[list[tuple[ImageSource, Tensor | str]]]:
+    """Each image with its tensor [3, h, w], or with why it cannot be read; batch by batch, in order."""
+    transform = eval_transform(preprocessing)
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            opened = pool.map(lambda image: _load(image, transform), batch)
+            yield list(zip(batch, opened, strict=True))
 
 
 @torch.inference_mode()
