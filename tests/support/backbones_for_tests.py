@@ -114,10 +114,10 @@ def tuned(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+def gradients(model: nn.Module, loss: Tensor, *, retain_graph: bool = True) -> dict[str, Tensor]:
     """d loss / d everything tuned, by name; zero where the loss does not depend on it."""
     parameters = tuned(model)
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=retain_graph)
     return {
         name: torch.zeros_like(p) if g is None else g
         for (name, p), g in zip(parameters.items(), found, strict=True)
