@@ -72,7 +72,10 @@ _HOMES = {
     "training.fit": ("FitResult", "fit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PACKAGES = ("adapters", "backbones", "config", "data", "errors", "methods", "prompting", "pruning", "runs")
+_PACKAGES = (
+    *("adapters", "backbones", "config", "data", "errors", "methods", "prompting", "pruning", "runs"),
+    *("search", "training"),
+)
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
@@ -80,7 +83,7 @@ __all__ = ["__version__", *sorted(_HOME_OF)]
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         return getattr(importlib.import_module(f"e2vpt.{_HOME_OF[name]}"), name)
-    if name in (*_PACKAGES, "search", "training"):
+    if name in _PACKAGES:
         return importlib.import_module(f"e2vpt.{name}")
     raise AttributeError(f"module 'e2vpt' has no attribute {name!r}")
 

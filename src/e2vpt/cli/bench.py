@@ -1,4 +1,4 @@
-"""The commands that measure: bench speed, growth, epoch."""
+"""The commands that measure: bench speed and growth; VTAB-1k and FGVC stand beside them."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from e2vpt.files.atomic import (
 from e2vpt.files.paths import listed, look_at
 from e2vpt.methods.names import METHODS, own_lr
 from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
+from e2vpt.runs.lock import LOCK
 from e2vpt.training.checkpoint import Row
 
 ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
@@ -168,7 +169,7 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
     found = {path.name for path in listed(out)} if kind == "folder" else set()
     if CONFIG in found:
         if not resume:
-            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
+            raise _begun(out)
         saved, asked = read_config(out / CONFIG), json.loads(json.dumps(wanted))
         different = changed_settings(saved, asked)
         if different:
@@ -177,8 +178,8 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
                 "Resume with the same command, or choose another --out."
             )
         return
-    if kind not in ("folder", "nothing") or any(_is_of_others(name) for name in found):
-        raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
+    if kind not in ("folder", "nothing") or not all(map(_is_passing, found)):
+        raise _foreign(out)
     make_folder(out)
     if not create_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode()):
         open_folder(out, wanted, resume=resume)  # another process was faster
@@ -193,14 +194,22 @@ def check_out(out: Path, *, resume: bool) -> None:
     kind = look_at(out)
     if kind == "folder" and has_begun(out):
         if look_at(out / CONFIG) == "nothing":
-            raise RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
+            raise _foreign(out)
         if not resume:
-            raise RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
+            raise _begun(out)
     elif kind not in ("folder", "nothing"):
         raise RunError(f"{out} is a file. Choose another --out.")
     there = next(folder for folder in (out, *out.absolute().parents) if look_at(folder) != "nothing")
     if look_at(there) != "folder" or not os.access(there, os.W_OK):
         raise RunError(f"Cannot write to {out}: {there} is no folder that may be written to.")
+
+
+def _begun(out: Path) -> RunError:
+    return RunError(f"{out} holds a run already. Go on with it by --resume, or choose another --out.")
+
+
+def _foreign(out: Path) -> RunError:
+    return RunError(f"{out} exists and is not a run of e2vpt. Choose another --out.")
 
 
 def has_begun(out: Path) -> bool:
@@ -220,11 +229,7 @@ def forget_failed_start(out: Path) -> None:
 
 def _is_passing(name: str) -> bool:
     """Files of the moment: a lock, a file that is just being written."""
-    return name == ".lock" or name.endswith(".tmp")
-
-
-def _is_of_others(name: str) -> bool:
-    return not _is_passing(name)
+    return name == LOCK or name.endswith(".tmp")
 
 
 def hold_images(out: Path, rows: Sequence[ImageRow]) -> None:

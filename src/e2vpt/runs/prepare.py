@@ -54,15 +54,10 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
     """
     if config.data.train_on == "train+val":
         task = task.train_and_val()
-    torch.manual_seed(config.train.seed)
-    model = build_model(config, num_classes=len(task.classes))
+    model = _seeded_model(config, task)
     preprocessing = preprocessing_for(model, config.data)
     if like is not None and _same_images(like, task, config, preprocessing):
-        shared = dataclasses.replace(
-            like, config=config, model=model, fingerprint=original_fingerprint(model)
-        )
-        _start_from_images(shared)
-        return shared
+        return _with_model(like, config, model)
     share = process_rank()
     prepared = Prepared(
         task=task,
@@ -75,6 +70,22 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
     )
     _start_from_images(prepared)
     return _with_prefix(prepared) if _has_frozen_prefix(model) else _on_device(prepared)
+
+
+def with_new_model(prepared: Prepared, config: RunConfig) -> Prepared:
+    """The same images with another model, at the initial values that the seed of `config` gives."""
+    return _with_model(prepared, config, _seeded_model(config, prepared.task))
+
+
+def _seeded_model(config: RunConfig, task: Task) -> nn.Module:
+    torch.manual_seed(config.train.seed)
+    return build_model(config, num_classes=len(task.classes))
+
+
+def _with_model(prepared: Prepared, config: RunConfig, model: nn.Module) -> Prepared:
+    again = dataclasses.replace(prepared, config=config, model=model, fingerprint=original_fingerprint(model))
+    _start_from_images(again)
+    return again
 
 
 def training_images(prepared: Prepared) -> Loader:

@@ -29,12 +29,11 @@ from e2vpt.prompting.parts import evaluating
 from e2vpt.pruning.applying import visual_kept
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, check_out, open_folder
-from e2vpt.runs.lock import only_one
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
 from e2vpt.runs.prepare import Prepared, eval_loader, prepare
 from e2vpt.runs.recipe import scores_of, train_reporting
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run import open_run
+from e2vpt.runs.run import opened_run
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import process_rank
@@ -92,10 +91,7 @@ def train_by_the_paper(
         )
     grid = grid or GridConfig()
     config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
-    check_out(out, resume=resume)
-    with only_one(out):
-        prepared = prepare(task, config)
-        open_run(task, prepared, out, resume=resume)
+    with opened_run(task, config, out, resume=resume) as prepared:
         if process_rank()[0] == 0:
             open_folder(out / "grid", to_dict(grid), resume=True)
         return _in_folder(prepared, prune or PruneConfig(), grid, out, reporting or Reporting())

@@ -32,11 +32,10 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, score
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig, check_out, open_folder
-from e2vpt.runs.lock import only_one
-from e2vpt.runs.prepare import Prepared, prepare, training_images
+from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig, open_folder
+from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run import Trained, open_run, save_run_adapter, train_into
+from e2vpt.runs.run import Trained, opened_run, save_run_adapter, train_into
 from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
@@ -96,10 +95,7 @@ def train_and_prune(
         As `train_run`; ConfigError where there are no visual prompts to prune.
     """
     prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
-    check_out(out, resume=resume)
-    with only_one(out):
-        prepared = prepare(task, config, like)
-        open_run(task, prepared, out, resume=resume)
+    with opened_run(task, config, out, resume=resume, like=like) as prepared:
         if process_rank()[0] == 0:
             open_folder(out / PRUNE_FOLDER, to_dict(prune), resume=True)
         return _in_folder(prepared, prune, out, reporting)
@@ -213,7 +209,7 @@ def _start(prepared: Prepared, prune: PruneConfig, origin: Snapshot, trained: Sn
 def _fresh(prepared: Prepared) -> Snapshot:
     """Initial values of another seed."""
     train = dataclasses.replace(prepared.config.train, seed=prepared.config.train.seed + 1)
-    return snapshot(prepare(prepared.task, dataclasses.replace(prepared.config, train=train)).model)
+    return snapshot(with_new_model(prepared, dataclasses.replace(prepared.config, train=train)).model)
 
 
 def _on_trial(

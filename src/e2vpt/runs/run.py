@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +71,7 @@ def train_run(
         And what backbones, prompts and training raise.
     """
     folder = Path(out)
-    check_out(folder, resume=resume)
-    with only_one(folder):
-        prepared = prepare(task, config, like)
-        open_run(task, prepared, folder, resume=resume)
+    with opened_run(task, config, folder, resume=resume, like=like) as prepared:
         if on_stage is not None:
             on_stage(trainable_line(prepared.model))
         result = train_into(prepared, folder, resume=resume, on_step=on_step, on_epoch=on_epoch)
@@ -85,18 +83,25 @@ def train_run(
     )
 
 
-def open_run(task: Task, prepared: Prepared, out: Path, *, resume: bool) -> None:
-    """Write what a run is into its folder, or check that the run in it is the one to be resumed.
+@contextmanager
+def opened_run(
+    task: Task, config: RunConfig, out: Path, *, resume: bool, like: Prepared | None = None
+) -> Iterator[Prepared]:
+    """Prepare a run that has its folder to itself; what it is stands there, or is the one to be resumed.
 
     Raises:
-        RunError: it holds another run, of other settings, weights or images, or cannot be written.
+        RunError: the folder holds another run, of other settings, weights or images; or another process works
+            there; or it cannot be written.
     """
-    if process_rank()[0] != 0:
-        return
-    forget_failed_start(out)
-    more = {"task": task.name, "classes": list(task.classes), "fingerprint": prepared.fingerprint}
-    open_folder(out, prepared.config.to_dict() | more, resume=resume)
-    hold_images(out, image_rows(task))
+    check_out(out, resume=resume)
+    with only_one(out):
+        prepared = prepare(task, config, like)
+        if process_rank()[0] == 0:
+            forget_failed_start(out)
+            more = {"task": task.name, "classes": list(task.classes), "fingerprint": prepared.fingerprint}
+            open_folder(out, prepared.config.to_dict() | more, resume=resume)
+            hold_images(out, image_rows(task))
+        yield prepared
 
 
 def train_into(

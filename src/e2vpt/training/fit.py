@@ -99,7 +99,8 @@ def fit(
             on_epoch(progress.history)
     if not progress.history and waits_for_images(model):
         raise ConfigError(NEEDS_IMAGES)
-    for epoch in range(len(progress.history), config.epochs):
+    run.first_epoch = len(progress.history)
+    for epoch in range(run.first_epoch, config.epochs):
         if progress.is_over(config.patience):
             break
         with run.frozen, written_out(model, run.autocast):
@@ -152,7 +153,7 @@ class _Run:
         check_labels(torch.as_tensor(getattr(train_loader, "labels", ())), self.outputs)
         self.last_parts: list[tuple[Tensor, Tensor]] = []
         self.class_weights = class_weights(train_loader, config, model, self.parameters[0])
-        self.last_told, self.first_epoch = -math.inf, cast(int | None, None)
+        self.last_told, self.first_epoch = -math.inf, 0
         self.replayed = Replayed(self._forward_backward, self.parameters) if self._can_replay() else None
 
     def train_epoch(self, epoch: int) -> Row:
@@ -178,8 +179,6 @@ class _Run:
         }
 
     def _check_labels(self, parts: list[tuple[Tensor, Tensor]], epoch: int) -> None:
-        if self.first_epoch is None:
-            self.first_epoch = epoch
         labels = torch.cat([part[1] for part in parts])
         # Labels on a device are waited for, so they are looked at once.
         wanted = labels.device.type == "cpu" or epoch == self.first_epoch
