@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from support.backbones_for_tests import (
+    MODELS,
     images_for,
     named_backbone,
     prompted,
-    tiny_swin,
     tiny_vit,
 )
 from torch import Tensor, nn
@@ -121,15 +121,6 @@ def test_key_value_from_tokens_keep_a_tokens_key_and_value_together(share: bool)
         assert torch.equal(prompts.value, prompts.key + 100)
     assert len(prompts.key[0, :, 0].unique()) == 30
     assert torch.equal(prompts.key[0], prompts.key[3])
-
-
-MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "vit": (tiny_vit, {}),
-    "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
-    "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
-    "swin": (tiny_swin, {}),
-    "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
-}
 
 
 @pytest.mark.parametrize("share", [True, False])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.backbones_for_tests import (
+    MODELS,
     NAMED,
     gradients,
     images_for,
@@ -27,13 +28,6 @@ from e2vpt.prompting.prompts import BlockPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "vit": (tiny_vit, {}),
-    "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
-    "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
-    "swin": (tiny_swin, {}),
-    "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
-}
 each_model = pytest.mark.parametrize("kind", MODELS)
 
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 from support.backbones_for_tests import (
+    MODELS,
     images_for,
     prompted,
     relative,
-    tiny_swin,
-    tiny_vit,
 )
 from torch import nn
 
@@ -19,14 +18,6 @@ import e2vpt
 from e2vpt.prompting.prompts import BlockPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "vit": (tiny_vit, {}),
-    "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
-    "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
-    "swin": (tiny_swin, {}),
-    "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
-}
 
 
 def made(kind: str, dtype: torch.dtype = torch.float64, **config: Any) -> nn.Module:

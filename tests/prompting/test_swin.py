@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import e2vpt
 from e2vpt.errors import ConfigError, UnsupportedBackbone
-from e2vpt.prompting.prompts import BlockPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,19 +83,6 @@ def test_one_image_never_moves_another(architecture: str, prompts: str, checkpoi
     assert relative(model.train()(other)[0], model(images)[0]) < EXACT
     assert relative(model(images[:1])[0], model(images)[0]) < EXACT
     assert relative(model.forward_features(other)[0], model.forward_features(images)[0]) < EXACT
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
-    draws: dict[int, Tensor] = {}
-    original = BlockPrompts.masked_visual
-
-    def record(self: BlockPrompts, batch: int) -> Tensor:
-        draws[id(self)] = original(self, batch)
-        return draws[id(self)]
-
-    monkeypatch.setattr(BlockPrompts, "masked_visual", record)
-    return draws
 
 
 @pytest.mark.parametrize("prompts", ["deep", "pooled", "shallow"])

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 import e2vpt
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.prompts import BlockPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -107,20 +106,6 @@ def test_counts_differ_per_block(visual: tuple[int, ...], kv: tuple[int, ...]) -
     assert_same(model, model(images), vit_oracle(backbone, model, images)[1])
     with torch.no_grad():
         assert relative(model(images), vit_oracle(backbone, model, images)[1]) < EXACT
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[int, Tensor]:
-    """The visual prompts that dropout drew, by id of their layer."""
-    draws: dict[int, Tensor] = {}
-    original = BlockPrompts.masked_visual
-
-    def record(self: BlockPrompts, batch: int) -> Tensor:
-        draws[id(self)] = original(self, batch)
-        return draws[id(self)]
-
-    monkeypatch.setattr(BlockPrompts, "masked_visual", record)
-    return draws
 
 
 @pytest.mark.parametrize("depth", ["deep", "shallow"])

@@ -134,3 +134,13 @@ def assert_same(
     scale = max(float(g.abs().max()) for g in theirs.values())
     worst = {name: float((ours[name] - theirs[name]).abs().max()) / scale for name in theirs}
     assert {name: d for name, d in worst.items() if not d < tolerance} == {}
+
+
+MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "vit": (tiny_vit, {}),
+    "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
+    "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
+    "swin": (tiny_swin, {}),
+    "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
+}
+"""Small models of every kind, and what their prompts are like."""
