@@ -12,6 +12,7 @@ from support.tasks_for_tests import write_task
 import e2vpt
 from e2vpt.errors import BackboneError, ConfigError, E2VPTError, RunError, UnsupportedBackbone, WeightsError
 from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.start import RunPlan, plan_run
 
 Command = Callable[..., tuple[int, str, str]]
 SHORT = {"epochs": 2, "prune": False, "verbose": False}
@@ -156,3 +157,22 @@ def test_class_names_that_no_file_could_hold_are_found_early(tmp_path: Path) -> 
     for split in ("train", "val", "test"):
         (data / split / "ri\u202eng").rename(data / split / "n\u00f6\u200cn\u00a0x")
     assert e2vpt.train(data, "demo", tmp_path / "run", **SHORT).info.classes[-1].endswith("x")  # type: ignore[arg-type]
+
+
+def planned(given: dict[str, object]) -> RunPlan:
+    return plan_run("data", "demo", Path("never/made"), given, resume=False)
+
+
+def test_a_recipe_is_where_settings_start_and_what_is_given_replaces_its_values() -> None:
+    paper = planned({"recipe": "paper", "label_smoothing": 0.2}).config
+    assert paper.recipe == "paper" and paper.options.beside == "none" and paper.prompts.init == "uniform"
+    assert paper.train.label_smoothing == 0.2
+    assert planned({"recipe": "quick"}).prune is None and planned({}).prune is not None
+    assert planned({"recipe": "quick", "prune": True, "epochs": 5}).config.train.epochs == 5
+    with pytest.raises(ConfigError, match="recipe is 'slow'"):
+        planned({"recipe": "slow"})
+
+
+def test_a_run_is_resumed_with_its_own_recipe(begun: Path) -> None:
+    with pytest.raises(RunError, match="recipe default, now paper"):
+        e2vpt.train(out=begun / "run", resume=True, recipe="paper", verbose=False)

@@ -21,6 +21,7 @@ from e2vpt.cli.options import (
 from e2vpt.cli.output import describe, print_final, print_tried
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import field_names
+from e2vpt.config.recipes import RECIPES, Recipe
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
 from e2vpt.methods.names import METHODS, Method
@@ -33,6 +34,13 @@ from e2vpt.runs.train import describe_task, train_task
 from e2vpt.training.processes import leave_processes, process_rank
 
 _NO_SETTINGS = {"source", "backbone", "out", "resume", "no_prune", "protocol", *field_names("grid")}
+
+
+_RECIPES = "Settings to start from. " + " ".join(
+    f"{name}: {', '.join(f'{key}={value}' for key, value in values.items())}."
+    for name, values in RECIPES.items()
+    if values
+)
 
 
 @with_config_flags
@@ -54,6 +62,7 @@ def train_command(
         Method,
         typer.Option(metavar="METHOD", help=f"e2vpt, or what it is compared with: {', '.join(METHODS[1:])}."),
     ] = "e2vpt",
+    recipe: Annotated[Recipe, typer.Option(help=_RECIPES)] = "default",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     no_prune: Annotated[
         bool, typer.Option("--no-prune", help="One training with all prompts, nothing pruned.")

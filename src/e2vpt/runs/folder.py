@@ -45,7 +45,7 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
 SPLITS = "splits.csv"
 PRUNE_FOLDER = "prune"
 _LOG = "log.jsonl"
-_PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
+_PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +60,7 @@ class RunConfig:
         train: a learning rate of None becomes the method's own.
         adapter_precision: of the numbers in the adapter file.
         source: where the images came from, as a command was told; for the next command only.
+        recipe: the name of the values that a command started from; the values themselves are in the rest.
     """
 
     backbone: str
@@ -71,6 +72,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     adapter_precision: Literal["fp32", "fp16"] = "fp32"
     source: str | None = None
+    recipe: str = "default"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -152,7 +154,7 @@ def saved_run_config(run: str | Path) -> RunConfig:
             options=from_dict(MethodConfig, values["options"]),
             data=from_dict(DataConfig, values["data"]),
             train=from_dict(TrainConfig, values["train"]),
-            **{name: values[name] for name in _PLAIN},
+            **{name: values[name] for name in _PLAIN if name != "recipe" or name in values},
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.config.fields import as_tuple, to_dict
+from e2vpt.config.recipes import PUBLISHED_START
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.files.atomic import read_json_lines, write_atomic, write_json_lines
@@ -43,8 +44,6 @@ ProtocolRow = dict[str, Any]
 loss on validation images, test_accuracy (final), diverged."""
 
 PROTOCOL_TRIALS = "trials.jsonl"
-PUBLISHED_START: dict[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
-"""How prompts start in the official code, as fields of a PromptConfig (reference.md section 2)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

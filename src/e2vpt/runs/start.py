@@ -15,7 +15,8 @@ from e2vpt.backbones.load import planned_backbone
 from e2vpt.backbones.weight_files import check_weights_file
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import from_dict
-from e2vpt.config.groups import GROUPS, TRAINING, check_effect, configs_from
+from e2vpt.config.groups import TRAINING, check_effect, configs_from
+from e2vpt.config.recipes import RECIPES, recipe_groups
 from e2vpt.data import Task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.paths import look_at
@@ -23,7 +24,7 @@ from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, check_out, read_config, saved_run_config
 
-_OTHERS = ("method", "weights", "adapter_precision")
+_OTHERS = ("method", "weights", "adapter_precision", "recipe")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +56,8 @@ def plan_run(
 ) -> RunPlan:
     """Settle the settings of a run: those `given`, then those of the run that is resumed, then the recipe's.
 
-    `given` holds settings by name, and `method`, `weights`, `adapter_precision`, `prune` (bool); `also` names
-    settings of the paper's protocol that were given.
+    `given` holds settings by name, and `method`, `weights`, `adapter_precision`, `recipe`, `prune` (bool);
+    `also` names settings of the paper's protocol that were given.
 
     Raises:
         ConfigError: source or backbone are missing, a setting is unknown, out of range or without effect.
@@ -69,14 +70,17 @@ def plan_run(
     if source is None or backbone is None:
         missing = "images (DATA)" if source is None else "--backbone"
         raise ConfigError(f"Name the {missing}; only a run that is resumed knows its own.")
-    groups = {name: getattr(saved, name, GROUPS[name]) for name in TRAINING if name != "prune"}
-    base = groups | {"prune": saved_prune or GROUPS["prune"]}
     others = {name: given.get(name, getattr(saved, name, None)) for name in _OTHERS}
+    recipe = others["recipe"] or "default"
+    own = recipe_groups(recipe)
+    groups = {name: getattr(saved, name, own[name]) for name in TRAINING if name != "prune"}
+    base = groups | {"prune": saved_prune or own["prune"]}
     method = others["method"] or "e2vpt"
     settings = {name: value for name, value in given.items() if name not in (*_OTHERS, "prune")}
     configs = configs_from(settings, base=base)
     pruning = configs.pop("prune")
-    wanted = given.get("prune", saved is None or saved_prune is not None)
+    prunes_itself = RECIPES[recipe].get("prune", True) if saved is None else saved_prune is not None
+    wanted = given.get("prune", prunes_itself)
     prunes = bool(wanted) and _has_visual(method, configs["prompts"])
     check_effect(
         [*settings, *also],
@@ -90,6 +94,7 @@ def plan_run(
         weights=None if others["weights"] is None else str(others["weights"]),
         method=method,
         adapter_precision=others["adapter_precision"] or "fp32",
+        recipe=recipe,
         source=absolute(source),
         **configs,
     )

@@ -41,8 +41,9 @@ def train(
         verbose: show progress on stderr.
         settings: any field of PromptConfig, MethodConfig, DataConfig, TrainConfig and PruneConfig, as in
             `epochs=50, image_size=96, num_visual=20`; and `method` (e2vpt, or what the paper compares it
-            with: `e2vpt.methods.names.METHODS`), `weights` (a local file instead of a download), `prune`
-            (False: train once, prune nothing), `adapter_precision` ("fp32", "fp16").
+            with: `e2vpt.methods.names.METHODS`), `recipe` ("default", "paper", "quick": the values that
+            settings start from, `e2vpt.config.recipes`), `weights` (a local file instead of a download),
+            `prune` (False: train once, prune nothing), `adapter_precision` ("fp32", "fp16").
 
     Returns:
         The trained model, loaded from the run folder.

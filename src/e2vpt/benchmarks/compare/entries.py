@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
 from e2vpt.methods.peft import PEFT_METHODS
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.protocol import PUBLISHED_START as PUBLISHED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
