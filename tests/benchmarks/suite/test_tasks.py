@@ -67,13 +67,6 @@ def test_sources_are_not_mixed(prepared: Path, tmp_path: Path) -> None:
     assert len(open_suite("vtab", str(tmp_path), source="tfds").tasks) == 3
 
 
-def test_data_sets_of_hugging_face(tmp_path: Path) -> None:
-    (tmp_path / "kitti").mkdir()
-    assert open_suite("vtab", f"hf:{tmp_path}/{{task}}").tasks == {"kitti_distance": "structured"}
-    # What is elsewhere is only known when it is asked for.
-    assert len(open_suite("vtab", "hf:somebody/vtab-{task}").tasks) == 19
-
-
 def test_fine_grained_data_sets(tmp_path: Path) -> None:
     fgvc.write_cub(tmp_path / "CUB_200_2011")
     fgvc.write_dogs(tmp_path / "stanford-dogs")

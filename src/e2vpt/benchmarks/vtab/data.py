@@ -7,14 +7,14 @@ from typing import Literal
 
 from e2vpt.data.task import Split, Task
 
-Source = Literal["tfds", "image lists", "hugging face"]
+Source = Literal["tfds", "image lists"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VtabData:
     """A task's images and where they came from: scores of different sources do not belong in one table.
 
-    `where` is a folder, or the address of a Hugging Face data set and the rows of its splits.
+    `where` is a folder, `notes` is what may make its images others than those of published numbers.
     """
 
     name: str
@@ -24,6 +24,7 @@ class VtabData:
     train: Split
     val: Split
     test: Split
+    notes: tuple[str, ...] = ()
 
     def absent(self) -> tuple[str, ...]:
         """Classes without an image among the 800 to train on (the official draw does not see to it)."""

@@ -2,8 +2,8 @@
 
 Splits, labels and versions are those of google-research/task_adaptation (data/*.py, commit d7630d3, with the
 arguments of scripts/run_all_tasks.sh; sizes of test sets in data/*_test.py) and of KMnP/vpt (VTAB_SETUP.md),
-which differ in KITTI's version only. Images to train on, to choose settings on and to test on are the same
-ones; their order is TFDS's order over the shards.
+which differ in KITTI's version only. Which images they are follows from TFDS's order over the shards, the
+same wherever TFDS prepared the data, with the exceptions that `read._notes` names.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ _TASKS = (
     VtabTask("caltech101", "natural", 102, "caltech101:3.*.*", _LAST_TENTH, 6084),
     VtabTask("dtd", "natural", 47, "dtd:3.*.*", _own_validation, 1880),
     VtabTask("oxford_flowers102", "natural", 102, "oxford_flowers102:2.*.*", _own_validation, 6149),
-    VtabTask("oxford_iiit_pet", "natural", 37, "oxford_iiit_pet:3.*.*", _LAST_FIFTH, 3669),
+    VtabTask("oxford_iiit_pet", "natural", 37, "oxford_iiit_pet:3.*.*,4.*.*", _LAST_FIFTH, 3669),
     VtabTask("svhn", "natural", 10, "svhn_cropped:3.*.*", _LAST_TENTH, 26032),
     VtabTask("sun397", "natural", 397, "sun397/tfds:4.*.*", _own_validation, 21750),
     VtabTask("patch_camelyon", "specialized", 2, "patch_camelyon:2.*.*", _own_validation, 32768),
