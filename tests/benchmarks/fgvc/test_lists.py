@@ -88,7 +88,7 @@ def test_files_are_read_from_archives_in_place(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a cannot be read: not a file, or a broken link. Unpack it again"):
+    with pytest.raises(DataError, match=r"a cannot be read: not a file, or a broken link\. Unpack it again"):
         read_file(ImageFile(name="a", path=tmp_path))
     with pytest.raises(DataError, match="a cannot be read: File name too long"):
         read_file(ImageFile(name="a", path=tmp_path / ("x" * 300)))

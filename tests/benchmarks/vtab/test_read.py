@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import tfds_for_tests as written
-from support.vtab_for_tests import DATA, Features, png, write_directory, write_vtab
+from support.vtab_for_tests import Features, png, write_directory, write_vtab
 
 from e2vpt.benchmarks.vtab.data import VtabData
 from e2vpt.benchmarks.vtab.read import read_vtab, vtab_notes

@@ -235,5 +235,5 @@ def test_paths_that_cannot_be_looked_at(tmp_path: Path) -> None:
             open_prepared(tmp_path / odd, ["3.*.*"])
     data = _prepared(tmp_path)
     _edit_info(data, name="p" * 300)
-    with pytest.raises(DataError, match="Cannot look at .*: File name too long"):
+    with pytest.raises(DataError, match=r"Cannot look at .*: File name too long"):
         _read(open_prepared(data.folder.parent, ["3.*.*"]), "test", 0, 1)

@@ -112,8 +112,8 @@ def _found(kind: Benchmark, directory: str, source: Source | None) -> dict[str, 
         sources = [own for own in vtab_sources(directory, name) if source in (None, own)]
         if len(sources) > 1:
             raise DataError(
-                f"{visible(directory)} has {name} from {' and '.join(sources)}. Choose one with --source, the "
-                "same for every task."
+                f"{visible(directory)} has {name} from {' and '.join(sources)}. Choose one with "
+                "--source, the same for every task."
             )
         if sources:
             found[name] = sources[0]

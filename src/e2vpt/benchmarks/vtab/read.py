@@ -100,8 +100,8 @@ def _notes(name: str, data: PreparedDataset) -> tuple[str, ...]:
     """Where TFDS itself makes other images of the same task (the builders of TFDS 3.2.1 to 4.9.10)."""
     if name == "oxford_iiit_pet" and data.folder.name.startswith("4."):
         return (
-            f"version {data.folder.name} stores 12 damaged images compressed once more. Published numbers are "
-            "of 3.*.*, which TFDS before 4.9.7 prepares; all else is the same, order and labels included.",
+            f"version {data.folder.name} stores 12 damaged images compressed once more. Published numbers "
+            "are of 3.*.*, which TFDS before 4.9.7 prepares; all else is the same, order and labels included.",
         )
     if name in ("eurosat", "resisc45") and data.before_4_2:
         return (
