@@ -60,7 +60,7 @@ def test_the_splits_and_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("start", "stop"), [(0, 10), (0, 4), (3, 5), (4, 9), (9, 10), (0, 1), (6, 10)])
 def test_slices_go_over_the_shards_in_order(tmp_path: Path, start: int, stop: int) -> None:
     records = _read(_prepared(tmp_path), "train", start, stop)
-    assert [record.number("label") for record in records] == list(range(start, stop))
+    assert [record.one("label", int) for record in records] == list(range(start, stop))
 
 
 def test_image_bytes_are_those_that_went_in(tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_images_are_named_by_file_and_record(tmp_path: Path) -> None:
 
 def test_only_the_features_asked_for_are_read(tmp_path: Path) -> None:
     record = next(read_slice(_prepared(tmp_path), "test", 0, 2, ("box", "none", "label")))
-    assert record.floats("box") == [0.5, 1.5]
-    assert record.numbers("none") == []
+    assert record.values("box", float) == [0.5, 1.5]
+    assert record.values("none", int) == []
     with pytest.raises(DataError, match=r"tfrecord-00000-of-00001\[0\] has no feature 'image'"):
         record.image("image")
-    with pytest.raises(DataError, match="none holds 0 whole numbers; expected one"):
-        record.number("none")
-    with pytest.raises(DataError, match="label holds 0 images; expected one"):
+    with pytest.raises(DataError, match=r"none holds 0 values \(int\); expected one"):
+        record.one("none", int)
+    with pytest.raises(DataError, match=r"label holds 0 values \(bytes\); expected one"):
         record.image("label")
 
 
@@ -183,7 +183,9 @@ def test_infos_of_tfds_before_4(tmp_path: Path) -> None:
     data = _prepared(tmp_path)
     info = {"name": "pets", "version": "3.0.1", "splits": [{"name": "test", "shardLengths": [2]}]}
     (data.folder / "dataset_info.json").write_text(json.dumps(info))
-    assert [r.number("label") for r in _read(open_prepared(data.folder.parent, ["3.*.*"]), "test", 0, 2)] == [
+    assert [
+        r.one("label", int) for r in _read(open_prepared(data.folder.parent, ["3.*.*"]), "test", 0, 2)
+    ] == [
         9,
         8,
     ]

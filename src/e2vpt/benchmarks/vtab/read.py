@@ -72,7 +72,7 @@ def vtab_notes(directory: Path | str, name: str) -> tuple[str, ...]:
 
 
 def _read_prepared(data: PreparedDataset, task: VtabTask) -> VtabData:
-    names = None if task.label else class_names(data, task.keys[0], task.label_values)
+    names = None if task.label else class_names(data, task.keys[0], task.num_classes)
     try:
         slices = task.slices(data.counts())
     except KeyError as error:
@@ -101,7 +101,7 @@ def _notes(name: str, data: PreparedDataset) -> tuple[str, ...]:
     if name == "oxford_iiit_pet" and data.folder.name.startswith("4."):
         return (
             f"version {data.folder.name} stores 12 damaged images compressed once more. Published numbers "
-            "are of 3.*.*, which TFDS before 4.9.7 prepares; all else is the same, order and labels included.",
+            "are of 3.*.*, which TFDS before 4.9.7 prepares; order, labels and all else are the same.",
         )
     if name in ("eurosat", "resisc45") and data.before_4_2:
         return (
@@ -129,10 +129,7 @@ def _read_split(task: VtabTask, data: PreparedDataset, split: str, start: int, s
 
 def _label(task: VtabTask, record: Record) -> int:
     try:
-        if task.label is None:
-            label = record.number(task.keys[0]) * task.num_classes // task.label_values
-        else:
-            label = task.label(record)
+        label = task.label(record) if task.label else record.one(task.keys[0], int)
     except DataError:
         raise
     except ValueError as error:

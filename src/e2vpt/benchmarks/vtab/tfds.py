@@ -84,30 +84,22 @@ class Record:
 
     def image(self, key: str) -> ImageFile:
         """The one encoded image at `key`, byte for byte as TFDS stored it, to be read in place."""
-        image = self._one(key, bytes, "images")
+        image = self.one(key, bytes)
         # Wherever the payload holds these bytes, it is the same image.
         start = self.offset + self.payload.index(image)
         return ImageFile(name=self.name, path=self.path, offset=start, size=len(image))
 
-    def number(self, key: str) -> int:
-        """The one whole number at `key`."""
-        return self._one(key, int, "whole numbers")
-
-    def numbers(self, key: str) -> list[int]:
-        """The whole numbers at `key`, which may be none."""
-        return self._values(key, int)
-
-    def floats(self, key: str) -> list[float]:
-        """The 32-bit floats at `key`, which may be none."""
-        return self._values(key, float)
-
-    def _one(self, key: str, kind: type[_Value], what: str) -> _Value:
-        values = self._values(key, kind)
+    def one(self, key: str, kind: type[_Value]) -> _Value:
+        """The one value of a kind at `key`."""
+        values = self.values(key, kind)
         if len(values) != 1:
-            raise DataError(f"{self.name}: {key} holds {len(values)} {what}; expected one. {_AGAIN}")
+            raise DataError(
+                f"{self.name}: {key} holds {len(values)} values ({kind.__name__}); expected one. {_AGAIN}"
+            )
         return values[0]
 
-    def _values(self, key: str, kind: type[_Value]) -> list[_Value]:
+    def values(self, key: str, kind: type[_Value]) -> list[_Value]:
+        """The values of a kind at `key`, which may be none."""
         if key not in self.features:
             raise DataError(f"{self.name} has no feature {key!r}. Is it the right data set? {_AGAIN}")
         return [value for value in self.features[key] if isinstance(value, kind)]
