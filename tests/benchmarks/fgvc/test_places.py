@@ -69,3 +69,9 @@ def test_none_of_them(tmp_path: Path) -> None:
         find_fgvc(tmp_path)
     with pytest.raises(DataError, match=r"Cannot list .*absent: No such file"):
         find_fgvc(tmp_path / "absent")
+
+
+def test_directories_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    for odd in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="Cannot list"):
+            find_fgvc(tmp_path / odd)

@@ -343,3 +343,11 @@ def test_a_table_and_what_is_wrong() -> None:
     ]
     clean = Check(where="data", tasks=(dataclasses.replace(sun, notes=()),))
     assert clean.right and len(check_markdown(clean)) == 3
+
+
+def test_directories_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    for odd in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="Cannot look at"):
+            check_vtab(tmp_path / odd)
+    with pytest.raises(DataError, match=r"\\x1b\[2J holds no task"):
+        check_vtab(tmp_path / "\x1b[2J")
