@@ -159,9 +159,9 @@ def test_one_file_needs_the_others(tmp_path: Path, gone: str) -> None:
         ({"val": {"a.jpg": 0}}, r"images of val\.json that are in another .*:\n  images/a\.jpg\n"),
         (
             {"test": {"d.jpg": 0}},
-            r"test\.json has images/d\.jpg in class 0, which is 'Duck' .* 0 was 'Goose'",
+            r"test\.json has images/d\.jpg in class '0', which is 'Duck' .* '0' was 'Goose'",
         ),
-        ({"test": {"d.jpg": 2}}, r"has images/d\.jpg in class 2, which is 'Duck' .* and 'Duck' was 1\."),
+        ({"test": {"d.jpg": 2}}, r"has images/d\.jpg in class '2', which is 'Duck' .* and 'Duck' was '1'\."),
         ({"test": {"d.jpg": True}}, r"not of the form \{path: class\}: 'd\.jpg': 'True' is neither a number"),
         ({"test": {"d.jpg": 1.0}}, r"'d\.jpg': '1\.0' is neither a number nor a text"),
         ({"test": ["d.jpg"]}, r"test\.json is not of the form \{path: class\}: it holds no object"),

@@ -36,7 +36,8 @@ def _change(path: Path, line: int, text: str) -> None:
 
 
 def test_lists_become_splits(tmp_path: Path) -> None:
-    listed = read_image_lists(_folder(tmp_path), TASK)
+    listed = read_image_lists(_folder(tmp_path), TASK).task
+    assert listed.val is not None and listed.test is not None
     assert [len(split) for split in (listed.train, listed.val, listed.test)] == [800, 200, 5]
     assert listed.test.labels == (0, 1, 2, 0, 1)
     assert listed.val.images[7].name == str(tmp_path / "images" / "val200 7.png")
@@ -45,7 +46,7 @@ def test_lists_become_splits(tmp_path: Path) -> None:
 
 def test_the_list_of_a_thousand_may_be_absent(tmp_path: Path) -> None:
     (_folder(tmp_path) / "train800val200.txt").unlink()
-    assert len(read_image_lists(tmp_path, TASK).val) == 200
+    assert len(read_image_lists(tmp_path, TASK).task.splits()["val"]) == 200
 
 
 def test_the_list_of_a_thousand_must_agree(tmp_path: Path) -> None:

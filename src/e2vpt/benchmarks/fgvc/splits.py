@@ -54,9 +54,9 @@ def read_vpt_splits(listing: Listing, lists: ImageLists) -> dict[str, SplitName]
             if first != (class_id, own):
                 names = lists.class_names
                 raise DataError(
-                    f"{listing.where}: {name} has {visible(path)} in class {own}, which is "
-                    f"{names[class_id]!r} in the official lists; before, {own} was {names[first[0]]!r} and "
-                    f"{names[class_id]!r} was {first[1]}. Correct or remove the JSON files."
+                    f"{listing.where}: {name} has {visible(path)} in class {own!r}, which is "
+                    f"{names[class_id]!r} in the official lists; before, {own!r} was {names[first[0]]!r} and "
+                    f"{names[class_id]!r} was {first[1]!r}. Correct or remove the JSON files."
                 )
     return found
 

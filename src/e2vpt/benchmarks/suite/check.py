@@ -148,17 +148,17 @@ def _check_vtab_task(where: Path, task: VtabTask, on_task: OnTask | None) -> Che
         data = read_vtab(where, task.name)
     except DataError as error:
         return replace(checked, state="broken", problems=(str(error),))
-    splits = {"train": data.train, "val": data.val, "test": data.test}
+    splits = data.task.splits()
     headers = read_headers(splits)
     problems = [*_other_counts(splits, task), *unlike_official(task.name, headers)]
     notes = list(data.notes)
-    if absent := len(data.absent()):
+    if absent := task.num_classes - len(set(data.task.train.labels)):
         notes.append(f"{absent} of {task.num_classes} classes have no training image, as the draw came out.")
     if (found := one_encoder(task.name, headers)) and data.source == "image lists":
         problems.append(f"{found}. {_RECOMPRESSED}")
     elif found:
         notes.append(f"{found}. Whether they were compressed before, files do not tell.")
-    checked = replace(checked, source=data.source, num_classes=len(data.classes), notes=tuple(notes))
+    checked = replace(checked, source=data.source, num_classes=len(data.task.classes), notes=tuple(notes))
     return _with_images(checked, splits, headers, problems)
 
 

@@ -91,7 +91,7 @@ def load_suite_task(suite: Suite, name: str, config: DataConfig) -> Task:
     """
     if suite.kind == "fgvc":
         return load_fgvc(find_fgvc(suite.directory)[name], name, config)  # type: ignore[index, arg-type]
-    return read_vtab(suite.directory, name, source=suite.source).task()  # type: ignore[arg-type]
+    return read_vtab(suite.directory, name, source=suite.source).task  # type: ignore[arg-type]
 
 
 def suite_notes(suite: Suite) -> list[str]:

@@ -14,7 +14,7 @@ from e2vpt.benchmarks.vtab.data import VtabData
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VtabTask
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import in_lines
-from e2vpt.data.task import Split
+from e2vpt.data.task import Split, Task
 from e2vpt.errors import DataError, visible
 from e2vpt.files.paths import look_at
 
@@ -72,15 +72,9 @@ def read_image_lists(folder: Path, task: VtabTask) -> VtabData:
                 f"{visible(str(folder / BOTH))} has other labels than {TRAIN} and {VAL} together. "
                 "Download the image lists again."
             )
-    return VtabData(
-        name=task.name,
-        source="image lists",
-        where=where,
-        classes=tuple(map(str, range(task.num_classes))),
-        train=train,
-        val=val,
-        test=test,
-    )
+    classes = tuple(map(str, range(task.num_classes)))
+    made = Task(name=task.name, classes=classes, train=train, val=val, test=test, complete=False)
+    return VtabData(task=made, source="image lists", where=where)
 
 
 def _read_list(path: Path, num_classes: int) -> Split:

@@ -18,7 +18,7 @@ from e2vpt.benchmarks.vtab.tfds import (
     read_slice,
 )
 from e2vpt.data.images import ImageSource
-from e2vpt.data.task import Split
+from e2vpt.data.task import Split, Task
 from e2vpt.errors import DataError, visible
 
 
@@ -84,16 +84,9 @@ def _read_prepared(data: PreparedDataset, task: VtabTask) -> VtabData:
                 f"{other}[{first}:{last}] overlap. Is it the official data?"
             )
     train, val, test = (_read_split(task, data, *part) for part in slices)
-    return VtabData(
-        name=task.name,
-        source="tfds",
-        where=data.where,
-        classes=CLASS_NAMES.get(task.name) or names or tuple(map(str, range(task.num_classes))),
-        train=train,
-        val=val,
-        test=test,
-        notes=_notes(task.name, data),
-    )
+    classes = CLASS_NAMES.get(task.name) or names or tuple(map(str, range(task.num_classes)))
+    made = Task(name=task.name, classes=classes, train=train, val=val, test=test, complete=False)
+    return VtabData(task=made, source="tfds", where=data.where, notes=_notes(task.name, data))
 
 
 def _notes(name: str, data: PreparedDataset) -> tuple[str, ...]:
