@@ -31,6 +31,9 @@ def find_fgvc(directory: Path | str) -> dict[FgvcName, Path]:
         DataError: no such directory, none of them in it, or two folders that mean the same data set.
     """
     directory = Path(directory).expanduser()
+    where = visible(str(directory))
+    if (kind := look_at(directory, DataError)) != "folder":
+        raise DataError(f"{where} is {kind}. Expected the folder that holds the data sets.")
     called = {_plain(own): name for name in FGVC for own in (name, *FOLDERS[name])}
     found: dict[FgvcName, Path] = {}
     for path in listed(directory, DataError):
@@ -40,13 +43,13 @@ def find_fgvc(directory: Path | str) -> dict[FgvcName, Path]:
             continue
         if name in found:
             raise DataError(
-                f"{visible(str(directory))}: {found[name].name} and {path.name} both mean {name}. Keep one; "
-                "move or rename the other."
+                f"{where}: {found[name].name} and {path.name} both mean {name}. Keep one; move or rename the "
+                "other."
             )
         found[name] = path
     if not found:
         raise DataError(
-            f"{visible(str(directory))} holds none of the FGVC data sets. Expected a folder for each, named "
+            f"{where} holds none of the FGVC data sets. Expected a folder for each, named "
             f"{', '.join(FGVC)}, or as usual: {', '.join(usual[0] for usual in FOLDERS.values())}."
         )
     return {name: found[name] for name in FGVC if name in found}
