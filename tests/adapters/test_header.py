@@ -40,6 +40,13 @@ preprocessings = st.builds(
     interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]),
     crop_pct=st.floats(0.5, 1.0),
     crop_mode=st.sampled_from(["center", "squash", "border"]),
+) | st.builds(
+    Preprocessing,
+    image_size=st.tuples(sides, sides),
+    mean=three,
+    std=positive,
+    interpolation=st.just("tensorflow-bilinear"),
+    crop_mode=st.just("squash"),
 )
 
 

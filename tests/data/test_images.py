@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from e2vpt.data.images import ImageFile, ImageInMemory, decode, verify_images
 from e2vpt.errors import DataError, UnreadableImages
@@ -154,3 +154,15 @@ def test_photos_that_must_be_converted_say_so() -> None:
     ):
         with pytest.raises(UnreadableImages, match=reason):
             decode(data, name)
+
+
+def test_as_stored_a_photo_is_not_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    image = ImageFile(name="a.jpg", path=tmp_path / "a.jpg")
+    assert (image.open().size, image.open(as_stored=True).size) == ((20, 30), (30, 20))
+    with Image.open(tmp_path / "a.jpg") as opened:
+        opened.load()
+    held = ImageInMemory(name="a.jpg", pixels=opened)
+    assert (held.open().size, held.open(as_stored=True).size) == ((20, 30), (30, 20))

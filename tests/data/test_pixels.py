@@ -34,6 +34,17 @@ def test_transparent_pixels_show_white_not_their_hidden_colour() -> None:
     assert _pixel(to_rgb(palette)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_as_stored_an_alpha_channel_is_dropped(mode: str) -> None:
+    """As TensorFlow does it with channels=3."""
+    image = Image.new("RGBA", (2, 2), (40, 40, 40, 0)).convert(mode)
+    if mode in ("P", "RGB"):
+        image.info["transparency"] = b"\x00" * 256 if mode == "P" else (40, 40, 40)
+    assert _pixel(to_rgb(image)) == (255, 255, 255)
+    assert _pixel(to_rgb(image, as_stored=True)) == (40, 40, 40)
+    assert _pixel(array_to_rgb(np.asarray(image.convert("RGBA")), as_stored=True)) == (40, 40, 40)
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_sixteen_bit_grey_is_scaled(dtype: Any) -> None:
     image = Image.fromarray(np.full((2, 2), 128 * 257, dtype=dtype))

@@ -43,6 +43,7 @@ def test_json_round_trip() -> None:
         ("crop_pct", 1e-6),
         ("crop_pct", None),
         ("crop_mode", {"a": 1}),
+        ("interpolation", "tensorflow-bicubic"),
     ],
 )
 def test_junk_is_refused_by_name(field: str, value: Any) -> None:
@@ -70,7 +71,23 @@ def test_imagenet_preset_is_the_official_code_s() -> None:
         {"input_size": (3, 224, 224), "mean": (0.5,) * 3}, DataConfig(preprocess="imagenet")
     )
     assert prep.mean == (0.485, 0.456, 0.406)
-    assert (prep.interpolation, prep.crop_mode, prep.crop_pct) == ("bilinear", "squash", 1.0)
+    assert (prep.interpolation, prep.crop_mode, prep.crop_pct) == ("tensorflow-bilinear", "squash", 1.0)
+    assert prep.as_stored
+
+
+def test_files_of_before_keep_pillow_s_resizing() -> None:
+    """Until TensorFlow's was told apart, the same preset was saved as "bilinear"."""
+    saved = {**_GOOD.to_dict(), "interpolation": "bilinear", "crop_mode": "squash", "crop_pct": 1.0}
+    prep = Preprocessing.from_dict(saved)
+    assert (prep.interpolation, prep.as_stored) == ("bilinear", False)
+
+
+@pytest.mark.parametrize("values", [{"crop_mode": "center"}, {"crop_pct": 0.9, "crop_mode": "squash"}])
+def test_tensorflow_resizes_straight_to_the_size(values: Any) -> None:
+    with pytest.raises(ConfigError, match="expected squash, crop_pct 1 with tensorflow-bilinear"):
+        Preprocessing.from_dict(
+            {**_GOOD.to_dict(), "crop_pct": 1.0, **values, "interpolation": "tensorflow-bilinear"}
+        )
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import pickle
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,8 @@ import timm.data
 import torch
 from PIL import Image
 
-from e2vpt.data.preprocess import Preprocessing
-from e2vpt.data.transforms import Augment, eval_transform, train_transform
+from e2vpt.data.preprocess import TENSORFLOW, Preprocessing
+from e2vpt.data.transforms import Augment, SampledAsTensorFlow, eval_transform, train_transform
 
 _PREP = Preprocessing(image_size=(24, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=0.9)
 _IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
@@ -22,8 +25,9 @@ _AUGMENTS: list[Augment] = ["none", "crop", "crop-flip", "randaugment"]
 @pytest.mark.parametrize("augment", _AUGMENTS)
 @pytest.mark.parametrize("size", [(50, 70), (8, 300), (1, 1)])
 def test_shape_and_type(augment: Augment, size: tuple[int, int]) -> None:
-    for interpolation in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"):
-        prep = Preprocessing(image_size=(24, 32), mean=_PREP.mean, std=_PREP.std, interpolation=interpolation)
+    for interpolation in (*("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"), TENSORFLOW):
+        mode = "squash" if interpolation == TENSORFLOW else "center"
+        prep = dataclasses.replace(_PREP, interpolation=interpolation, crop_mode=mode, crop_pct=1.0)
         image = train_transform(prep, augment)(_IMAGE.resize(size))
         assert image.shape == (3, 24, 32) and image.dtype == torch.float32
         assert bool((image.abs() <= 1 + 1e-6).all())
@@ -47,6 +51,71 @@ def test_squash_is_one_resize_and_a_normalisation() -> None:
     pixels = np.asarray(_IMAGE.resize((32, 24), Image.Resampling.BILINEAR), dtype=np.float32) / 255
     expected = (pixels - np.array(prep.mean)) / np.array(prep.std)
     assert np.allclose(eval_transform(prep)(_IMAGE).permute(1, 2, 0).numpy(), expected, atol=1e-5)
+
+
+_TENSORFLOW = Preprocessing(
+    image_size=(24, 40),
+    mean=(0.1, 0.2, 0.3),
+    std=(0.5, 0.6, 0.7),
+    interpolation="tensorflow-bilinear",
+    crop_mode="squash",
+)
+
+
+def _between_pixel_centres(pixels: Any, height: int, width: int) -> Any:
+    """Pixel by pixel and in double precision: pixel i covers i to i + 1, and has its value in the middle."""
+    out = np.zeros((height, width, 3))
+    for y in range(height):
+        for x in range(width):
+            v = (y + 0.5) * pixels.shape[0] / height - 0.5
+            u = (x + 0.5) * pixels.shape[1] / width - 0.5
+            for j in (math.floor(v), math.floor(v) + 1):
+                for i in (math.floor(u), math.floor(u) + 1):
+                    inside = min(max(j, 0), pixels.shape[0] - 1), min(max(i, 0), pixels.shape[1] - 1)
+                    out[y, x] += (1 - abs(v - j)) * (1 - abs(u - i)) * pixels[inside].astype(np.float64)
+    return out
+
+
+@pytest.mark.parametrize(
+    "size", [(333, 500), (1000, 1501), (24, 40), (9, 13), (1, 1), (1, 3000), (40, 24), (25, 41)]
+)
+def test_tensorflow_s_resizing_is_sampling_between_pixel_centres(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = eval_transform(_TENSORFLOW)(Image.fromarray(pixels))
+    assert found.shape == (3, 24, 40) and found.dtype == torch.float32
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_TENSORFLOW.mean, _TENSORFLOW.std))
+    levels = ((found * std + mean) * 255).permute(1, 2, 0).numpy()
+    assert np.abs(levels - _between_pixel_centres(pixels, 24, 40)).max() <= 0.01
+
+
+def test_values_that_tensorflow_gave() -> None:
+    """The red of `tf.image.resize(pixels, (3, 4))`, by TensorFlow 2.21."""
+    pixels = (np.arange(35 * 3, dtype=np.uint8).reshape(5, 7, 3) * 67).astype(np.uint8)
+    red = [
+        [85.7083, 106.7917, 85.2083, 159.6250],
+        [233.3750, 137.1250, 40.8750, 200.6250],
+        [189.0417, 103.4583, 81.8750, 156.2917],
+    ]
+    found = SampledAsTensorFlow((3, 4))(Image.fromarray(pixels)) * 255
+    assert torch.allclose(found[0], torch.tensor(red), atol=0.001)
+
+
+def test_pillow_smooths_and_tensorflow_does_not() -> None:
+    """Of black and white lines Pillow makes grey; the middle of every third one is black or white."""
+    lines = Image.fromarray(np.tile(np.array([0, 255], dtype=np.uint8)[:, None, None], (36, 40, 3)))
+    pillows = dataclasses.replace(_TENSORFLOW, interpolation="bilinear")
+    grey, sharp = (eval_transform(prep)(lines)[0].std() for prep in (pillows, _TENSORFLOW))
+    assert grey < 0.3 and sharp > 0.9
+
+
+def test_what_is_large_costs_no_floats_of_all_its_pixels() -> None:
+    image = Image.new("RGB", (4000, 3000))
+    sample = SampledAsTensorFlow((24, 40))
+    tracemalloc.start()
+    sample(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.2 * 4000 * 3000 * 3
 
 
 def _theirs(prep: Preprocessing) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 from support.tasks_for_tests import tiny_vit, write_images
 
 from e2vpt import Preprocessing
-from e2vpt.data import ImageFile, eval_transform
+from e2vpt.data import ImageFile, Split, eval_transform, make_loader
 from e2vpt.data.listing import list_folder
 from e2vpt.errors import DataError
 from e2vpt.runs.predict import find_images, predict_images, stack_probabilities
@@ -43,6 +44,26 @@ def test_equals_the_model_on_each_image(tmp_path: Path, batch_size: int) -> None
         assert prediction.classes == tuple(CLASSES[i] for i in best.tolist())
         assert prediction.scores == pytest.approx(expected[best].tolist(), rel=1e-5)
         assert torch.allclose(row.float(), expected, rtol=1e-5)
+
+
+def test_images_are_read_as_the_preprocessing_says(tmp_path: Path) -> None:
+    """TensorFlow ignores alpha channels and the orientation of photos."""
+    Image.effect_noise((30, 20), 90).convert("RGBA").save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        image.putalpha(40)
+        image.save(tmp_path / "a.png")
+    how = dataclasses.replace(HOW, interpolation="tensorflow-bilinear")
+    images, model = find_images([tmp_path]), tiny_vit(torch.float32).eval()
+    (found,) = predict_images(model, images, classes=CLASSES, preprocessing=how, topk=3)
+    stored, shown = (eval_transform(how)(images[0].open(as_stored)) for as_stored in (True, False))
+    with torch.no_grad():
+        expected, other = model(torch.stack([stored, shown])).softmax(1)
+    assert sorted(found.scores) == pytest.approx(sorted(expected.tolist()), rel=1e-5)
+    assert sorted(found.scores) != pytest.approx(sorted(other.tolist()), rel=1e-3)
+    whole = torch.from_numpy(stack_probabilities(model, images, how))
+    assert torch.allclose(whole.float(), expected, rtol=1e-5)
+    batch, _ = next(iter(make_loader(Split(images=tuple(images), labels=(0,)), how, batch_size=1)))
+    assert torch.equal(batch[0], stored)
 
 
 def test_an_unreadable_image_is_an_answer_of_its_own(tmp_path: Path) -> None:

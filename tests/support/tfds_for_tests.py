@@ -101,7 +101,7 @@ def write_prepared(
     splits: Mapping[str, Sequence[Sequence[bytes]]],
     classes: Mapping[str, int] | None = None,
 ) -> Path:
-    """A version's folder: payloads by split and shard, its JSON files as TFDS 4 writes them."""
+    """A version's folder: payloads by split and shard, its JSON files as TFDS 4.5 and later write them."""
     folder.mkdir(parents=True)
     for split, shards in splits.items():
         for i, payloads in enumerate(shards):
@@ -111,6 +111,7 @@ def write_prepared(
         "downloadSize": "2000",
         "fileFormat": "tfrecord",
         "location": {"urls": ["https://example.org/"]},
+        "moduleName": f"tensorflow_datasets.image_classification.{name}",
         "name": name,
         "splits": [
             {

@@ -59,9 +59,7 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         grid: GridConfig,
         directory: Annotated[
             str | None,
-            typer.Option(
-                "--data", metavar="DIR", help="Where the data sets are; for VTAB also hf: and a template."
-            ),
+            typer.Option("--data", metavar="DIR", help="Where the data sets are."),
         ] = None,
         source: Annotated[
             Source | None, typer.Option(help="VTAB: whose images, where the directory has several.")

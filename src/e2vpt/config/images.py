@@ -15,7 +15,8 @@ class DataConfig:
     image_size: int | None = option(None, "Input size in pixels. Default: the backbone's.")
     preprocess: Literal["backbone", "imagenet"] = option(
         "backbone",
-        "Mean, standard deviation and crop: the checkpoint's, or ImageNet's as in the official code.",
+        "Normalisation, crop and resizing: the checkpoint's, or ImageNet's and TensorFlow's as in the "
+        "official code.",
     )
     augment: Literal["none", "crop", "crop-flip", "randaugment"] = option(
         "none",

@@ -36,7 +36,7 @@ class RowImage:
     folders: tuple[Path, ...] = ()
     """Where files that a row names may lie."""
 
-    def open(self) -> Image.Image:
+    def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
         cell = self.rows[self.index][self.column]
         try:
@@ -44,11 +44,11 @@ class RowImage:
         except (TypeError, KeyError) as error:
             raise UnreadableImages({self.name: "the cell is empty"}) from error
         if data is not None:
-            return decode(data, self.name)
+            return decode(data, self.name, as_stored)
         if path is None or not _inside_any(path, self.folders):
             reason = f"its row names {visible(str(path))}, a file outside of the data set, which is not read"
             raise UnreadableImages({self.name: reason})
-        return ImageFile(name=self.name, path=Path(path)).open()
+        return ImageFile(name=self.name, path=Path(path)).open(as_stored)
 
 
 def load_hub(source: str, config: DataConfig) -> Task:

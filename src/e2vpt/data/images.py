@@ -37,8 +37,8 @@ class ImageSource(Protocol):
         """What messages call this image; unique within a task."""
         ...
 
-    def open(self) -> Image.Image:
-        """The whole image, decoded, upright, RGB.
+    def open(self, as_stored: bool = False) -> Image.Image:
+        """The whole image, decoded, RGB: upright and over white, or `as_stored`, as TensorFlow decodes it.
 
         Raises:
             UnreadableImages: with this image's name and the reason.
@@ -55,11 +55,11 @@ class ImageFile:
     offset: int = 0
     size: int | None = None
 
-    def open(self) -> Image.Image:
+    def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
         # Large files one at a time, so that many threads do not hold one each.
         with _one_large_file if self._length() > _LARGE else nullcontext():
-            return decode(self.read(), self.name)
+            return decode(self.read(), self.name, as_stored)
 
     def read(self) -> bytes:
         """Its encoded bytes.
@@ -98,19 +98,21 @@ class ImageInMemory:
     name: str
     pixels: Any
 
-    def open(self) -> Image.Image:
+    def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
-        return as_rgb(self.pixels, self.name)
+        return as_rgb(self.pixels, self.name, as_stored)
 
 
-def as_rgb(pixels: Any, name: str) -> Image.Image:
-    """A PIL image, array or tensor as an upright RGB image.
+def as_rgb(pixels: Any, name: str, as_stored: bool = False) -> Image.Image:
+    """A PIL image, array or tensor as an RGB image, as for `ImageSource.open`.
 
     Raises:
         UnreadableImages: it does not load, or its shape or range is none that `array_to_rgb` takes.
     """
     try:
-        return to_rgb(pixels) if isinstance(pixels, Image.Image) else array_to_rgb(pixels)
+        if isinstance(pixels, Image.Image):
+            return to_rgb(pixels, as_stored)
+        return array_to_rgb(pixels, as_stored)
     except Exception as error:
         raise _unreadable(name, _reason(error)) from error
 
@@ -128,8 +130,8 @@ def content_digest(image: ImageSource) -> str:
     return hashlib.blake2b(shape + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-def decode(data: bytes, name: str) -> Image.Image:
-    """The bytes of an image file as an upright RGB image; safe on untrusted bytes.
+def decode(data: bytes, name: str, as_stored: bool = False) -> Image.Image:
+    """The bytes of an image file as an RGB image, as for `ImageSource.open`; safe on untrusted bytes.
 
     All threads together decode a bounded number of pixels at once (`room.AT_ONCE`).
 
@@ -143,27 +145,28 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise _unreadable(name, reason)
     try:
         try:
-            return _decoded(data)
+            return _decoded(data, as_stored)
         except ValueError:
             # Pillow refuses a PNG for its texts alone, if they are long; the pixels do not depend on them.
             if not data.startswith(_PNG):
                 raise
-            return _decoded(_without_texts(data))
+            return _decoded(_without_texts(data), as_stored)
     except (
         Exception
     ) as error:  # Decoders raise almost anything on broken bytes, and every bad file must be named.
         raise _unreadable(name, _reason(error)) from error
 
 
-def _decoded(data: bytes) -> Image.Image:
+def _decoded(data: bytes, as_stored: bool) -> Image.Image:
     opened = Image.open(io.BytesIO(data), formats=formats())
     pixels, limit = opened.width * opened.height, Image.MAX_IMAGE_PIXELS
     if limit is not None and pixels > limit:
         raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels; at most {limit:,}")
     with room_for(pixels):
         opened.load()
-        turn_upright(opened)
-        return to_rgb(opened)
+        if not as_stored:
+            turn_upright(opened)
+        return to_rgb(opened, as_stored)
 
 
 def _without_texts(png: bytes) -> bytes:

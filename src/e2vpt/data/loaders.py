@@ -169,7 +169,9 @@ def make_loader(
     if shuffle:
         dealer.check_shares()
     room = keep_bytes if augment == "none" and not workers else 0
-    return Loader(TaskDataset(split, train_transform(preprocessing, augment), seed, room), dealer, workers)
+    transform = train_transform(preprocessing, augment)
+    dataset = TaskDataset(split, transform, seed, room, as_stored=preprocessing.as_stored)
+    return Loader(dataset, dealer, workers)
 
 
 def _collate(samples: Batch | list[Sample | UnreadableImages]) -> Batch | UnreadableImages:

@@ -33,9 +33,9 @@ class ImageOfObject:
     items: LabelledImages
     index: int
 
-    def open(self) -> Image.Image:
+    def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
-        return as_rgb(_item(self.items, self.index, self.name)[0], self.name)
+        return as_rgb(_item(self.items, self.index, self.name)[0], self.name, as_stored)
 
 
 def from_datasets(

@@ -15,16 +15,17 @@ _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _BAND = 2**22
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A new upright RGB image.
+def to_rgb(image: Image.Image, as_stored: bool = False) -> Image.Image:
+    """A new RGB image.
 
     EXIF orientation is applied. Transparency is laid over white: dropping the alpha channel would show
     whatever colour the transparent pixels happen to hold. 16-bit grey is scaled to 8 bits, not clipped.
+    With `as_stored`, as TensorFlow decodes, orientation is ignored and the alpha channel is dropped.
 
     Raises:
         ValueError: pixels whose range is unknown (32-bit integers above 65535, floats outside [0, 1]).
     """
-    upright = _upright(image)
+    upright = image if as_stored else _upright(image)
     if upright.mode == "RGB" and not upright.has_transparency_data:
         return upright if upright is not image else image.copy()
     whole = Image.new("RGB", upright.size)
@@ -32,7 +33,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     rows = max(1, _BAND // max(1, upright.width))
     for top in range(0, upright.height, rows):
         bottom = min(top + rows, upright.height)
-        whole.paste(_band_to_rgb(upright.crop((0, top, upright.width, bottom))), (0, top))
+        band = upright.crop((0, top, upright.width, bottom))
+        whole.paste(_band_to_rgb(band, as_stored), (0, top))
     return whole
 
 
@@ -43,16 +45,17 @@ def turn_upright(image: Image.Image) -> None:
             ImageOps.exif_transpose(image, in_place=True)
 
 
-def _band_to_rgb(image: Image.Image) -> Image.Image:
+def _band_to_rgb(image: Image.Image, as_stored: bool) -> Image.Image:
     if image.mode in _WIDE_MODES:
         image = Image.fromarray(_grey_to_bytes(np.asarray(image)))
     if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+        image = image.convert("RGBA")
+        if not as_stored:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def array_to_rgb(value: Any) -> Image.Image:
+def array_to_rgb(value: Any, as_stored: bool = False) -> Image.Image:
     """An array [H, W] or [H, W, C], or a tensor [C, H, W] or [H, W], as an RGB image; C is 1, 3 or 4.
 
     Integers are 0 to 255 (uint16: 0 to 65535), floats 0 to 1.
@@ -69,7 +72,7 @@ def array_to_rgb(value: Any) -> Image.Image:
     if 0 in pixels.shape or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
         shape = list(np.shape(value))
         raise ValueError(f"shape {shape}; expected [H, W] or [H, W, C] with 1, 3 or 4 channels")
-    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+    return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)), as_stored)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -14,7 +14,9 @@ from torch import nn
 from e2vpt.config import DataConfig
 from e2vpt.errors import ConfigError
 
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+TENSORFLOW = "tensorflow-bilinear"
+"""An interpolation: four pixels around each point, in floats, however much smaller the image becomes."""
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", TENSORFLOW)
 _CROP_MODES = ("center", "squash", "border")
 _MAX_SIDE = 4096
 
@@ -25,6 +27,8 @@ class Preprocessing:
 
     `image_size` is (H, W) in pixels. The image is resized to image_size / crop_pct, its centre cut out:
     "center" keeps its proportions, "squash" does not, "border" pads. `mean` and `std` are of RGB in [0, 1].
+    `interpolation` is Pillow's, which smooths where an image becomes smaller, or "tensorflow-bilinear", with
+    which images are read and resized as `tf.image` does by default; only with "squash" and crop_pct 1.
 
     Raises:
         ConfigError: a value out of range.
@@ -62,6 +66,16 @@ class Preprocessing:
             f"image_size / crop_pct of at most {2 * _MAX_SIDE}",
         )
 
+        whole = self.crop_mode == "squash" and self.crop_pct == 1
+        _require(
+            whole or not self.as_stored, "crop_mode", self.crop_mode, f"squash, crop_pct 1 with {TENSORFLOW}"
+        )
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether images are read as TensorFlow decodes them, see `ImageSource.open`."""
+        return self.interpolation == TENSORFLOW
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         values = dataclasses.asdict(self)
@@ -88,8 +102,8 @@ def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfi
     """The preprocessing of a timm model, or of a pretrained_cfg.
 
     `config.preprocess` "backbone" is the checkpoint's own; "imagenet" is the official code's for VTAB:
-    straight to the size, bilinear, ImageNet's mean and standard deviation. The size is `config.image_size`,
-    else the one the model was built for.
+    straight to the size by TensorFlow, ImageNet's mean and standard deviation. The size is
+    `config.image_size`, else the one the model was built for.
 
     Raises:
         ConfigError: the model does not take RGB images, or its configuration is out of range.
@@ -102,7 +116,7 @@ def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfi
         mean, std, interpolation, crop_pct, crop_mode = (
             IMAGENET_DEFAULT_MEAN,
             IMAGENET_DEFAULT_STD,
-            "bilinear",
+            TENSORFLOW,
             1.0,
             "squash",
         )

@@ -43,15 +43,23 @@ class TaskDataset(Dataset[Sample]):
     """The transformed images of a split. What a sample looks like depends on (seed, epoch, index) only.
 
     With `keep_bytes` a transform without chance is done once for each image, while the results fit into so
-    many bytes.
+    many bytes; `as_stored` as in `ImageSource.open`.
     """
 
-    def __init__(self, split: Split, transform: Transform, seed: int = 0, keep_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split,
+        transform: Transform,
+        seed: int = 0,
+        keep_bytes: int = 0,
+        as_stored: bool = False,
+    ) -> None:
         self.split = split
         self.transform = transform
         self.seed = seed
         self._kept: dict[int, Tensor] = {}
         self._room = keep_bytes
+        self._as_stored = as_stored
 
     def __len__(self) -> int:
         return len(self.split)
@@ -66,7 +74,7 @@ class TaskDataset(Dataset[Sample]):
         image = self._kept.get(index)
         if image is None:
             with seeded(derived_seed("sample", self.seed, epoch, index)):
-                image = self.transform(self.split.images[index].open())
+                image = self.transform(self.split.images[index].open(self._as_stored))
             if image.nbytes <= self._room:
                 self._kept[index], self._room = image, self._room - image.nbytes
         return image, self.split.labels[index]

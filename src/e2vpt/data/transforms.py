@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
 
-from e2vpt.data.preprocess import Preprocessing
+from e2vpt.data.preprocess import TENSORFLOW, Preprocessing
 
 Transform = Callable[[Image.Image], Tensor]
 Augment = Literal["none", "crop", "crop-flip", "randaugment"]
@@ -68,8 +70,48 @@ class Shortened:
         return image.resize((size[0], size[1]), resample, box=(box[0], box[1], box[2], box[3]))
 
 
+@dataclass(frozen=True, slots=True)
+class SampledAsTensorFlow:
+    """RGB image to a float32 tensor [3, H, W] in [0, 1], as `tf.image.resize` and a division by 255 give it.
+
+    Bilinear between the centres of the four closest pixels, without smoothing and without rounding. Pillow
+    and torchvision round to 8 bits; `F.interpolate` does not, but takes the whole image as floats, a
+    gigabyte of a large one.
+
+    Attributes:
+        size: (H, W).
+    """
+
+    size: tuple[int, int]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The resized image."""
+        pixels = np.asarray(image)
+        (rows, down), (columns, across) = map(_closest, pixels.shape[:2], self.size)
+        four = pixels[rows[:, :, None, None], columns].astype(np.float32)  # [2, H, 2, W, 3]
+        two = four[:, :, 0] + (four[:, :, 1] - four[:, :, 0]) * across[:, None]
+        one = two[0] + (two[1] - two[0]) * down[:, None, None]
+        return torch.from_numpy(one).permute(2, 0, 1).contiguous() / 255
+
+
+def _closest(length: int, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """For each of `size` points of an axis its two closest pixels [2, size], and the second one's weight."""
+    at = (np.arange(size) + 0.5) * (length / size) - 0.5
+    first = np.floor(at).astype(np.int64)
+    return np.stack([first, first + 1]).clip(0, length - 1), (at - first).astype(np.float32)
+
+
 def eval_transform(prep: Preprocessing) -> Transform:
-    """RGB image to normalised float32 tensor [3, H, W]; the same image always gives the same tensor."""
+    """RGB image to normalised float32 tensor [3, H, W]; the same image always gives the same tensor.
+
+    Where `prep.as_stored`, the image is one of `ImageSource.open(as_stored=True)`.
+    """
+    made: Transform
+    if prep.interpolation == TENSORFLOW:
+        made = transforms.Compose(
+            [SampledAsTensorFlow(prep.image_size), transforms.Normalize(prep.mean, prep.std)]
+        )
+        return made
     theirs = create_transform(
         input_size=(3, *prep.image_size),
         is_training=False,
@@ -80,7 +122,7 @@ def eval_transform(prep: Preprocessing) -> Transform:
         crop_mode=prep.crop_mode,
     )
     scale = tuple(math.floor(side / prep.crop_pct) for side in prep.image_size)
-    made: Transform = transforms.Compose([Shortened(scale, prep.interpolation, prep.crop_mode), theirs])
+    made = transforms.Compose([Shortened(scale, prep.interpolation, prep.crop_mode), theirs])
     return made
 
 
@@ -90,17 +132,18 @@ def train_transform(prep: Preprocessing, augment: Augment) -> Transform:
     "none" is `eval_transform` (VTAB); "crop" takes 60 to 100 % of the area and never flips, for signs and
     writing, where left and right differ; "crop-flip" resizes the short side to 8/7 of the size, crops at
     random and flips (FGVC: 256 to 224); "randaugment" crops 50 to 100 % of the area, flips and applies
-    RandAugment.
+    RandAugment. What is cropped is resized by Pillow, also where `prep` says TensorFlow.
     """
     if augment == "none":
         return eval_transform(prep)
-    mode = transforms.InterpolationMode(prep.interpolation)
+    interpolation = "bilinear" if prep.interpolation == TENSORFLOW else prep.interpolation
+    mode = transforms.InterpolationMode(interpolation)
     steps: list[Any]
     if augment == "crop":
         steps = [transforms.RandomResizedCrop(prep.image_size, scale=(0.6, 1.0), interpolation=mode)]
     elif augment == "crop-flip":
         short_side = round(max(prep.image_size) / 0.875)
-        steps = [Shortened((short_side, short_side), prep.interpolation, "random")]
+        steps = [Shortened((short_side, short_side), interpolation, "random")]
         steps += [transforms.Resize(short_side, mode), transforms.RandomCrop(prep.image_size)]
         steps += [transforms.RandomHorizontalFlip()]
     else:

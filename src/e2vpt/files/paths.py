@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from e2vpt.errors import E2VPTError, RunError
+from e2vpt.errors import E2VPTError, RunError, visible
 
 
 def look_at(
@@ -34,10 +34,10 @@ def listed(folder: Path, error: type[E2VPTError] = RunError) -> list[Path]:
     """
     try:
         return sorted(folder.iterdir())
-    except OSError as why:
-        raise error(f"Cannot list {_shown(folder)}: {why.strerror or why}.") from why
+    except (OSError, ValueError) as why:
+        raise error(f"Cannot list {_shown(folder)}: {getattr(why, 'strerror', None) or why}.") from why
 
 
 def _shown(path: Path, limit: int = 300) -> str:
-    text = str(path)
+    text = visible(str(path))
     return text if len(text) <= limit else f"{text[:limit]}..."

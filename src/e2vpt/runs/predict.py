@@ -90,7 +90,7 @@ def opened_batches(
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            opened = pool.map(lambda image: _load(image, transform), batch)
+            opened = pool.map(lambda image: _load(image, transform, preprocessing.as_stored), batch)
             yield list(zip(batch, opened, strict=True))
 
 
@@ -102,10 +102,10 @@ def probabilities(model: nn.Module, images: Tensor) -> Tensor:
     return result
 
 
-def _load(image: ImageSource, transform: Transform) -> Tensor | str:
+def _load(image: ImageSource, transform: Transform, as_stored: bool) -> Tensor | str:
     try:
         with held():
-            return transform(image.open())
+            return transform(image.open(as_stored))
     except UnreadableImages as error:
         return "; ".join(error.problems.values())
 
@@ -121,11 +121,11 @@ def stack_probabilities(
     model: nn.Module, images: Sequence[ImageSource], preprocessing: Preprocessing, batch_size: int = 32
 ) -> NDArray[np.float64]:
     """Probabilities [n, C] of images that are known to be readable."""
-    transform = eval_transform(preprocessing)
+    transform, stored = eval_transform(preprocessing), preprocessing.as_stored
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     with evaluating(model), folded(model):
         rows = [
-            probabilities(model, torch.stack([transform(image.open()) for image in batch]))
+            probabilities(model, torch.stack([transform(image.open(stored)) for image in batch]))
             for batch in batches
         ]
     return torch.cat(rows).double().numpy()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2vpt.benchmarks.fgvc.folders import image_files, open_fgvc
+from e2vpt.benchmarks.fgvc.folders import KnownPaths, image_files, open_fgvc
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage
 from e2vpt.data.listing import list_folder
 from e2vpt.errors import DataError
@@ -26,21 +26,6 @@ def _lists(*paths: str) -> ImageLists:
     return ImageLists(where="birds", images=images, class_names={1: "Goose"})
 
 
-@pytest.mark.parametrize(
-    ("paths", "found"),
-    [
-        (("images/a.jpg", "list.txt"), {"images/a.jpg", "list.txt"}),
-        (("CUB/images/a.jpg", "CUB/list.txt", "beside.txt"), {"images/a.jpg", "list.txt"}),
-        (("images/a.jpg", "older/images/b.jpg"), {"images/a.jpg", "older/images/b.jpg"}),
-        (("A/images/a.jpg", "B/images/b.jpg"), {"A/images/a.jpg", "B/images/b.jpg"}),
-        (("pictures/a.jpg", "list.txt"), {"pictures/a.jpg", "list.txt"}),
-    ],
-)
-def test_where_the_folder_is(tmp_path: Path, paths: tuple[str, ...], found: set[str]) -> None:
-    listing = open_fgvc(_fill(tmp_path, *paths), ("images",))
-    assert {"/".join(parts) for parts in listing.files} == found
-
-
 @pytest.mark.parametrize("inside", ["", "CUB/"])
 def test_archives_count_as_unpacked_only_where_images_are_not(tmp_path: Path, inside: str) -> None:
     _fill(tmp_path / "new", f"{inside}images/a.jpg")
@@ -48,7 +33,7 @@ def test_archives_count_as_unpacked_only_where_images_are_not(tmp_path: Path, in
         tar.add(tmp_path / "new" / inside / "images" / "a.jpg", arcname=f"{inside}images/a.jpg")
     shutil.rmtree(tmp_path / "new")
     listing = open_fgvc(tmp_path, ("images",))
-    assert listing.files["images", "a.jpg"].path == tmp_path / "images.tar"
+    assert listing.files[(*Path(inside).parts, "images", "a.jpg")].path == tmp_path / "images.tar"
     _fill(tmp_path, "images/a.jpg")
     (tmp_path / "images.tar").write_bytes(b"damaged, and not needed")
     assert open_fgvc(tmp_path, ("images",)).files["images", "a.jpg"].path == tmp_path / "images" / "a.jpg"
@@ -58,6 +43,35 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "images.tar").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"images\.tar is not a whole, uncompressed \.tar"):
         open_fgvc(tmp_path, ("images",))
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("images/a/1.jpg", "images/b/1.jpg"),
+        ("CUB/images/a/1.jpg", "CUB/images/b/1.jpg", "beside.jpg"),
+        ("images/images/a/1.jpg", "images/images/b/1.jpg", "images/readme.txt"),
+        ("images/a/1.jpg", "images/b/1.jpg", "older/images/a/1.jpg", "1.jpg", "cropped/a/1.jpg"),
+    ],
+)
+def test_where_images_may_lie(tmp_path: Path, places: tuple[str, ...]) -> None:
+    files = image_files(list_folder(_fill(tmp_path, *places)), _lists("images/a/1.jpg", "images/b/1.jpg"))
+    assert [files[f"images/{which}/1.jpg"].path for which in "ab"] == [tmp_path / path for path in places[:2]]
+
+
+def test_paths_are_known_by_their_ends() -> None:
+    known = KnownPaths(["cars_train/1.jpg", "cars_test/1.jpg", "cars_test/2.jpg"])
+    for text, path in (
+        ("cars_train/1.jpg", "cars_train/1.jpg"),
+        ("cars_train/cars_train/1.jpg", "cars_train/1.jpg"),
+        ("data/cars_test/1.jpg", "cars_test/1.jpg"),
+        ("2.jpg", "cars_test/2.jpg"),
+        ("1.jpg", None),  # Of two.
+        ("cars_train/2.jpg", None),
+        ("s_test/2.jpg", None),
+        ("", None),
+    ):
+        assert known.find(text.split("/")) == path
 
 
 def test_listed_images_and_others(tmp_path: Path) -> None:
@@ -78,3 +92,11 @@ def test_paths_that_lead_elsewhere_are_missing_images(tmp_path: Path, path: str)
     _fill(tmp_path, "images/a.jpg", "e.jpg")
     with pytest.raises(DataError, match=rf"but that are missing \(2 are listed\):\n  {path}\n"):
         image_files(list_folder(tmp_path), _lists("images/a.jpg", path))
+
+
+def test_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    for odd in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="Cannot look at"):
+            open_fgvc(tmp_path / odd, ("images",))
+    with pytest.raises(DataError, match=r"\\x1b\[2J does not exist"):
+        open_fgvc(tmp_path / "\x1b[2J", ("images",))

@@ -45,21 +45,24 @@ def test_bad_lines(tmp_path: Path, content: bytes, message: str) -> None:
         _pairs(tmp_path, content)
 
 
-def test_the_first_of_several_places_counts(tmp_path: Path) -> None:
-    (tmp_path / "devkit").mkdir()
-    for path in ("devkit/a.mat", "a.mat"):
+def test_the_nearest_of_several_places_counts(tmp_path: Path) -> None:
+    for path in ("cars/devkit/a.mat", "more/devkit/a.mat", "devkit/a.mat"):
+        (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(path)
-    listing = list_folder(tmp_path)
-    assert read_file(find_file(listing, "gone.mat", "devkit/a.mat", "a.mat")) == b"devkit/a.mat"
+    assert read_file(find_file(list_folder(tmp_path), "gone.mat", "a.mat")) == b"devkit/a.mat"
+    (tmp_path / "devkit" / "a.mat").unlink()
+    with pytest.raises(DataError, match=r"has both cars/devkit/a\.mat and more/devkit/a\.mat\. Keep one"):
+        find_file(list_folder(tmp_path), "a.mat")
 
 
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        ([], r"has no a\.mat or devkit/a\.mat; found nothing\. Unpack the official archive there"),
+        ([], r"has no a\.mat or b\.mat; found nothing\. Unpack the official archive there"),
         (["README", "jpg/1.jpg"], r"found jpg/, README\. Unpack the official archive"),
         (["devkit.tgz", "x.ZIP"], r"found devkit\.tgz, x\.ZIP\. Unpack devkit\.tgz, x\.ZIP there"),
         ([f"{i:02}" for i in range(25)], r"18, 19 and 5 more\. Unpack"),
+        (["\x1b[2J.zip"], r"found \\x1b\[2J\.zip\. Unpack \\x1b\[2J\.zip there"),
     ],
 )
 def test_a_missing_file_is_named_beside_what_is_there(tmp_path: Path, there: list[str], message: str) -> None:
@@ -67,7 +70,7 @@ def test_a_missing_file_is_named_beside_what_is_there(tmp_path: Path, there: lis
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("x")
     with pytest.raises(DataError, match=message):
-        find_file(list_folder(tmp_path), "a.mat", "devkit/a.mat")
+        find_file(list_folder(tmp_path), "a.mat", "b.mat")
 
 
 def test_files_are_read_from_archives_in_place(tmp_path: Path) -> None:
@@ -80,13 +83,15 @@ def test_files_are_read_from_archives_in_place(tmp_path: Path) -> None:
     assert read_file(file) == b"in b.txt"
     with (tmp_path / "lists.tar").open("r+b") as archive:
         archive.truncate(file.offset + 2)
-    with pytest.raises(DataError, match=r"b\.txt: .*lists\.tar ends inside this file"):
+    with pytest.raises(DataError, match=r"b\.txt cannot be read: .*lists\.tar ends inside this image"):
         read_file(file)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"a cannot be read: not a file, or a broken link\. Unpack it again"):
         read_file(ImageFile(name="a", path=tmp_path))
+    with pytest.raises(DataError, match="a cannot be read: File name too long"):
+        read_file(ImageFile(name="a", path=tmp_path / ("x" * 300)))
 
 
 def test_only_names_that_occur_twice_get_their_ids() -> None:

@@ -67,5 +67,11 @@ def test_none_of_them(tmp_path: Path) -> None:
     (tmp_path / "nabirds").write_text("a file")
     with pytest.raises(DataError, match=r"holds none of .* cub-200-2011, nabirds, .* CUB_200_2011, nabirds"):
         find_fgvc(tmp_path)
-    with pytest.raises(DataError, match=r"absent cannot be read: No such file .*Expected the folder that"):
+    with pytest.raises(DataError, match=r"absent is nothing\. Expected the folder that holds"):
         find_fgvc(tmp_path / "absent")
+
+
+def test_directories_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    for odd in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="Cannot look at"):
+            find_fgvc(tmp_path / odd)

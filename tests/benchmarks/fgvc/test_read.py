@@ -125,6 +125,48 @@ def test_the_top_folder_of_an_archive_is_found(tmp_path: Path) -> None:
     assert sizes(load_fgvc(tmp_path, "cub-200-2011", DataConfig()))["test"] == 6
 
 
+def test_cars_as_kaggle_packs_them(tmp_path: Path) -> None:
+    write_cars(tmp_path)
+    before = load_fgvc(tmp_path, "stanford-cars", DataConfig())
+    for folder, inside in (("cars_train",) * 2, ("cars_test",) * 2, ("devkit", "car_devkit")):
+        (tmp_path / folder).rename(tmp_path / "moved")
+        (tmp_path / inside).mkdir()
+        (tmp_path / "moved").rename(tmp_path / inside / folder)
+    labels = tmp_path / "cars_test_annos_withlabels.mat"
+    labels.rename(labels.with_name("cars_test_annos_withlabels (1).mat"))
+    names = {which: [Path(image.name).name for image in s.images] for which, s in before.splits().items()}
+    write_vpt_json(
+        tmp_path,
+        {
+            which: {
+                f"cars_{'test' if which == 'test' else 'train'}/" * 2 + name: str(label)
+                for name, label in zip(names[which], split.labels, strict=True)
+            }
+            for which, split in before.splits().items()
+        },
+    )  # type: ignore[arg-type]
+    after = load_fgvc(tmp_path, "stanford-cars", DataConfig(val_fraction=0.5))
+    assert after.classes == before.classes
+    for which, split in after.splits().items():
+        assert [Path(image.name).name for image in split.images] == names[which]
+        assert split.labels == before.splits()[which].labels
+        assert "/cars_t" in split.images[0].name.replace("/cars_train/cars_train", "/cars_t")
+
+
+def test_dogs_in_a_folder_of_the_same_name(tmp_path: Path) -> None:
+    write_dogs(tmp_path / "lists", tmp_path / "images")
+    assert sizes(load_fgvc(tmp_path, "stanford-dogs", DataConfig())) == {"train": 27, "val": 3, "test": 6}
+
+
+def test_split_files_of_the_other_packing_of_cars_are_named(tmp_path: Path) -> None:
+    write_cars(tmp_path)
+    write_vpt_json(tmp_path, {"train": {"car_ims/000001.jpg": 0}, "val": {}, "test": {}})
+    with pytest.raises(
+        DataError, match=r"official lists:\n  car_ims/000001\.jpg\nIs it of this data set and pa"
+    ):
+        load_fgvc(tmp_path, "stanford-cars", DataConfig())
+
+
 def _tar(folder: Path, archive: Path, *names: str) -> None:
     with tarfile.open(archive, "w") as tar:
         for name in names:

@@ -25,8 +25,8 @@ LISTS = ImageLists(
 GOOD = {"train": {"a.jpg": 0, "c.jpg": 1}, "val": {"b.jpg": 0}, "test": {"d.jpg": 1}}
 
 
-def _read(folder: Path, below: str = "images") -> dict[str, SplitName] | None:
-    return read_vpt_splits(list_folder(folder), LISTS, below)
+def _read(folder: Path) -> dict[str, SplitName] | None:
+    return read_vpt_splits(list_folder(folder), LISTS)
 
 
 def _labels(sizes: list[int], seed: int) -> list[int]:
@@ -108,11 +108,34 @@ def test_vpt_files(tmp_path: Path) -> None:
     }
 
 
-def test_paths_may_count_from_the_data_folder(tmp_path: Path) -> None:
-    splits = {which: {f"images/{path}": n for path, n in numbers.items()} for which, numbers in GOOD.items()}
+@pytest.mark.parametrize(
+    "before", ["images/", "./", "images/images/", "CUB/images/", "C:\\\\CUB\\\\images\\\\"]
+)
+def test_paths_may_count_from_other_folders(tmp_path: Path, before: str) -> None:
+    splits = {which: {before + path: n for path, n in numbers.items()} for which, numbers in GOOD.items()}
     write_vpt_json(tmp_path, splits)
-    found = _read(tmp_path, "")
+    found = _read(tmp_path)
     assert found is not None and found.keys() == IMAGES.keys()
+
+
+@pytest.mark.parametrize("names", [("132", "7"), ("007.Goose", "008.Duck"), (132, "7"), (-1, 0)])
+def test_classes_may_be_numbers_or_texts(tmp_path: Path, names: tuple[int | str, int | str]) -> None:
+    splits = {which: {path: names[n] for path, n in numbers.items()} for which, numbers in GOOD.items()}
+    write_vpt_json(tmp_path, splits)  # type: ignore[arg-type]
+    found = _read(tmp_path)
+    assert found is not None and found.keys() == IMAGES.keys()
+
+
+def test_one_class_as_number_and_as_text(tmp_path: Path) -> None:
+    write_vpt_json(tmp_path, {**GOOD, "test": {"d.jpg": "01"}})  # type: ignore[dict-item]
+    assert _read(tmp_path) is not None
+
+
+def test_the_files_may_lie_around_the_folder_or_in_it_but_no_deeper(tmp_path: Path) -> None:
+    (tmp_path / "birds" / "CUB").mkdir(parents=True)
+    write_vpt_json(tmp_path / "birds" / "CUB", GOOD)
+    assert _read(tmp_path / "birds" / "CUB") == _read(tmp_path / "birds") is not None
+    assert _read(tmp_path) is None
 
 
 def test_without_any_file_there_are_no_splits(tmp_path: Path) -> None:
@@ -130,14 +153,19 @@ def test_one_file_needs_the_others(tmp_path: Path, gone: str) -> None:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"val": {"e.jpg": 0}}, r"val\.json names images that .* official lists:\n  images/e\.jpg\n"),
-        ({"val": {"../d.jpg": 1}}, r"val\.json names images .*:\n  images/\.\./d\.jpg\n"),
+        ({"val": {"e.jpg": 0}}, r"val\.json names images that .* official lists:\n  e\.jpg\n"),
+        ({"val": {"../d.jpg": 1}}, r"val\.json names images .*:\n  \.\./d\.jpg\n"),
+        ({"val": {"b.jpg": 0, "images/b.jpg": 0}}, r"val\.json names images twice:\n  images/b\.jpg\n"),
         ({"val": {"a.jpg": 0}}, r"images of val\.json that are in another .*:\n  images/a\.jpg\n"),
-        ({"test": {"d.jpg": 0}}, r"test\.json numbers images/d\.jpg 0, which is 'Duck' .* 0 was 'Goose'"),
-        ({"test": {"d.jpg": 2}}, r"numbers images/d\.jpg 2, which is 'Duck' .* and 'Duck' was 1\."),
-        ({"test": {"d.jpg": "1"}}, r"test\.json is not of the form \{path: class number\}"),
-        ({"test": {"d.jpg": True}}, r"test\.json is not of the form"),
-        ({"test": ["d.jpg"]}, r"test\.json is not of the form"),
+        (
+            {"test": {"d.jpg": 0}},
+            r"test\.json has images/d\.jpg in class '0', which is 'Duck' .* '0' was 'Goose'",
+        ),
+        ({"test": {"d.jpg": 2}}, r"has images/d\.jpg in class '2', which is 'Duck' .* and 'Duck' was '1'\."),
+        ({"test": {"d.jpg": True}}, r"not of the form \{path: class\}: 'd\.jpg': 'True' is neither a number"),
+        ({"test": {"d.jpg": 1.0}}, r"'d\.jpg': '1\.0' is neither a number nor a text"),
+        ({"test": ["d.jpg"]}, r"test\.json is not of the form \{path: class\}: it holds no object"),
+        ({"test": [{"d.jpg": 1}]}, r"test\.json is not of the form \{path: class\}: it holds no object"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path: Path, splits: dict[str, dict[str, int]], message: str) -> None:
@@ -150,7 +178,8 @@ def test_files_that_do_not_fit(tmp_path: Path, splits: dict[str, dict[str, int]]
     ("text", "message"),
     [
         (json.dumps({"b.jpg": 0})[:-1], r"val\.json cannot be read as JSON: .*Download it again"),
-        ('{"b.jpg": 0, "b.jpg": 0}', r"val\.json cannot be read as JSON: an image is named twice"),
+        ('{"b.jpg": 0, "b.jpg": 0}', r"val\.json names images twice:\n  images/b\.jpg"),
+        ('{"b.jpg": ' + "9" * 5000 + "}", r"val\.json cannot be read as JSON"),
         ("[" * 100000, r"val\.json cannot be read as JSON"),
         ("", r"val\.json cannot be read as JSON"),
         ("\x00\xff", r"val\.json cannot be read as JSON"),

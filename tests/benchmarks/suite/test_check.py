@@ -29,6 +29,12 @@ def _image(format: str, side: int) -> bytes:
     return file.getvalue()
 
 
+def _jpeg(quality: int, side: int = 8) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), (40, 90, 160)).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def _street(i: int) -> dict[str, written.Value]:
     """A car at 5, 15 or 25 m, or nothing."""
     if i % 4 == 3:
@@ -41,12 +47,13 @@ def _write(
     counts: Mapping[str, int],
     features: Callable[[int], dict[str, written.Value]],
     image: bytes,
+    name: str = "",
 ) -> Path:
     splits = {
         split: [[written.example({"image": image} | features(i)) for i in range(count)]]
         for split, count in counts.items()
     }
-    return written.write_prepared(folder, folder.parent.name, splits)
+    return written.write_prepared(folder, name or folder.parent.name, splits)
 
 
 def _write_cifar(root: Path, image: bytes, classes: int = 100) -> Path:
@@ -133,7 +140,7 @@ def test_a_payload_that_is_not_what_was_written(copy: Path) -> None:
     check = check_vtab(copy)
     kitti = _of(check, "kitti_distance")
     assert (kitti.state, kitti.source, kitti.counts) == ("broken", "", {})
-    assert "does not match its checksum. Download or prepare" in kitti.problems[0]
+    assert "does not match its checksum. Download, copy or prepare" in kitti.problems[0]
     assert _of(check, "cifar100").state == "differs"
 
 
@@ -222,30 +229,39 @@ def test_nothing_there(tmp_path: Path) -> None:
         check_fgvc_sets(tmp_path)
 
 
-def test_hugging_face_data(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    splits = {}
-    for name, count in (("train", 800), ("val", 200), ("test", 711)):
-        values = {
-            "image": [{"bytes": _image("JPEG", 8), "path": None}] * count,
-            "label": [i % 4 for i in range(count)],
-        }
-        features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
-        splits[name] = datasets.Dataset.from_dict(values, features=features)
-    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "kitti"))
-    check = check_vtab(f"hf:{tmp_path}/{{task}}")
-    kitti = _of(check, "kitti_distance")
-    assert (kitti.source, kitti.formats, kitti.state) == ("hugging face", "JPEG", "differs")
-    assert "the official ones are lossless PNG" in kitti.problems[0] and len(kitti.problems) == 1
-    assert _of(check, "dtd").state == "broken" and check.where == f"hf:{tmp_path}/{{task}}"
+def _write_textures(folder: Path, qualities: tuple[int, ...]) -> None:
+    """Lists of DTD whose images were compressed with each quality in turn."""
+    _write_lists(folder, b"", 47, 10)
+    for i, path in enumerate(sorted(folder.glob("*-*"))):
+        path.unlink()
+        path.write_bytes(_jpeg(qualities[i % len(qualities)]))
 
 
-def test_no_data_on_hugging_face() -> None:
-    pytest.importorskip("datasets")
-    with pytest.raises(
-        DataError, match=r"hf:some/data holds no task of VTAB-1k\. cifar100: .*Write \{task\}"
-    ):
-        check_vtab("hf:some/data")
+@pytest.mark.parametrize("quality", [75, 95, 40])
+def test_lists_of_jpegs_that_one_program_wrote(
+    tmp_path: Path, quality: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VTAB, "dtd", dataclasses.replace(VTAB["dtd"], test_images=10))  # type: ignore[arg-type]
+    _write_textures(tmp_path / "dtd", (quality,))
+    dtd = _of(check_vtab(tmp_path), "dtd")
+    assert dtd.state == "differs"
+    assert f"same quantisation table, of quality {quality}: one program wrote them" in dtd.problems[0]
+    assert "compressed once more, with quality 75 (NOAH's get_vtab1k.py)" in dtd.problems[0]
+
+
+def test_lists_of_jpegs_from_many_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VTAB, "dtd", dataclasses.replace(VTAB["dtd"], test_images=10))  # type: ignore[arg-type]
+    _write_textures(tmp_path / "dtd", (75, 90, 95))
+    assert _of(check_vtab(tmp_path), "dtd").state == "ok"
+
+
+def test_what_is_no_fault_of_tfds_data_is_a_note(tmp_path: Path) -> None:
+    folder, image = tmp_path / "eurosat" / "rgb" / "2.0.0", _jpeg(95, 64)
+    _write(folder, {"train": 2000}, lambda i: {"label": [i % 10]}, image, name="eurosat")
+    eurosat = _of(check_vtab(tmp_path), "eurosat")
+    assert not [problem for problem in eurosat.problems if "quantisation" in problem]
+    (note,) = eurosat.notes
+    assert "of quality 95: one program wrote them. Whether they were compressed before, files do not" in note
 
 
 @pytest.fixture
@@ -323,7 +339,15 @@ def test_a_table_and_what_is_wrong() -> None:
         "",
         "* Several sources.",
         "* dtd: dtd is damaged:\n    one\n    two",
-        "* sun397, no problem: 12 of 397 classes have no training image.",
+        "* sun397, note: 12 of 397 classes have no training image.",
     ]
     clean = Check(where="data", tasks=(dataclasses.replace(sun, notes=()),))
     assert clean.right and len(check_markdown(clean)) == 3
+
+
+def test_directories_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    for odd in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="Cannot look at"):
+            check_vtab(tmp_path / odd)
+    with pytest.raises(DataError, match=r"\\x1b\[2J holds no task"):
+        check_vtab(tmp_path / "\x1b[2J")

@@ -19,7 +19,6 @@ from e2vpt.benchmarks.suite.headers import (
 )
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.benchmarks.vtab.tfds import BinaryImage
-from e2vpt.data.hub import RowImage
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.task import Split
 
@@ -49,15 +48,13 @@ def test_wherever_an_image_lies(tmp_path: Path) -> None:
     shard = tmp_path / "shard"
     shard.write_bytes(b"before" + png + b"behind")
     inside = ImageFile(name="inside", path=shard, offset=6, size=len(png))
-    rows = [{"image": {"bytes": jpeg, "path": None}}, {"image": {"bytes": None, "path": tmp_path / "a.jpg"}}]
     found = read_headers(
         {
             "train": _split(_file(tmp_path / "a.jpg", jpeg), inside),
             "val": _split(BinaryImage(file=inside)),
-            "test": _split(*(RowImage(name=f"{i}", rows=rows, column="image", index=i) for i in (0, 1))),
         }
     )
-    expected = [("JPEG", (20, 10)), ("PNG", (7, 9)), ("PNG", (7, 9)), ("JPEG", (20, 10)), ("JPEG", (20, 10))]
+    expected = [("JPEG", (20, 10)), ("PNG", (7, 9)), ("PNG", (7, 9))]
     assert [(header.format, header.size) for header in found] == expected
     assert formats_of(found) == "JPEG and PNG" and unreadable(found) == []
 
@@ -80,11 +77,10 @@ def test_large_splits_are_sampled_evenly(tmp_path: Path) -> None:
 def test_unreadable_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     good, bad = _file(tmp_path / "good.png", _bytes("PNG")), _file(tmp_path / "bad.png", b"no image")
     absent = ImageFile(name="absent.png", path=tmp_path / "absent.png")
-    cell = RowImage(name="row", rows=[{"image": None}], column="image", index=0)
-    found = read_headers({"train": _split(good, bad), "test": _split(absent, cell)})
-    assert [header.format for header in found] == ["PNG", "", "", ""]
+    found = read_headers({"train": _split(good, bad), "test": _split(absent)})
+    assert [header.format for header in found] == ["PNG", "", ""]
     (problem,) = unreadable(found)
-    assert problem.startswith("3 of 4 images looked at, bad.png the first, are not readable (not an image in")
+    assert problem.startswith("2 of 3 images looked at, bad.png the first, are not readable (not an image in")
     assert "the file is missing" in unreadable(found[2:])[0]
 
 

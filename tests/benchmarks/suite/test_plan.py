@@ -51,10 +51,10 @@ without gradients, `epoch`s."""
 class CountedImage(ImageInMemory):
     """An image that tells when it is decoded."""
 
-    def open(self) -> Any:
+    def open(self, as_stored: bool = False) -> Any:
         """See `ImageSource.open`."""
         DONE["decode"] += 1
-        return ImageInMemory.open(self)
+        return ImageInMemory.open(self, as_stored)
 
 
 def images(count: int) -> tuple[CountedImage, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from support import fgvc_for_tests as fgvc
 from support.vtab_for_tests import write_vtab
 
 from e2vpt import DataConfig
-from e2vpt.benchmarks.suite.tasks import load_suite_task, open_suite
+from e2vpt.benchmarks.suite.tasks import load_suite_task, open_suite, suite_notes
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.errors import DataError
 
@@ -67,13 +68,6 @@ def test_sources_are_not_mixed(prepared: Path, tmp_path: Path) -> None:
     assert len(open_suite("vtab", str(tmp_path), source="tfds").tasks) == 3
 
 
-def test_data_sets_of_hugging_face(tmp_path: Path) -> None:
-    (tmp_path / "kitti").mkdir()
-    assert open_suite("vtab", f"hf:{tmp_path}/{{task}}").tasks == {"kitti_distance": "structured"}
-    # What is elsewhere is only known when it is asked for.
-    assert len(open_suite("vtab", "hf:somebody/vtab-{task}").tasks) == 19
-
-
 def test_fine_grained_data_sets(tmp_path: Path) -> None:
     fgvc.write_cub(tmp_path / "CUB_200_2011")
     fgvc.write_dogs(tmp_path / "stanford-dogs")
@@ -90,3 +84,14 @@ def test_what_is_not_there(prepared: Path, tmp_path: Path) -> None:
         open_suite("vtab", str(tmp_path))
     with pytest.raises(DataError, match="holds none of the FGVC data sets"):
         open_suite("fgvc", str(tmp_path))
+
+
+def test_images_that_may_not_be_the_published_ones_are_named(tmp_path: Path) -> None:
+    write_vtab(tmp_path, "caltech101")
+    info = write_vtab(tmp_path, "dtd") / "dataset_info.json"
+    suite = open_suite("vtab", str(tmp_path))
+    (note,) = suite_notes(suite)
+    assert note.startswith("caltech101: TFDS draws its training images from the order in which")
+    info.write_text("{")  # Its own cell will say so.
+    assert suite_notes(suite) == [note]
+    assert suite_notes(dataclasses.replace(suite, source="image lists")) == []

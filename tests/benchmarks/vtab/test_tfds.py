@@ -15,8 +15,8 @@ from e2vpt.benchmarks.vtab.tfds import (
     PreparedDataset,
     Record,
     class_names,
-    find_prepared,
     open_prepared,
+    prepared_versions,
     read_slice,
 )
 from e2vpt.errors import DataError
@@ -33,15 +33,16 @@ def _prepared(root: Path, version: str = "3.0.1") -> PreparedDataset:
         "train": [list(map(_payload, shard)) for shard in numbers],
         "test": [[_payload(9), _payload(8)]],
     }
-    return open_prepared(written.write_prepared(root / "pets" / version, "pets", shards, {"label": 37}))
+    written.write_prepared(root / "pets" / version, "pets", shards, {"label": 37})
+    return open_prepared(root / "pets", [version])
 
 
 def _read(data: PreparedDataset, split: str, start: int, stop: int) -> list[Record]:
     return list(read_slice(data, split, start, stop, ("image", "label")))
 
 
-def _edit(data: PreparedDataset, name: str, **values: Any) -> None:
-    path = data.folder / name
+def _edit_info(data: PreparedDataset, **values: Any) -> None:
+    path = data.folder / "dataset_info.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -59,7 +60,7 @@ def test_the_splits_and_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("start", "stop"), [(0, 10), (0, 4), (3, 5), (4, 9), (9, 10), (0, 1), (6, 10)])
 def test_slices_go_over_the_shards_in_order(tmp_path: Path, start: int, stop: int) -> None:
     records = _read(_prepared(tmp_path), "train", start, stop)
-    assert [record.number("label") for record in records] == list(range(start, stop))
+    assert [record.one("label", int) for record in records] == list(range(start, stop))
 
 
 def test_image_bytes_are_those_that_went_in(tmp_path: Path) -> None:
@@ -78,19 +79,20 @@ def test_images_are_named_by_file_and_record(tmp_path: Path) -> None:
 
 def test_only_the_features_asked_for_are_read(tmp_path: Path) -> None:
     record = next(read_slice(_prepared(tmp_path), "test", 0, 2, ("box", "none", "label")))
-    assert record.floats("box") == [0.5, 1.5]
-    assert record.numbers("none") == []
+    assert record.values("box", float) == [0.5, 1.5]
+    assert record.values("none", int) == []
     with pytest.raises(DataError, match=r"tfrecord-00000-of-00001\[0\] has no feature 'image'"):
         record.image("image")
-    with pytest.raises(DataError, match="none holds 0 whole numbers; expected one"):
-        record.number("none")
-    with pytest.raises(DataError, match="label holds 0 images; expected one"):
+    with pytest.raises(DataError, match=r"none holds 0 values \(int\); expected one"):
+        record.one("none", int)
+    with pytest.raises(DataError, match=r"label holds 0 values \(bytes\); expected one"):
         record.image("label")
 
 
 def test_binary_images_become_black_and_white(tmp_path: Path) -> None:
     payloads = [written.example({"image": written.png(number, "L")}) for number in (0, 1)]
-    data = open_prepared(written.write_prepared(tmp_path / "d" / "2.0.0", "d", {"train": [payloads]}))
+    written.write_prepared(tmp_path / "d" / "2.0.0", "d", {"train": [payloads]})
+    data = open_prepared(tmp_path / "d", ["2.*.*"])
     images = [BinaryImage(file=record.image("image")) for record in _read(data, "train", 0, 2)]
     assert [image.open().getpixel((1, 1)) for image in images] == [(0, 0, 0), (255, 255, 255)]
     assert images[0].open().mode == "RGB"
@@ -163,9 +165,9 @@ def test_records_that_are_no_examples(tmp_path: Path) -> None:
 )
 def test_odd_infos(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     data = _prepared(tmp_path)
-    _edit(data, "dataset_info.json", **values)
+    _edit_info(data, **values)
     with pytest.raises(DataError, match=message):
-        open_prepared(data.folder)
+        open_prepared(data.folder.parent, ["*"])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\xff", "[" * 100_000])
@@ -173,7 +175,7 @@ def test_broken_infos(tmp_path: Path, content: str) -> None:
     data = _prepared(tmp_path)
     (data.folder / "dataset_info.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(DataError, match=r"dataset_info\.json (cannot be read as JSON|holds no JSON object)"):
-        open_prepared(data.folder)
+        open_prepared(data.folder.parent, ["*"])
 
 
 def test_infos_of_tfds_before_4(tmp_path: Path) -> None:
@@ -181,7 +183,13 @@ def test_infos_of_tfds_before_4(tmp_path: Path) -> None:
     data = _prepared(tmp_path)
     info = {"name": "pets", "version": "3.0.1", "splits": [{"name": "test", "shardLengths": [2]}]}
     (data.folder / "dataset_info.json").write_text(json.dumps(info))
-    assert [r.number("label") for r in _read(open_prepared(data.folder), "test", 0, 2)] == [9, 8]
+    assert [
+        r.one("label", int) for r in _read(open_prepared(data.folder.parent, ["3.*.*"]), "test", 0, 2)
+    ] == [
+        9,
+        8,
+    ]
+    assert open_prepared(data.folder.parent, ["3.*.*"]).before_4_2 and not data.before_4_2
 
 
 def test_the_version_is_the_first_allowed_and_of_those_the_highest(tmp_path: Path) -> None:
@@ -190,12 +198,14 @@ def test_the_version_is_the_first_allowed_and_of_those_the_highest(tmp_path: Pat
     (tmp_path / "pets" / "3.1.0").mkdir()  # Never finished.
     (tmp_path / "pets" / "3.x.0").mkdir()
     (tmp_path / "pets" / "3.x.0" / "dataset_info.json").write_text("{}")
-    assert find_prepared(tmp_path / "pets", ["3.*.*"]).name == "3.0.10"
-    assert find_prepared(tmp_path / "pets", ["3.3.0", "2.*.*", "4.0.0"]).name == "2.9.0"
+    names = [path.name for path in prepared_versions(tmp_path / "pets")]
+    assert names == ["2.9.0", "3.0.2", "3.0.10", "4.0.0"]
+    assert open_prepared(tmp_path / "pets", ["3.*.*"]).folder.name == "3.0.10"
+    assert open_prepared(tmp_path / "pets", ["3.3.0", "2.*.*", "4.0.0"]).folder.name == "2.9.0"
     with pytest.raises(
         DataError, match=r"no prepared version 5\.\*\.\*; found 2.9.0, 3.0.2, 3.0.10, 4.0.0\."
     ):
-        find_prepared(tmp_path / "pets", ["5.*.*"])
+        open_prepared(tmp_path / "pets", ["5.*.*"])
 
 
 def test_configs_have_their_own_folder(tmp_path: Path) -> None:
@@ -203,27 +213,29 @@ def test_configs_have_their_own_folder(tmp_path: Path) -> None:
     (tmp_path / "pets").rename(tmp_path / "rgb")
     (tmp_path / "pets").mkdir()
     (tmp_path / "rgb").rename(tmp_path / "pets" / "rgb")
-    assert find_prepared(tmp_path / "pets" / "rgb", ["3.*.*"]) == tmp_path / "pets" / "rgb" / "3.0.1"
+    opened = open_prepared(tmp_path / "pets" / "rgb", ["3.*.*"])
+    assert opened.folder == tmp_path / "pets" / "rgb" / "3.0.1"
     with pytest.raises(DataError, match=r"pets/all: no prepared .* found none\. Prepare the data set"):
-        find_prepared(tmp_path / "pets" / "all", ["3.*.*"])
+        open_prepared(tmp_path / "pets" / "all", ["3.*.*"])
 
 
-def test_class_names_and_counts(tmp_path: Path) -> None:
+def test_class_names(tmp_path: Path) -> None:
     data = _prepared(tmp_path)
     assert class_names(data, "label", 37) is None
-    with pytest.raises(DataError, match="label has 37 classes; expected 3"):
-        class_names(data, "label", 3)
     (data.folder / "label.labels.txt").write_text("Abyssinian\nété \n\nbasset hound\n", encoding="utf-8")
+    assert class_names(data, "label", 3) == ("Abyssinian", "été", "basset hound")
     with pytest.raises(DataError, match="label has 3 classes; expected 37"):
         class_names(data, "label", 37)
-    (data.folder / "features.json").write_text("{")
-    with pytest.raises(DataError, match=r"features\.json cannot be read as JSON"):
-        class_names(data, "label", 3)
-    for other in ("[]", "{}", '{"featuresDict": {"features": {"label": {"classLabel": {}}}}}'):
-        (data.folder / "features.json").write_text(other if other != "[]" else '{"featuresDict": []}')
-        assert class_names(data, "label", 3) == ("Abyssinian", "été", "basset hound")
-    (data.folder / "features.json").unlink()
-    assert class_names(data, "label", 3) == ("Abyssinian", "été", "basset hound")
     (data.folder / "label.labels.txt").write_bytes(b"\xff\n")
     with pytest.raises(DataError, match="Cannot read the class names in"):
         class_names(data, "label", 3)
+
+
+def test_paths_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    for odd in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="Cannot look at"):
+            open_prepared(tmp_path / odd, ["3.*.*"])
+    data = _prepared(tmp_path)
+    _edit_info(data, name="p" * 300)
+    with pytest.raises(DataError, match=r"Cannot look at .*: File name too long"):
+        _read(open_prepared(data.folder.parent, ["3.*.*"]), "test", 0, 1)

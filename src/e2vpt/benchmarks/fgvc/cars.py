@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file
 from e2vpt.benchmarks.fgvc.matlab import MatFile, mat_numbers, mat_texts, read_mat
-from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing
 from e2vpt.data.splits import SplitName
 from e2vpt.errors import DataError
 
-_TRAIN, _TEST = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+_TEST = ("cars_test_annos_withlabels.mat", "cars_test_annos_withlabels (1).mat")
+"""The second is its name in the data set's copy on Kaggle."""
 
 
 def read_cars(listing: Listing) -> ImageLists:
@@ -19,8 +19,9 @@ def read_cars(listing: Listing) -> ImageLists:
         DataError: a list that is missing or truncated (the labels of the test images are a file of their own,
             `cars_test_annos_withlabels.mat`), or a class without a name.
     """
-    tops = listing.tops()
-    images, names = _one_folder(listing) if _is_older(tops) else _two_folders(listing)
+    folders = {parts[-1] for parts in listing.folders}
+    older = "car_ims" in folders and "cars_train" not in folders
+    images, names = _one_folder(listing) if older else _two_folders(listing)
     unnamed = sorted({image.class_id for image in images} - names.keys())
     if unnamed:
         raise DataError(
@@ -30,12 +31,8 @@ def read_cars(listing: Listing) -> ImageLists:
     return ImageLists(where=listing.where, images=images, class_names=distinct_names(names))
 
 
-def _is_older(tops: list[str]) -> bool:
-    return "car_ims" in tops and "cars_train" not in tops
-
-
 def _one_folder(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, str]]:
-    mat = read_mat(find_file(listing, "cars_annos.mat", "devkit/cars_annos.mat"))
+    mat = read_mat(find_file(listing, "cars_annos.mat"))
     paths = mat_texts(mat, "annotations", "relative_im_path")
     labels, tests = mat_numbers(mat, "annotations", "class"), mat_numbers(mat, "annotations", "test")
     images = (
@@ -46,14 +43,13 @@ def _one_folder(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, st
 
 
 def _two_folders(listing: Listing) -> tuple[tuple[ListedImage, ...], dict[int, str]]:
-    names = _names(read_mat(find_file(listing, "devkit/cars_meta.mat", "cars_meta.mat")))
-    train = _annotated(find_file(listing, f"devkit/{_TRAIN}", _TRAIN), "cars_train", "train")
-    test = _annotated(find_file(listing, f"devkit/{_TEST}", _TEST), "cars_test", "test")
+    names = _names(read_mat(find_file(listing, "cars_meta.mat")))
+    train = _annotated(read_mat(find_file(listing, "cars_train_annos.mat")), "cars_train", "train")
+    test = _annotated(read_mat(find_file(listing, *_TEST)), "cars_test", "test")
     return (*train, *test), names
 
 
-def _annotated(file: ImageFile, folder: str, split: SplitName) -> tuple[ListedImage, ...]:
-    mat = read_mat(file)
+def _annotated(mat: MatFile, folder: str, split: SplitName) -> tuple[ListedImage, ...]:
     names, labels = mat_texts(mat, "annotations", "fname"), mat_numbers(mat, "annotations", "class")
     return tuple(
         ListedImage(path=f"{folder}/{name}", class_id=label, split=split)

@@ -29,7 +29,7 @@ def read_dogs(listing: Listing) -> ImageLists:
 
 
 def _images(listing: Listing, split: SplitName) -> tuple[ListedImage, ...]:
-    file = find_file(listing, f"{split}_list.mat", f"lists/{split}_list.mat")
+    file = find_file(listing, f"{split}_list.mat")
     mat = read_mat(file)
     paths, labels = mat_texts(mat, "file_list"), mat_numbers(mat, "labels")
     if len(paths) != len(labels):

@@ -1,75 +1,91 @@
-"""The folder of a fine-grained data set: finding it, and every image that its lists name."""
+"""The folder of a fine-grained data set: what lies in it, and where in it the listed images are.
+
+An image is known by the end of its path, as re-packed archives put folders around the official ones
+(`cars_train/cars_train/00001.jpg`), and split files count their paths from elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists
 from e2vpt.data.formats import is_image
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing, list_folder, list_tar, refuse
-from e2vpt.errors import DataError
+from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
+from e2vpt.errors import DataError, visible
+from e2vpt.files.paths import look_at
+
+
+class KnownPaths:
+    """The official paths of images, found by other spellings: folders missing or added in front."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._whole = set(paths)
+        self._ends: dict[str, str | None] = {}
+        for path in self._whole:
+            parts = path.split("/")
+            for start in range(len(parts)):
+                end = "/".join(parts[start:])
+                # An end that several have names none of them.
+                self._ends[end] = None if end in self._ends else path
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """The one official path that ends in `parts`, or in which `parts` end; None if there is none."""
+        longer = ("/".join(parts[start:]) for start in range(len(parts)))
+        return self._ends.get("/".join(parts)) or next(filter(self._whole.__contains__, longer), None)
 
 
 def open_fgvc(path: Path, image_folders: Sequence[str]) -> Listing:
-    """What lies in the folder that holds one of `image_folders`: `path`, or the only such folder in it.
+    """Everything below `path`, which may be a .tar.
 
-    Where neither is there, the uncompressed .tar files in `path` count as unpacked; `path` itself may be one.
+    Where none of `image_folders` is there, the uncompressed .tar files in `path` count as unpacked.
 
     Raises:
         DataError: nothing there, a file that is not a .tar, a damaged .tar, or a folder that cannot be read.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Expected the folder of an unpacked official archive.")
-    if not path.is_dir() and path.suffix.lower() != ".tar":
-        raise DataError(f"{path} is neither a folder nor a .tar. Unpack it and give the folder.")
-    listing = list_folder(path) if path.is_dir() else list_tar(path)
-    return _inside(listing, image_folders) or _inside_archives(listing, image_folders)
+    kind, where = look_at(path, DataError), visible(str(path))
+    if kind == "nothing":
+        raise DataError(f"{where} does not exist. Expected the folder of an unpacked official archive.")
+    if kind != "folder":
+        if path.suffix.lower() != ".tar":
+            raise DataError(f"{where} is neither a folder nor a .tar. Unpack it and give the folder.")
+        return list_tar(path)
+    listing = list_folder(path)
+    if any(parts[-1] in image_folders for parts in listing.folders):
+        return listing
+    files, folders = dict(listing.files), listing.folders
+    for parts, file in sorted(listing.files.items()):
+        if len(parts) == 1 and file.path.suffix.lower() == ".tar":
+            archive = list_tar(file.path)
+            files, folders = {**archive.files, **files}, folders | archive.folders
+    return Listing(where=listing.where, files=files, folders=folders)
 
 
 def image_files(listing: Listing, lists: ImageLists) -> dict[str, ImageFile]:
-    """The file of every listed image, by its path.
+    """The file of every listed image, by its official path; of several places the one in the fewest folders.
 
     Raises:
         DataError: naming those that are missing, and images in the same folders that no list names.
     """
-    files = {"/".join(parts): file for parts, file in listing.files.items()}
-    listed = {image.path for image in lists.images}
+    known = KnownPaths(image.path for image in lists.images)
+    found: dict[str, ImageFile] = {}
+    others: list[Parts] = []
+    tops: set[Parts] = set()
+    for parts in sorted(listing.files, key=lambda parts: (len(parts), parts)):
+        if (path := known.find(parts)) and len(parts) > path.count("/"):
+            found.setdefault(path, listing.files[parts])
+            tops.add(parts[: -path.count("/")])
+        elif is_image(parts[-1]):
+            others.append(parts)
     refuse(
-        f"{listing.where}: images that the lists name but that are missing ({len(listed)} are listed)",
-        listed - files.keys(),
+        f"{listing.where}: images that the lists name but that are missing ({len(lists.images)} are listed)",
+        {image.path for image in lists.images} - found.keys(),
         "Unpack the archive of images again",
     )
-    folders = {path.split("/")[0] for path in listed}
-    beside = (path for path in files.keys() - listed if path.split("/")[0] in folders)
     refuse(
         f"{listing.where}: images that no list names",
-        filter(is_image, beside),
+        ("/".join(parts) for parts in others if any(parts[: len(top)] == top for top in tops)),
         "Move them away, or unpack the lists again",
     )
-    return {path: files[path] for path in listed}
-
-
-def _holds(listing: Listing, image_folders: Sequence[str]) -> bool:
-    return any((folder,) in listing.folders for folder in image_folders)
-
-
-def _inside(listing: Listing, image_folders: Sequence[str]) -> Listing | None:
-    if _holds(listing, image_folders):
-        return listing
-    inner = [under for top in listing.tops() if _holds(under := listing.under(top), image_folders)]
-    return inner[0] if len(inner) == 1 else None
-
-
-def _inside_archives(listing: Listing, image_folders: Sequence[str]) -> Listing:
-    """The same, with what the uncompressed archives at the top hold; all of it if no such folder is there."""
-    archives = [
-        list_tar(file.path)
-        for parts, file in listing.files.items()
-        if len(parts) == 1 and PurePosixPath(parts[0]).suffix.lower() == ".tar" and file.size is None
-    ]
-    files = {parts: file for archive in archives for parts, file in archive.files.items()}
-    folders = listing.folders.union(*(archive.folders for archive in archives))
-    both = Listing(where=listing.where, files=files | dict(listing.files), folders=folders)
-    return _inside(both, image_folders) or both
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TypeVar
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import SHOWN, Listing, refuse
 from e2vpt.data.splits import SplitName
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, UnreadableImages, visible
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -21,7 +20,7 @@ _ARCHIVES = frozenset({".tgz", ".gz", ".tar", ".zip", ".bz2", ".xz"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedImage:
-    """One image: its path below the data folder with `/`, the id of its class, and its official split."""
+    """One image: its path in the official archive with `/`, the id of its class, and its official split."""
 
     path: str
     class_id: int
@@ -49,44 +48,42 @@ class ImageLists:
         )
 
 
-def find_file(listing: Listing, *paths: str) -> ImageFile:
-    """The first of `paths` that is there.
+def find_file(listing: Listing, *names: str) -> ImageFile:
+    """The file of one of these names, wherever it lies; of several the one in the fewest folders.
 
     Raises:
-        DataError: none of them is; says what lies there instead, and what may have to be unpacked.
+        DataError: there is none (says what lies there instead, and what may have to be unpacked), or two are
+            in equally many folders.
     """
-    for path in paths:
-        if (file := listing.files.get(tuple(path.split("/")))) is not None:
-            return file
-    found = [*(f"{top}/" for top in listing.tops()), *_top_files(listing)]
-    packed = [name for name in _top_files(listing) if PurePosixPath(name).suffix.lower() in _ARCHIVES]
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    found = sorted((parts for parts in listing.files if parts[-1] in names), key=lambda at: (len(at), at))
+    if len(found) > 1 and len(found[0]) == len(found[1]):
+        both = " and ".join(visible("/".join(parts)) for parts in found[:2])
+        raise DataError(f"{listing.where} has both {both}. Keep one of them.")
+    if found:
+        return listing.files[found[0]]
+    files = sorted(parts[0] for parts in listing.files if len(parts) == 1)
+    there = [*(f"{top}/" for top in listing.tops()), *files]
+    packed = [name for name in files if PurePosixPath(name).suffix.lower() in _ARCHIVES]
+    shown = visible(", ".join(there[:SHOWN])) or "nothing"
+    more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+    remedy = visible(", ".join(packed[:SHOWN])) or "the official archive"
     raise DataError(
-        f"{listing.where} has no {' or '.join(paths)}; found {', '.join(found[:SHOWN]) or 'nothing'}{more}. "
-        + (f"Unpack {', '.join(packed[:SHOWN])} there." if packed else "Unpack the official archive there.")
+        f"{listing.where} has no {' or '.join(names)}; found {shown}{more}. Unpack {remedy} there."
     )
 
 
-def read_file(file: ImageFile, most: int | None = None) -> bytes:
-    """The bytes of a list, wherever it lies; `most` bounds its size before anything is read.
+def read_file(file: ImageFile) -> bytes:
+    """The bytes of a list, wherever it lies.
 
     Raises:
-        DataError: it cannot be read, is larger than `most` bytes, or its archive ends inside it.
+        DataError: it is no regular file, too large, cannot be read, or its archive ends inside it.
     """
     try:
-        with file.path.open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size if file.size is None else file.size
-            if most is not None and size > most:
-                raise DataError(
-                    f"{file.name} has {size} bytes; expected at most {most}. Is it the right file?"
-                )
-            opened.seek(file.offset)
-            data = opened.read(-1 if file.size is None else file.size)
-    except OSError as error:
-        raise DataError(f"{file.name} cannot be read: {error.strerror}. Check its permissions.") from error
-    if file.size is not None and len(data) < file.size:
-        raise DataError(f"{file.name}: {file.path} ends inside this file. Download it again.")
-    return data
+        return file.read()
+    except UnreadableImages as error:
+        raise DataError(
+            f"{file.name} cannot be read: {error.problems[file.name]}. Unpack it again."
+        ) from error
 
 
 def read_pairs(
@@ -97,19 +94,25 @@ def read_pairs(
     Raises:
         DataError: not UTF-8; or naming the line, one that does not parse or whose key was there before.
     """
+    try:
+        text = read_file(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file.name} is not UTF-8 text ({error.reason} at byte {error.start}). Unpack it again."
+        ) from error
     pairs: dict[Key, Value] = {}
-    for number, line in enumerate(_text(file).split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"{file.name}, line {number}"
         try:
             first, rest = line.split(maxsplit=1)
             name, content = key(first), value(rest.strip())
         except ValueError as error:
-            raise DataError(
-                f"{file.name}, line {number}: {line.strip()!r}; expected {expected}. Unpack it again."
-            ) from error
+            found = repr(line.strip()[:200])
+            raise DataError(f"{where}: {found}; expected {expected}. Unpack it again.") from error
         if name in pairs:
-            raise DataError(f"{file.name}, line {number}: {first} was already there. Unpack it again.")
+            raise DataError(f"{where}: {visible(first[:200])} was already there. Unpack it again.")
         pairs[name] = content
     return pairs
 
@@ -121,16 +124,3 @@ def distinct_names(names: Mapping[int, str]) -> dict[int, str]:
         class_id: name if counted[name] == 1 else f"{name} ({class_id})"
         for class_id, name in sorted(names.items())
     }
-
-
-def _top_files(listing: Listing) -> list[str]:
-    return sorted(parts[0] for parts in listing.files if len(parts) == 1)
-
-
-def _text(file: ImageFile) -> str:
-    try:
-        return read_file(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file.name} is not UTF-8 text ({error.reason} at byte {error.start}). Unpack it again."
-        ) from error

@@ -38,7 +38,9 @@ def read_mat(file: ImageFile) -> MatFile:
         from scipy.io import loadmat
     except ImportError:
         raise MissingExtra("MATLAB files are read by SciPy: pip install 'e2vpt[bench]'") from None
-    data = read_file(file, MAX_MAT_BYTES)
+    data = read_file(file)
+    if len(data) > MAX_MAT_BYTES:
+        raise DataError(f"{file.name} has {len(data)} bytes; expected at most {MAX_MAT_BYTES}. Is it a list?")
     try:
         return MatFile(where=file.name, variables=loadmat(io.BytesIO(data)))
     except Exception as error:  # SciPy raises almost anything on broken bytes.

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
+from e2vpt.files.paths import listed, look_at
 
 FOLDERS: Mapping[FgvcName, tuple[str, ...]] = {
     "cub-200-2011": ("CUB_200_2011", "CUB", "CUB200"),
     "nabirds": ("nabirds",),
-    "oxford-flowers": ("OxfordFlowers", "OxfordFlower", "OxfordFlowers102", "flowers", "102flowers"),
+    "oxford-flowers": (
+        *("OxfordFlowers", "OxfordFlower", "OxfordFlowers102", "flowers", "102flowers", "flowers-102"),
+    ),
     "stanford-dogs": ("StanfordDogs", "StanfordDog", "dogs"),
     "stanford-cars": ("StanfordCars", "StanfordCar", "cars"),
 }
@@ -28,28 +31,28 @@ def find_fgvc(directory: Path | str) -> dict[FgvcName, Path]:
         DataError: no such directory, none of them in it, or two folders that mean the same data set.
     """
     directory = Path(directory).expanduser()
+    where = visible(str(directory))
+    if (kind := look_at(directory, DataError)) != "folder":
+        raise DataError(f"{where} is {kind}. Expected the folder that holds the data sets.")
     called = {_plain(own): name for name in FGVC for own in (name, *FOLDERS[name])}
-    found: dict[FgvcName, list[Path]] = {}
-    try:
-        inside = sorted(directory.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{directory} cannot be read: {error.strerror}. Expected the folder that holds the data sets."
-        ) from error
-    for path in inside:
-        name = called.get(_plain(path.name if path.is_dir() else path.stem))
-        if name and (path.is_dir() or path.suffix.lower() == ".tar"):
-            found.setdefault(name, []).append(path)
-    for name, paths in found.items():
-        if len(paths) > 1:
-            both = " and ".join(path.name for path in paths)
-            raise DataError(f"{directory}: {both} both mean {name}. Keep one; move or rename the other.")
+    found: dict[FgvcName, Path] = {}
+    for path in listed(directory, DataError):
+        is_folder = look_at(path, DataError) == "folder"
+        name = called.get(_plain(path.name if is_folder else path.stem))
+        if name is None or not (is_folder or path.suffix.lower() == ".tar"):
+            continue
+        if name in found:
+            raise DataError(
+                f"{where}: {found[name].name} and {path.name} both mean {name}. Keep one; move or rename the "
+                "other."
+            )
+        found[name] = path
     if not found:
         raise DataError(
-            f"{directory} holds none of the FGVC data sets. Expected a folder for each, named "
+            f"{where} holds none of the FGVC data sets. Expected a folder for each, named "
             f"{', '.join(FGVC)}, or as usual: {', '.join(usual[0] for usual in FOLDERS.values())}."
         )
-    return {name: found[name][0] for name in FGVC if name in found}
+    return {name: found[name] for name in FGVC if name in found}
 
 
 def _plain(name: str) -> str:

@@ -23,18 +23,16 @@ from e2vpt.errors import DataError
 
 FgvcName = Literal["cub-200-2011", "nabirds", "oxford-flowers", "stanford-dogs", "stanford-cars"]
 FGVC: tuple[FgvcName, ...] = get_args(FgvcName)
+_Splits = Mapping[str, SplitName]
+"""By the image's official path."""
 
 
 @dataclass(frozen=True, slots=True)
 class FgvcSet:
-    """How a data set is read, and its published numbers of classes and images.
-
-    `image_folders` are where its images may lie, `json_below` what the paths in VPT's JSON files are below.
-    """
+    """How a data set is read, where its images may lie, and its published numbers of classes and images."""
 
     read: Callable[[Listing], ImageLists]
     image_folders: tuple[str, ...]
-    json_below: str
     classes: int
     images: Mapping[str, int]
 
@@ -48,19 +46,19 @@ def _sizes(train: int, val: int, test: int) -> dict[str, int]:
 # (data/cub_test.py, data/cars_test.py), TFDS's catalog (oxford_flowers102, stanford_dogs) and, for their sum,
 # NABirds' own page (48,562).
 DATA_SETS: Mapping[FgvcName, FgvcSet] = {
-    "cub-200-2011": FgvcSet(read_cub, ("images",), "images", 200, _sizes(5394, 600, 5794)),
-    "nabirds": FgvcSet(read_nabirds, ("images",), "images", 555, _sizes(21536, 2393, 24633)),
-    "oxford-flowers": FgvcSet(read_flowers, ("jpg",), "", 102, _sizes(1020, 1020, 6149)),
-    "stanford-dogs": FgvcSet(read_dogs, ("Images",), "Images", 120, _sizes(10800, 1200, 8580)),
-    "stanford-cars": FgvcSet(read_cars, ("cars_train", "car_ims"), "", 196, _sizes(7329, 815, 8041)),
+    "cub-200-2011": FgvcSet(read_cub, ("images",), 200, _sizes(5394, 600, 5794)),
+    "nabirds": FgvcSet(read_nabirds, ("images",), 555, _sizes(21536, 2393, 24633)),
+    "oxford-flowers": FgvcSet(read_flowers, ("jpg",), 102, _sizes(1020, 1020, 6149)),
+    "stanford-dogs": FgvcSet(read_dogs, ("Images",), 120, _sizes(10800, 1200, 8580)),
+    "stanford-cars": FgvcSet(read_cars, ("cars_train", "car_ims"), 196, _sizes(7329, 815, 8041)),
 }
 
 
 def load_fgvc(directory: str | Path, name: FgvcName, config: DataConfig) -> Task:
     """The task in `directory`, one of `FGVC`, its images read in place; classes are in order of their ids.
 
-    `directory` is what the official archives unpack to, or holds it as its only such folder. Uncompressed
-    .tar files (Stanford Dogs comes as images.tar and lists.tar) need not be unpacked. With `train.json`,
+    `directory` holds what the official archives unpack to, with folders around it or none. Uncompressed .tar
+    files (Stanford Dogs comes as images.tar and lists.tar) need not be unpacked. With `train.json`,
     `val.json` and `test.json` beside the lists, these say which images are in which split. Otherwise the
     official test images are the test split, and `config.val_fraction` of the others, chosen by
     `config.split_seed`, validate; Oxford Flowers has a validation split of its own.
@@ -95,14 +93,13 @@ def check_fgvc(directory: str | Path, name: FgvcName) -> tuple[Task, list[str]]:
 
 def _read(
     directory: str | Path, name: FgvcName, config: DataConfig
-) -> tuple[Task, ImageLists, dict[str, SplitName] | None]:
-    """The task, its lists, and VPT's splits by path, if any."""
+) -> tuple[Task, ImageLists, _Splits | None]:
+    """The task, its lists, and VPT's splits, if any."""
     if name not in DATA_SETS:
         raise DataError(f"{name!r} is no data set of FGVC; expected {', '.join(FGVC)}.")
-    data_set = DATA_SETS[name]
-    listing = open_fgvc(Path(directory).expanduser(), data_set.image_folders)
-    lists = data_set.read(listing)
-    vpt = read_vpt_splits(listing, lists, data_set.json_below)
+    listing = open_fgvc(Path(directory).expanduser(), DATA_SETS[name].image_folders)
+    lists = DATA_SETS[name].read(listing)
+    vpt = read_vpt_splits(listing, lists)
     files = image_files(listing, lists)
     split_of = _official_splits(lists, config) if vpt is None else vpt
     labelled: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
@@ -113,7 +110,7 @@ def _read(
     return build_task(name, list(lists.class_names.values()), labelled, config), lists, vpt
 
 
-def _official_splits(lists: ImageLists, config: DataConfig) -> dict[str, SplitName]:
+def _official_splits(lists: ImageLists, config: DataConfig) -> _Splits:
     split_of = {image.path: image.split for image in lists.images}
     if "val" not in split_of.values():
         train = [image for image in lists.images if image.split == "train"]
@@ -123,7 +120,7 @@ def _official_splits(lists: ImageLists, config: DataConfig) -> dict[str, SplitNa
     return split_of
 
 
-def _json_differences(lists: ImageLists, vpt: Mapping[str, SplitName]) -> list[str]:
+def _json_differences(lists: ImageLists, vpt: _Splits) -> list[str]:
     """Where VPT's JSON files part from the official lists."""
     differences = []
     if left_out := sum(image.path not in vpt for image in lists.images):

@@ -3,62 +3,60 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any
 
+from e2vpt.benchmarks.fgvc.folders import KnownPaths
 from e2vpt.benchmarks.fgvc.lists import ImageLists, find_file, read_file
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.randomness import shuffled
 from e2vpt.data.splits import SplitName
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
 
 _FILES: dict[SplitName, str] = {"train": "train.json", "val": "val.json", "test": "test.json"}
 
 
-def read_vpt_splits(listing: Listing, lists: ImageLists, below: str) -> dict[str, SplitName] | None:
-    """The split of each image by its path, from the `train.json`, `val.json` and `test.json` of VPT.
+def read_vpt_splits(listing: Listing, lists: ImageLists) -> dict[str, SplitName] | None:
+    """The split of each image by its official path, from the `train.json`, `val.json` and `test.json` of VPT.
 
-    Each holds one object, `{path: class number}`, with paths below the folder `below` ("" for the data folder
-    itself); None where there is none of them. Which images they name is theirs to say; the class of an image
-    is the official one, and the numbers have to stand for these classes one to one. The format is that of
-    github.com/KMnP/vpt, src/data/datasets/json_dataset.py.
+    Each holds one object, `{path: class}`; None where there is none of them. A path may lack the first of the
+    official folders, or have others before them. Which images the files name is theirs to say; the class of
+    an image is the official one, and the files' classes, numbers or texts of any kind ("132" in CUB's), have
+    to stand for these one to one. The format is that of github.com/KMnP/vpt,
+    src/data/datasets/json_dataset.py.
 
     Raises:
         DataError: only some of the files are there, one that does not parse, an image that is not in the
-            official lists or in two of the files, or numbers that disagree with the official classes.
+            official lists or in two of the files, or classes that disagree with the official ones.
     """
-    if not any((name,) in listing.files for name in _FILES.values()):
+    beside = {parts[-1] for parts in listing.files if len(parts) <= 2}  # The data folder, or around it.
+    if not beside & set(_FILES.values()):
         return None
+    known = KnownPaths(image.path for image in lists.images)
     official = {image.path: image.class_id for image in lists.images}
     found: dict[str, SplitName] = {}
-    class_of: dict[int, int] = {}
-    number_of: dict[int, int] = {}
+    official_of: dict[str, int] = {}
+    own_of: dict[int, str] = {}
     for split, name in _FILES.items():
-        numbers = _read(find_file(listing, name), below)
-        refuse(
-            f"{listing.where}: {name} names images that are not in the official lists",
-            numbers.keys() - official.keys(),
-            f"Is {name} of this data set and layout? Correct or remove the JSON files",
-        )
+        classes = _read(find_file(listing, name), known)
         refuse(
             f"{listing.where}: images of {name} that are in another of the JSON files too",
-            numbers.keys() & found.keys(),
+            classes.keys() & found.keys(),
             "Keep each in one of them",
         )
-        found.update(dict.fromkeys(numbers, split))
-        for path, number in numbers.items():
+        found.update(dict.fromkeys(classes, split))
+        for path, own in classes.items():
             class_id = official[path]
-            first = class_of.setdefault(number, class_id), number_of.setdefault(class_id, number)
-            if first != (class_id, number):
+            first = official_of.setdefault(own, class_id), own_of.setdefault(class_id, own)
+            if first != (class_id, own):
                 names = lists.class_names
                 raise DataError(
-                    f"{listing.where}: {name} numbers {path} {number}, which is {names[class_id]!r} in the "
-                    f"official lists; before, {number} was {names[first[0]]!r} and {names[class_id]!r} was "
-                    f"{first[1]}. Correct or remove the JSON files."
+                    f"{listing.where}: {name} has {visible(path)} in class {own!r}, which is "
+                    f"{names[class_id]!r} in the official lists; before, {own!r} was {names[first[0]]!r} and "
+                    f"{names[class_id]!r} was {first[1]!r}. Correct or remove the JSON files."
                 )
     return found
 
@@ -94,16 +92,36 @@ def _shares(sizes: Mapping[int, int], fraction: Fraction) -> dict[int, int]:
     return counts
 
 
-def _read(file: ImageFile, below: str) -> dict[str, int]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("an image is named twice")
-        return dict(pairs)
-
+def _read(file: ImageFile, known: KnownPaths) -> dict[str, str]:
+    """The file's class, as text, of each image by its official path."""
     try:
-        content = json.loads(read_file(file), object_pairs_hook=once)
+        pairs = json.loads(read_file(file), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file.name} cannot be read as JSON: {error}. Download it again.") from error
-    if not isinstance(content, dict) or any(type(number) is not int for number in content.values()):
-        raise DataError(f"{file.name} is not of the form {{path: class number}}. Is it VPT's split file?")
-    return {f"{below}/{path}" if below else path: number for path, number in content.items()}
+    form = f"{file.name} is not of the form {{path: class}}"
+    # A list of pairs is an object; one that was a list in the file has no tuples.
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        raise DataError(f"{form}: it holds no object. Is it VPT's split file?")
+    odd = [f"{path!r}: {str(value)[:80]!r}" for path, value in pairs if type(value) not in (int, str)]
+    if odd:
+        raise DataError(f"{form}: {odd[0]} is neither a number nor a text. Is it VPT's split file?")
+    paths = [known.find(_parts(path)) for path, _ in pairs]
+    refuse(
+        f"{file.name} names images that are not in the official lists",
+        (path for (path, _), at in zip(pairs, paths, strict=True) if at is None),
+        "Is it of this data set and packing (Stanford Cars: car_ims/, or cars_train/ and cars_test/)? "
+        "Correct or remove the JSON files",
+    )
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    refuse(f"{file.name} names images twice", filter(None, twice), "Download it again")
+    return {path: _class(value) for path, (_, value) in zip(paths, pairs, strict=True) if path is not None}
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+
+
+def _class(value: int | str) -> str:
+    """132, "132" and "0132" are one class."""
+    text = str(value).strip()
+    return str(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else text

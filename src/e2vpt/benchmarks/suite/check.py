@@ -13,16 +13,28 @@ from typing import Literal
 
 from e2vpt.benchmarks.fgvc.places import FOLDERS, find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc
-from e2vpt.benchmarks.suite.headers import Header, formats_of, read_headers, unlike_official, unreadable
+from e2vpt.benchmarks.suite.headers import (
+    Header,
+    formats_of,
+    one_encoder,
+    read_headers,
+    unlike_official,
+    unreadable,
+)
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
 from e2vpt.data.task import Split
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
+from e2vpt.files.paths import look_at
 
 Verdict = Literal["ok", "differs", "broken", "missing"]
 OnTask = Callable[[str], None]
+_RECOMPRESSED = (
+    "The official ones are JPEG already; most lists that go around hold them compressed once more, with "
+    "quality 75 (NOAH's get_vtab1k.py). Prepare them with TFDS for numbers to compare."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +44,7 @@ class Checked:
     Attributes:
         name, group: which; natural, specialized, structured, or fgvc.
         state: as published; differs in what `problems` says; cannot be trained on; not there.
-        source: "tfds", "image lists", "hugging face" or "archives"; "" where nothing was read.
+        source: "tfds", "image lists" or "archives"; "" where nothing was read.
         counts: images in train, val and test; empty where nothing was read.
         num_classes: 0 where nothing was read.
         formats: "PNG", "JPEG", "JPEG and PNG", ... of the images that were looked at.
@@ -66,25 +78,21 @@ class Check:
 
 
 def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnTask | None = None) -> Check:
-    """The tasks of VTAB-1k, all 19 or those of `names`, from what `read_vtab` takes: a folder or `hf:`.
+    """The tasks of VTAB-1k, all 19 or those of `names`, in a directory as `read_vtab` takes it.
 
     Every record of TFDS data is held to its checksum. `on_task` is given each task's name before it is read.
-    What Hugging Face does not have counts as broken, since only reading shows it.
 
     Raises:
-        DataError: the folder holds data of none of the tasks, or none can be read from Hugging Face.
+        DataError: the folder holds data of none of the tasks.
         MissingExtra: as for `read_vtab`.
     """
-    hub = isinstance(directory, str) and directory.startswith("hf:")
-    where = directory if hub else Path(directory).expanduser()
+    where = Path(directory).expanduser()
     wanted = [task for task in VTAB.values() if not names or task.name in names]
     if not any(_is_there(where, task) for task in wanted):
         places = "; ".join(f"{task.name} in {' or '.join(_places(task))}" for task in wanted)
-        raise DataError(f"{where} holds no task of VTAB-1k. Looked for {places}.")
+        raise DataError(f"{visible(str(where))} holds no task of VTAB-1k. Looked for {places}.")
     tasks = [_check_vtab_task(where, task, on_task) for task in wanted]
-    if hub and not any(task.source for task in tasks):
-        raise DataError(f"{where} holds no task of VTAB-1k. {tasks[0].name}: {tasks[0].problems[0]}")
-    return Check(where=str(where), tasks=tuple(tasks), problems=_mixed(tasks))
+    return Check(where=visible(str(where)), tasks=tuple(tasks), problems=_mixed(tasks))
 
 
 def check_fgvc_sets(
@@ -101,7 +109,8 @@ def check_fgvc_sets(
     found = find_fgvc(directory)
     wanted = [name for name in FGVC if not names or name in names]
     return Check(
-        where=str(directory), tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted)
+        where=visible(str(directory)),
+        tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted),
     )
 
 
@@ -115,7 +124,7 @@ def check_markdown(check: Check) -> list[str]:
     out = markdown_table(head, rows, texts=len(head))
     below = [*check.problems]
     below += [f"{task.name}: {problem}" for task in check.tasks for problem in task.problems]
-    below += [f"{task.name}, no problem: {note}" for task in check.tasks for note in task.notes]
+    below += [f"{task.name}, note: {note}" for task in check.tasks for note in task.notes]
     return [*out, "", *("* " + line.replace("\n", "\n  ") for line in below)] if below else out
 
 
@@ -124,29 +133,32 @@ def _places(task: VtabTask) -> tuple[str, ...]:
     return tuple(dict.fromkeys((task.folder, *list_folders(task.name))))
 
 
-def _is_there(where: Path | str, task: VtabTask) -> bool:
-    """Of an address on Hugging Face, which is a text, only reading can tell."""
-    return isinstance(where, str) or any((where / place).is_dir() for place in _places(task))
+def _is_there(where: Path, task: VtabTask) -> bool:
+    return any(look_at(where / place, DataError) == "folder" for place in _places(task))
 
 
-def _check_vtab_task(where: Path | str, task: VtabTask, on_task: OnTask | None) -> Checked:
+def _check_vtab_task(where: Path, task: VtabTask, on_task: OnTask | None) -> Checked:
     if on_task is not None:
         on_task(task.name)
     checked = Checked(name=task.name, group=task.group, state="missing")
     if not _is_there(where, task):
-        places = " or ".join(str(Path(where) / place) for place in _places(task))
+        places = " or ".join(visible(str(where / place)) for place in _places(task))
         return replace(checked, problems=(f"no data; expected in {places}. Prepare or copy it there.",))
     try:
         data = read_vtab(where, task.name)
     except DataError as error:
         return replace(checked, state="broken", problems=(str(error),))
-    splits = {"train": data.train, "val": data.val, "test": data.test}
+    splits = data.task.splits()
     headers = read_headers(splits)
     problems = [*_other_counts(splits, task), *unlike_official(task.name, headers)]
-    checked = replace(checked, source=data.source, num_classes=len(data.classes))
-    if absent := len(data.absent()):
-        note = f"{absent} of {task.num_classes} classes have no training image, as the draw came out."
-        checked = replace(checked, notes=(note,))
+    notes = list(data.notes)
+    if absent := task.num_classes - len(set(data.task.train.labels)):
+        notes.append(f"{absent} of {task.num_classes} classes have no training image, as the draw came out.")
+    if (found := one_encoder(task.name, headers)) and data.source == "image lists":
+        problems.append(f"{found}. {_RECOMPRESSED}")
+    elif found:
+        notes.append(f"{found}. Whether they were compressed before, files do not tell.")
+    checked = replace(checked, source=data.source, num_classes=len(data.task.classes), notes=tuple(notes))
     return _with_images(checked, splits, headers, problems)
 
 

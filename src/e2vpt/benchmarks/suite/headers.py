@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
-from e2vpt.benchmarks.fgvc.lists import read_file
 from e2vpt.benchmarks.vtab.tfds import BinaryImage
-from e2vpt.data.hub import RowImage
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.task import Split
 from e2vpt.errors import UnreadableImages
@@ -38,11 +36,19 @@ _SIZES: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """Format (Pillow's name; "" where it is no readable image) and size (width, height) of a stored image."""
+    """What the header of a stored image says.
+
+    Attributes:
+        image: which.
+        format: Pillow's name; "" where it is no readable image.
+        size: width and height.
+        table: of a JPEG, its first quantisation table, which the quality of its compression decides.
+    """
 
     image: ImageSource
     format: str
     size: tuple[int, int]
+    table: tuple[int, ...] = ()
 
 
 def read_headers(splits: Mapping[str, Split]) -> list[Header]:
@@ -60,7 +66,7 @@ def unlike_official(task: str, headers: Sequence[Header]) -> list[str]:
     """A sentence for each way in which images differ from the official ones of a task of VTAB-1k.
 
     A copy compressed with loss of images that were lossless, and images of another size where the official
-    ones have all the same. That JPEG images were compressed once more does not show here.
+    ones have all the same.
     """
     problems = []
     lossy = [header for header in headers if header.format and header.format not in _EXACT]
@@ -78,6 +84,22 @@ def unlike_official(task: str, headers: Sequence[Header]) -> list[str]:
                 f"{width} x {height} (width x height). Prepare them with TFDS, and do not resize them."
             )
     return problems
+
+
+def one_encoder(task: str, headers: Sequence[Header]) -> str:
+    """Whether the JPEG images of a task whose official ones are JPEG all come from one program, in words.
+
+    Nothing in a file tells that it was compressed twice. But whoever copies a data set compresses all of it
+    at one quality, while the official images of DTD or Oxford Pets come from many cameras and programs. "" if
+    the tables differ; those of one maker (EuroSAT, DMLab) may be the same officially.
+    """
+    jpegs = [header for header in headers if header.table]
+    if not jpegs or task.startswith(_LOSSLESS) or len({header.table for header in jpegs}) > 1:
+        return ""
+    quality = _qualities().get(jpegs[0].table)
+    known = "" if quality is None else f", of quality {quality}"
+    words = f"JPEG with one and the same quantisation table{known}: one program wrote them"
+    return f"{_share(jpegs, headers)} {words}"
 
 
 def unreadable(headers: Sequence[Header]) -> list[str]:
@@ -100,20 +122,29 @@ def _spread(images: Sequence[ImageSource]) -> Sequence[ImageSource]:
 def _header(image: ImageSource) -> Header:
     try:
         with Image.open(_stored(image)) as opened:
-            return Header(image=image, format=opened.format or "", size=opened.size)
+            table = tuple(getattr(opened, "quantization", {}).get(0, ()))
+            return Header(image=image, format=opened.format or "", size=opened.size, table=table)
     except Exception:  # Decoders raise almost anything on broken bytes.
         return Header(image=image, format="", size=(0, 0))
 
 
-def _stored(image: ImageSource) -> Path | io.BytesIO:
-    """The image as it lies on disk; Pillow reads of a path only what it needs."""
-    if isinstance(image, BinaryImage):
-        image = image.file
-    if isinstance(image, RowImage):
-        cell = image.rows[image.index][image.column]
-        return Path(cell["path"]) if cell["bytes"] is None else io.BytesIO(cell["bytes"])
-    assert isinstance(image, ImageFile)
-    return image.path if image.size is None else io.BytesIO(read_file(image))
+def _stored(image: ImageSource) -> io.BytesIO:
+    """The image as it lies on disk."""
+    file = image.file if isinstance(image, BinaryImage) else image
+    assert isinstance(file, ImageFile)
+    return io.BytesIO(file.read())
+
+
+@functools.cache
+def _qualities() -> Mapping[tuple[int, ...], int]:
+    """The quality of each table that libjpeg makes, and with it Pillow, OpenCV and most others."""
+    found: dict[tuple[int, ...], int] = {}
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        Image.new("L", (1, 1)).save(file, "JPEG", quality=quality)
+        with Image.open(file) as opened:
+            found[tuple(opened.quantization[0])] = quality  # type: ignore[attr-defined]
+    return found
 
 
 def _reason(image: ImageSource) -> str:

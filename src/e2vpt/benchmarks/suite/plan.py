@@ -91,9 +91,9 @@ class _Bytes:
     name: str
     content: bytes
 
-    def open(self) -> Image.Image:
+    def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
-        return decode(self.content, self.name)
+        return decode(self.content, self.name, as_stored)
 
 
 def published_tasks(kind: Benchmark) -> list[PlannedTask]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder, finished_rows, run_cell
-from e2vpt.benchmarks.suite.tasks import Suite
+from e2vpt.benchmarks.suite.tasks import Suite, suite_notes
 from e2vpt.errors import ConfigError, E2VPTError, RunError
 from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.runs.folder import CONFIG, open_folder, read_config
@@ -70,6 +70,8 @@ def run_suite(
     open_folder(
         out, protocol.settings() | {"kind": suite.kind, "source_of_images": suite.source}, resume=True
     )
+    for note in suite_notes(suite):
+        reporting.stage(note)
     cells = cells_of(suite, methods, job.shard)
     missing = [cell for cell in cells if not finished_rows(out, *cell, protocol)]
     reporting.stage(f"{len(cells) - len(missing)} of {len(cells)} cells are there already.")

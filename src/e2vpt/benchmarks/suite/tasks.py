@@ -5,6 +5,7 @@ Numbers of different sources do not belong in one table: JPEG copies cost CIFAR-
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,11 +13,11 @@ from typing import Literal
 from e2vpt.benchmarks.fgvc.places import find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, load_fgvc
 from e2vpt.benchmarks.vtab.data import Source
-from e2vpt.benchmarks.vtab.read import read_vtab, vtab_sources
+from e2vpt.benchmarks.vtab.read import read_vtab, vtab_notes, vtab_sources
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.config import DataConfig
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
 
 Benchmark = Literal["vtab", "fgvc"]
 ARCHIVES = "archives"
@@ -27,7 +28,7 @@ class Suite:
     """A benchmark as far as a directory holds it.
 
     Attributes:
-        kind, directory: which, and where; for VTAB also `hf:` and a template, as in `read_vtab`.
+        kind, directory: which, and where.
         source: where all images come from.
         tasks: those that are there, with their groups, in the order of the papers' tables.
     """
@@ -65,7 +66,8 @@ def open_suite(
         there = ", ".join(found) or "nothing"
         wanted = ", ".join(missing) or ("a data set of FGVC" if kind == "fgvc" else "a task of VTAB-1k")
         raise DataError(
-            f"{directory} does not hold {wanted}; found {there}. docs/benchmarks.md says how to lay it out."
+            f"{visible(directory)} does not hold {wanted}; found {there}. docs/benchmarks.md says how to lay "
+            "it out."
         )
     by_source: dict[str, list[str]] = {}
     for name in (name for name in found if not names or name in names):
@@ -73,7 +75,7 @@ def open_suite(
     if len(by_source) > 1:
         lists = "; ".join(f"{where}: {', '.join(by_source[where])}" for where in sorted(by_source))
         raise DataError(
-            f"{directory} mixes sources, whose numbers do not belong in one table ({lists}). "
+            f"{visible(directory)} mixes sources, whose numbers do not belong in one table ({lists}). "
             "Choose one with --source, or the tasks with --tasks."
         )
     ((where, chosen),) = by_source.items()
@@ -89,7 +91,16 @@ def load_suite_task(suite: Suite, name: str, config: DataConfig) -> Task:
     """
     if suite.kind == "fgvc":
         return load_fgvc(find_fgvc(suite.directory)[name], name, config)  # type: ignore[index, arg-type]
-    return read_vtab(suite.directory, name, source=suite.source).task()  # type: ignore[arg-type]
+    return read_vtab(suite.directory, name, source=suite.source).task  # type: ignore[arg-type]
+
+
+def suite_notes(suite: Suite) -> list[str]:
+    """What is worth knowing before hours are spent, of tasks whose images may not be the published ones."""
+    notes: list[str] = []
+    for name in suite.tasks if suite.source == "tfds" else ():
+        with contextlib.suppress(DataError):  # Its own cell will name what is broken.
+            notes += [f"{name}: {note}" for note in vtab_notes(suite.directory, name)]
+    return notes
 
 
 def _found(kind: Benchmark, directory: str, source: Source | None) -> dict[str, str]:
@@ -101,8 +112,8 @@ def _found(kind: Benchmark, directory: str, source: Source | None) -> dict[str, 
         sources = [own for own in vtab_sources(directory, name) if source in (None, own)]
         if len(sources) > 1:
             raise DataError(
-                f"{directory} has {name} from {' and '.join(sources)}. Choose one with --source, the same "
-                "for every task."
+                f"{visible(directory)} has {name} from {' and '.join(sources)}. Choose one with "
+                "--source, the same for every task."
             )
         if sources:
             found[name] = sources[0]

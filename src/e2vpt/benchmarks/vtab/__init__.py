@@ -1,1 +1,1 @@
-"""VTAB-1k from TFDS folders, image lists or the hub, without TensorFlow."""
+"""VTAB-1k from TFDS folders or image lists, without TensorFlow."""

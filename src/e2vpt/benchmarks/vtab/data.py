@@ -5,38 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from e2vpt.data.task import Split, Task
+from e2vpt.data.task import Task
 
-Source = Literal["tfds", "image lists", "hugging face"]
+Source = Literal["tfds", "image lists"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VtabData:
-    """A task's images and where they came from: scores of different sources do not belong in one table.
+    """A task and where it came from: scores of different sources do not belong in one table.
 
-    `where` is a folder, or the address of a Hugging Face data set and the rows of its splits.
+    Attributes:
+        task: train, val and test; some classes may have no training images, as the official draw has it.
+        source, where: of which form, and the folder.
+        notes: what may make its images others than those of published numbers.
     """
 
-    name: str
+    task: Task
     source: Source
     where: str
-    classes: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split
-
-    def absent(self) -> tuple[str, ...]:
-        """Classes without an image among the 800 to train on (the official draw does not see to it)."""
-        present = set(self.train.labels)
-        return tuple(name for label, name in enumerate(self.classes) if label not in present)
-
-    def task(self) -> Task:
-        """The same as a task; a class of `absent` stays one, and its test images count as errors."""
-        return Task(
-            name=self.name,
-            classes=self.classes,
-            train=self.train,
-            val=self.val,
-            test=self.test,
-            complete=False,
-        )
+    notes: tuple[str, ...] = ()

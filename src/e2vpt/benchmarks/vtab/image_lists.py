@@ -14,8 +14,9 @@ from e2vpt.benchmarks.vtab.data import VtabData
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VtabTask
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import in_lines
-from e2vpt.data.task import Split
-from e2vpt.errors import DataError
+from e2vpt.data.task import Split, Task
+from e2vpt.errors import DataError, visible
+from e2vpt.files.paths import look_at
 
 TRAIN, VAL, BOTH, TEST = "train800.txt", "val200.txt", "train800val200.txt", "test.txt"
 _COUNTS = {TRAIN: TRAIN_IMAGES, VAL: VAL_IMAGES, BOTH: TRAIN_IMAGES + VAL_IMAGES}
@@ -43,7 +44,7 @@ def find_lists(directory: Path, task: str) -> Path:
 
 def has_lists(folder: Path) -> bool:
     """Whether any of the lists is in `folder`."""
-    return any((folder / name).is_file() for name in (TRAIN, VAL, BOTH, TEST))
+    return any(_is_file(folder / name) for name in (TRAIN, VAL, BOTH, TEST))
 
 
 def read_image_lists(folder: Path, task: VtabTask) -> VtabData:
@@ -56,67 +57,67 @@ def read_image_lists(folder: Path, task: VtabTask) -> VtabData:
         DataError: a missing list, listing every bad line (no such file, no label of the task), a list of
             another length, or an image in two splits.
     """
-    missing = [name for name in (TRAIN, VAL, TEST) if not (folder / name).is_file()]
+    where = visible(str(folder))
+    missing = [name for name in (TRAIN, VAL, TEST) if not _is_file(folder / name)]
     if missing:
-        raise DataError(f"{folder} has no {', no '.join(missing)}. Download the image lists again.")
-    splits = {name: _read_list(folder / name, task.num_classes) for name in (TRAIN, VAL, TEST)}
+        raise DataError(f"{where} has no {', no '.join(missing)}. Download the image lists again.")
+    train, val, test = (_read_list(folder / name, task.num_classes) for name in (TRAIN, VAL, TEST))
     # An image that is trained on and tested on would flatter every score.
-    lists: dict[str, list[str]] = {}
-    for name, split in splits.items():
-        for image in {image.name for image in split.images}:
-            lists.setdefault(image, []).append(name)
-    shared = [f"{image}: {', '.join(sorted(names))}" for image, names in lists.items() if len(names) > 1]
-    _refuse(folder, "images in more than one list", sorted(shared))
-    if (folder / BOTH).is_file():
+    named = Counter(name for split in (train, val, test) for name in {image.name for image in split.images})
+    _refuse(where, "images in more than one list", sorted(name for name, count in named.items() if count > 1))
+    if _is_file(folder / BOTH):
         both = _read_list(folder / BOTH, task.num_classes)
-        if Counter(both.labels) != Counter(splits[TRAIN].labels + splits[VAL].labels):
+        if Counter(both.labels) != Counter(train.labels + val.labels):
             raise DataError(
-                f"{folder / BOTH} has other labels than {TRAIN} and {VAL} together. "
+                f"{visible(str(folder / BOTH))} has other labels than {TRAIN} and {VAL} together. "
                 "Download the image lists again."
             )
-    return VtabData(
-        name=task.name,
-        source="image lists",
-        where=str(folder),
-        classes=tuple(map(str, range(task.num_classes))),
-        train=splits[TRAIN],
-        val=splits[VAL],
-        test=splits[TEST],
-    )
+    classes = tuple(map(str, range(task.num_classes)))
+    made = Task(name=task.name, classes=classes, train=train, val=val, test=test, complete=False)
+    return VtabData(task=made, source="image lists", where=where)
 
 
 def _read_list(path: Path, num_classes: int) -> Split:
+    where = visible(str(path))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text in UTF-8: {error}. Download it again.") from error
+        raise DataError(f"{where} cannot be read as text in UTF-8: {error}. Download it again.") from error
     images, labels, problems = [], [], []
     for line, text in enumerate(lines, start=1):
         relative, _, label = text.strip().rpartition(" ")
-        relative = relative.strip()
-        problem = _problem(path.parent, relative, label, num_classes)
+        image = path.parent / relative.strip()
+        problem = _problem(image, relative, label, num_classes)
         if problem:
             problems.append(f"line {line}: {problem}")
         else:
-            where = path.parent / relative
-            images.append(ImageFile(name=str(where), path=where))
+            images.append(ImageFile(name=visible(str(image)), path=image))
             labels.append(int(label))
-    _refuse(path, f"{len(problems)} bad line(s)", problems)
-    expected = _COUNTS.get(path.name, len(images))
-    if len(images) != expected or not images:
-        wanted = f"{expected}" if expected else "at least one"
-        raise DataError(f"{path} names {len(images)} images; expected {wanted}. Download it again.")
+    _refuse(where, f"{len(problems)} bad line(s)", problems)
+    expected = _COUNTS.get(path.name)
+    if len(images) != (expected or len(images)) or not images:
+        raise DataError(
+            f"{where} names {len(images)} images; expected {expected or 'at least one'}. Download it again."
+        )
     return Split(images=tuple(images), labels=tuple(labels))
 
 
-def _problem(folder: Path, relative: str, label: str, num_classes: int) -> str | None:
-    if not relative:
+def _problem(image: Path, relative: str, label: str, num_classes: int) -> str:
+    """What is wrong with a line, or nothing."""
+    if not relative.strip():
         return "expected a path, a space and a label"
     if not (label.isascii() and label.isdecimal() and len(label) < 10 and int(label) < num_classes):
-        return f"the label is {label!r}; expected 0 to {num_classes - 1}"
-    return None if (folder / relative).is_file() else f"no such file: {folder / relative}"
+        return f"the label is {label[:80]!r}; expected 0 to {num_classes - 1}"
+    try:
+        return "" if _is_file(image) else f"no such file: {image}"
+    except DataError as error:  # A name that is too long, a folder without permission.
+        return str(error)
 
 
-def _refuse(where: Path, what: str, found: Sequence[str]) -> None:
+def _is_file(path: Path) -> bool:
+    return look_at(path, DataError) == "file"
+
+
+def _refuse(where: str, what: str, found: Sequence[str]) -> None:
     if found:
         raise DataError(f"{where}: {what}:\n{in_lines(found)}\nDownload the image lists and images again.")

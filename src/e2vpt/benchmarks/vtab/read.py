@@ -1,4 +1,4 @@
-"""Reading the tasks of VTAB-1k from TFDS data, image lists or Hugging Face data sets, never mixed."""
+"""Reading the tasks of VTAB-1k from TFDS data or image lists, never mixed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from itertools import combinations
 from pathlib import Path
 
 from e2vpt.benchmarks.vtab.data import Source, VtabData
-from e2vpt.benchmarks.vtab.hub import has_vtab_hub, read_vtab_hub
 from e2vpt.benchmarks.vtab.image_lists import find_lists, has_lists, read_image_lists
 from e2vpt.benchmarks.vtab.tasks import CLASS_NAMES, VTAB, VtabTask
 from e2vpt.benchmarks.vtab.tfds import (
@@ -14,90 +13,101 @@ from e2vpt.benchmarks.vtab.tfds import (
     PreparedDataset,
     Record,
     class_names,
-    find_prepared,
     open_prepared,
+    prepared_versions,
     read_slice,
 )
 from e2vpt.data.images import ImageSource
-from e2vpt.data.task import Split
-from e2vpt.errors import DataError
+from e2vpt.data.task import Split, Task
+from e2vpt.errors import DataError, visible
 
 
 def read_vtab(directory: Path | str, name: str, *, source: Source | None = None) -> VtabData:
-    """A task of VTAB-1k from a TFDS data directory, a folder of image lists, or Hugging Face data sets.
+    """A task of VTAB-1k from a TFDS data directory or a folder of image lists.
 
-    The last are named by a text that begins with `hf:` and holds `{task}`, see `read_vtab_hub`. Every record
-    of TFDS data is held to its checksum.
+    Every record of TFDS data is held to its checksum.
 
     Raises:
-        DataError: no such task, no such data, both sources in one directory and none chosen by `source`,
-            another one chosen than the text names, and whatever is wrong with the files.
-        MissingExtra: `hf:` without the `datasets` package, TFDS data without protobuf or google-crc32c.
+        DataError: no such task, no such data, both sources in one directory and none chosen by `source`, and
+            whatever is wrong with the files.
+        MissingExtra: TFDS data without protobuf or google-crc32c.
     """
     if name not in VTAB:
         raise DataError(f"{name!r} is no task of VTAB-1k. Expected one of {', '.join(VTAB)}.")
-    task, hub = VTAB[name], _is_hub(directory)
-    if source is not None and hub != (source == "hugging face"):
-        raise DataError(
-            f"The source {source!r} was asked for, but {directory} is {'' if hub else 'not '}an address of "
-            "Hugging Face data sets, which begin with hf:. Change the one or the other."
-        )
-    if hub:
-        return read_vtab_hub(str(directory), task)
-    folder, there = Path(directory), vtab_sources(directory, name)
+    task, folder, there = VTAB[name], Path(directory), vtab_sources(directory, name)
+    prepared, lists = folder / task.folder, find_lists(folder, name)
     if source is None and len(there) != 1:
-        above, lists = folder / task.folder, find_lists(folder, name)
-        found = f"both image lists ({lists}) and" if there else "neither image lists nor"
+        found = "both image lists ({}) and" if there else "neither image lists ({}) nor"
         remedy = "Choose one source, the same for every task." if there else "Is it the right folder?"
-        raise DataError(f"{directory} has {found} TFDS data ({above}) of {name}. {remedy}")
+        raise DataError(
+            f"{visible(str(folder))} has {found.format(visible(str(lists)))} TFDS data "
+            f"({visible(str(prepared))}) of {name}. {remedy}"
+        )
     if (source or there[0]) == "image lists":
-        return read_image_lists(find_lists(folder, name), task)
-    return _read_prepared(folder, task)
+        return read_image_lists(lists, task)
+    return _read_prepared(open_prepared(prepared, task.versions), task)
 
 
 def vtab_sources(directory: Path | str, name: str) -> tuple[Source, ...]:
     """Where `directory` has a task of VTAB-1k from, at a glance: its files may still be broken.
 
-    Data sets that are not on this machine count as being there.
+    Raises:
+        DataError: the folders cannot be looked at.
     """
-    task = VTAB[name]
-    if _is_hub(directory):
-        return ("hugging face",) if has_vtab_hub(str(directory), task) else ()
     folder = Path(directory)
     there: dict[Source, bool] = {
-        "tfds": any((folder / task.folder).glob("*/dataset_info.json")),
+        "tfds": bool(prepared_versions(folder / VTAB[name].folder)),
         "image lists": has_lists(find_lists(folder, name)),
     }
     return tuple(source for source, found in there.items() if found)
 
 
-def _is_hub(directory: Path | str) -> bool:
-    return isinstance(directory, str) and directory.startswith("hf:")
+def vtab_notes(directory: Path | str, name: str) -> tuple[str, ...]:
+    """Why a task's images in a TFDS data directory may be others than those of published numbers.
+
+    Raises:
+        DataError: no such data, or its dataset_info.json is broken.
+    """
+    return _notes(name, open_prepared(Path(directory) / VTAB[name].folder, VTAB[name].versions))
 
 
-def _read_prepared(directory: Path, task: VtabTask) -> VtabData:
-    data = open_prepared(find_prepared(directory / task.folder, task.versions))
-    names = None if task.label else class_names(data, task.keys[0], task.label_values)
+def _read_prepared(data: PreparedDataset, task: VtabTask) -> VtabData:
+    names = None if task.label else class_names(data, task.keys[0], task.num_classes)
     try:
         slices = task.slices(data.counts())
     except KeyError as error:
-        raise DataError(f"{data.folder} has no split {error}; {task.name} needs it.") from error
+        raise DataError(f"{data.where} has no split {error}; {task.name} needs it.") from error
     for (split, start, stop), (other, first, last) in combinations(slices, 2):
         if split == other and start < last and first < stop:  # Only data of another size can overlap.
             raise DataError(
-                f"{data.folder}: too few examples for {task.name}: {split}[{start}:{stop}] and "
+                f"{data.where}: too few examples for {task.name}: {split}[{start}:{stop}] and "
                 f"{other}[{first}:{last}] overlap. Is it the official data?"
             )
     train, val, test = (_read_split(task, data, *part) for part in slices)
-    return VtabData(
-        name=task.name,
-        source="tfds",
-        where=str(data.folder),
-        classes=CLASS_NAMES.get(task.name) or names or tuple(map(str, range(task.num_classes))),
-        train=train,
-        val=val,
-        test=test,
-    )
+    classes = CLASS_NAMES.get(task.name) or names or tuple(map(str, range(task.num_classes)))
+    made = Task(name=task.name, classes=classes, train=train, val=val, test=test, complete=False)
+    return VtabData(task=made, source="tfds", where=data.where, notes=_notes(task.name, data))
+
+
+def _notes(name: str, data: PreparedDataset) -> tuple[str, ...]:
+    """Where TFDS itself makes other images of the same task (the builders of TFDS 3.2.1 to 4.9.10)."""
+    if name == "oxford_iiit_pet" and data.folder.name.startswith("4."):
+        return (
+            f"version {data.folder.name} stores 12 damaged images compressed once more. Published numbers "
+            "are of 3.*.*, which TFDS before 4.9.7 prepares; order, labels and all else are the same.",
+        )
+    if name in ("eurosat", "resisc45") and data.before_4_2:
+        return (
+            "TFDS before 4.2.0 prepared it, in an order that depends on the folder it was unpacked to: the "
+            "800 + 200 images are others than those of later versions, on which VPT's numbers rest. Prepare "
+            "it again with a later version to compare.",
+        )
+    if name == "caltech101":
+        return (
+            "TFDS draws its training images from the order in which the file system lists the files, so that "
+            "a copy prepared on another machine may hold others. Compare methods on one copy.",
+        )
+    return ()
 
 
 def _read_split(task: VtabTask, data: PreparedDataset, split: str, start: int, stop: int) -> Split:
@@ -112,10 +122,7 @@ def _read_split(task: VtabTask, data: PreparedDataset, split: str, start: int, s
 
 def _label(task: VtabTask, record: Record) -> int:
     try:
-        if task.label is None:
-            label = record.number(task.keys[0]) * task.num_classes // task.label_values
-        else:
-            label = task.label(record)
+        label = task.label(record) if task.label else record.one(task.keys[0], int)
     except DataError:
         raise
     except ValueError as error:

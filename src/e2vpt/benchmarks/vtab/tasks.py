@@ -2,8 +2,8 @@
 
 Splits, labels and versions are those of google-research/task_adaptation (data/*.py, commit d7630d3, with the
 arguments of scripts/run_all_tasks.sh; sizes of test sets in data/*_test.py) and of KMnP/vpt (VTAB_SETUP.md),
-which differ in KITTI's version only. Images to train on, to choose settings on and to test on are the same
-ones; their order is TFDS's order over the shards.
+which differ in KITTI's version only. Which images they are follows from TFDS's order over the shards, the
+same wherever TFDS prepared the data, with the exceptions that `read._notes` names.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class VtabTask:
         data: TFDS data as `name[/config]:versions`, several versions in order of preference.
         slices: the official slices, given how many examples each split has.
         test_images: the published size of the test set, which readers do not insist on.
-        keys: features that make a label: the first one's, or what `label` makes of them.
-        values: of the first key, which fall into `num_classes` equal bins; `num_classes` if 0.
+        keys: features that make a label: the one's value, or what `label` makes of them.
         binary: images hold 0 and 1 for black and white.
     """
 
@@ -49,7 +48,6 @@ class VtabTask:
     slices: Callable[[Mapping[str, int]], Slices]
     test_images: int
     keys: tuple[str, ...] = ("label",)
-    values: int = 0
     label: Callable[[Record], int] | None = None
     binary: bool = False
 
@@ -63,15 +61,10 @@ class VtabTask:
         """As patterns such as `3.*.*`."""
         return self.data.partition(":")[2].split(",")
 
-    @property
-    def label_values(self) -> int:
-        """How many values the first key has."""
-        return self.values or self.num_classes
-
 
 def clevr_count(record: Record) -> int:
     """3 to 10 objects are classes 0 to 7."""
-    return len(record.numbers("objects/size")) - 3
+    return len(record.values("objects/size", int)) - 3
 
 
 def clevr_distance(record: Record) -> int:
@@ -89,9 +82,14 @@ def kitti_distance(record: Record) -> int:
     Raises:
         ValueError: broken coordinates, or another number of them than of objects.
     """
-    objects = zip(record.numbers("objects/type"), _depths(record, "objects/location"), strict=True)
-    distances = [distance for type, distance in objects if type in _KITTI_VEHICLES]
+    types, depths = record.values("objects/type", int), _depths(record, "objects/location")
+    distances = [distance for type, distance in zip(types, depths, strict=True) if type in _KITTI_VEHICLES]
     return bisect_left(_KITTI_EDGES, min([*distances, _KITTI_NO_VEHICLE])) - 1
+
+
+def _sixteenth(key: str, values: int, record: Record) -> int:
+    """The one of 16 equal bins into which one of so many values falls."""
+    return record.one(key, int) * 16 // values
 
 
 def _own_validation(counts: Mapping[str, int]) -> Slices:
@@ -120,7 +118,7 @@ def _halved_test(counts: Mapping[str, int]) -> Slices:
 
 def _depths(record: Record, key: str) -> list[float]:
     """The third of three coordinates of each object."""
-    coordinates = record.floats(key)
+    coordinates = record.values(key, float)
     if len(coordinates) % 3:
         raise ValueError(f"{key} holds {len(coordinates)} numbers, no multiple of 3")
     return coordinates[2::3]
@@ -138,18 +136,18 @@ CLASS_NAMES: Mapping[str, tuple[str, ...]] = {
     "smallnorb_elevation": tuple(f"{30 + 5 * n} degrees" for n in range(9)),
 }
 
-_Label = tuple[tuple[str, ...], int, Callable[[Record], int] | None, bool]
-_COUNT: _Label = (("objects/size",), 0, clevr_count, False)
-_CLOSEST: _Label = (("objects/pixel_coords",), 0, clevr_distance, False)
-_VEHICLE: _Label = (("objects/type", "objects/location"), 0, kitti_distance, False)
-_LOCATION: _Label = (("label_x_position",), 32, None, True)
-_ORIENTATION: _Label = (("label_orientation",), 40, None, True)
+_Label = tuple[tuple[str, ...], Callable[[Record], int]]
+_COUNT: _Label = (("objects/size",), clevr_count)
+_CLOSEST: _Label = (("objects/pixel_coords",), clevr_distance)
+_VEHICLE: _Label = (("objects/type", "objects/location"), kitti_distance)
+_LOCATION: _Label = (("label_x_position",), partial(_sixteenth, "label_x_position", 32))
+_ORIENTATION: _Label = (("label_orientation",), partial(_sixteenth, "label_orientation", 40))
 _TASKS = (
     VtabTask("cifar100", "natural", 100, "cifar100:3.*.*", _LAST_TENTH, 10000),
     VtabTask("caltech101", "natural", 102, "caltech101:3.*.*", _LAST_TENTH, 6084),
     VtabTask("dtd", "natural", 47, "dtd:3.*.*", _own_validation, 1880),
     VtabTask("oxford_flowers102", "natural", 102, "oxford_flowers102:2.*.*", _own_validation, 6149),
-    VtabTask("oxford_iiit_pet", "natural", 37, "oxford_iiit_pet:3.*.*", _LAST_FIFTH, 3669),
+    VtabTask("oxford_iiit_pet", "natural", 37, "oxford_iiit_pet:3.*.*,4.*.*", _LAST_FIFTH, 3669),
     VtabTask("svhn", "natural", 10, "svhn_cropped:3.*.*", _LAST_TENTH, 26032),
     VtabTask("sun397", "natural", 397, "sun397/tfds:4.*.*", _own_validation, 21750),
     VtabTask("patch_camelyon", "specialized", 2, "patch_camelyon:2.*.*", _own_validation, 32768),
@@ -161,8 +159,10 @@ _TASKS = (
     VtabTask("dmlab", "structured", 6, "dmlab:2.0.1", _own_validation, 22735),
     # task_adaptation asks for 3.1.0, VPT for 3.2.0; TFDS makes the same examples for all three.
     VtabTask("kitti_distance", "structured", 4, "kitti:3.2.0,3.3.0,3.1.0", _own_validation, 711, *_VEHICLE),
-    VtabTask("dsprites_location", "structured", 16, "dsprites:2.*.*", _IN_TENS, 73728, *_LOCATION),
-    VtabTask("dsprites_orientation", "structured", 16, "dsprites:2.*.*", _IN_TENS, 73728, *_ORIENTATION),
+    VtabTask("dsprites_location", "structured", 16, "dsprites:2.*.*", _IN_TENS, 73728, *_LOCATION, True),
+    VtabTask(
+        "dsprites_orientation", "structured", 16, "dsprites:2.*.*", _IN_TENS, 73728, *_ORIENTATION, True
+    ),
     VtabTask("smallnorb_azimuth", "structured", 18, _NORB, _halved_test, 12150, ("label_azimuth",)),
     VtabTask("smallnorb_elevation", "structured", 9, _NORB, _halved_test, 12150, ("label_elevation",)),
 )

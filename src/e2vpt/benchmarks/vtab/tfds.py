@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from e2vpt.benchmarks.vtab.example import Values, parse_example
-from e2vpt.benchmarks.vtab.tfrecord import index_records, read_payloads
+from e2vpt.benchmarks.vtab.tfrecord import read_records
 from e2vpt.data.images import ImageFile
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, visible
+from e2vpt.files.paths import listed, look_at
 
 _Value = TypeVar("_Value", bytes, int, float)
 _INFO = "dataset_info.json"
@@ -30,33 +31,42 @@ _AGAIN = "Prepare the data set again with tfds, file format tfrecord."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedDataset:
-    """One prepared version: how many examples each shard of each split holds."""
+    """One prepared version: how many examples each shard of each split holds.
+
+    `before_4_2`: TFDS of a version below 4.2.0 wrote it, whose dataset_info.json has no moduleName.
+    """
 
     folder: Path
     name: str
     splits: Mapping[str, tuple[int, ...]]
+    before_4_2: bool
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return visible(str(self.folder))
 
     def counts(self) -> dict[str, int]:
         """Examples in each split."""
         return {split: sum(lengths) for split, lengths in self.splits.items()}
 
-    def shards(self, split: str) -> tuple[Path, ...]:
+    def shards(self, split: str) -> list[Path]:
         """The files of a split, in order.
 
         Raises:
             DataError: no such split, or missing files, naming each.
         """
         if split not in self.splits:
-            raise DataError(f"{self.folder} has no split {split!r}; it has {', '.join(self.splits)}.")
+            raise DataError(f"{self.where} has no split {split!r}; it has {', '.join(self.splits)}.")
         total = len(self.splits[split])
         names = [f"{self.name}-{split}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
-        missing = [name for name in names if not (self.folder / name).is_file()]
+        missing = [name for name in names if look_at(self.folder / name, DataError) != "file"]
         if missing:
             raise DataError(
-                f"{self.folder}: {len(missing)} of {total} files of {split} are missing: "
-                f"{', '.join(missing[:20])}. Download or copy them again."
+                f"{self.where}: {len(missing)} of {total} files of {split} are missing: "
+                f"{visible(', '.join(missing[:20]))}. Download or copy them again."
             )
-        return tuple(self.folder / name for name in names)
+        return [self.folder / name for name in names]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,30 +84,22 @@ class Record:
 
     def image(self, key: str) -> ImageFile:
         """The one encoded image at `key`, byte for byte as TFDS stored it, to be read in place."""
-        image = self._one(key, bytes, "images")
+        image = self.one(key, bytes)
         # Wherever the payload holds these bytes, it is the same image.
         start = self.offset + self.payload.index(image)
         return ImageFile(name=self.name, path=self.path, offset=start, size=len(image))
 
-    def number(self, key: str) -> int:
-        """The one whole number at `key`."""
-        return self._one(key, int, "whole numbers")
-
-    def numbers(self, key: str) -> list[int]:
-        """The whole numbers at `key`, which may be none."""
-        return self._values(key, int)
-
-    def floats(self, key: str) -> list[float]:
-        """The 32-bit floats at `key`, which may be none."""
-        return self._values(key, float)
-
-    def _one(self, key: str, kind: type[_Value], what: str) -> _Value:
-        values = self._values(key, kind)
+    def one(self, key: str, kind: type[_Value]) -> _Value:
+        """The one value of a kind at `key`."""
+        values = self.values(key, kind)
         if len(values) != 1:
-            raise DataError(f"{self.name}: {key} holds {len(values)} {what}; expected one. {_AGAIN}")
+            raise DataError(
+                f"{self.name}: {key} holds {len(values)} values ({kind.__name__}); expected one. {_AGAIN}"
+            )
         return values[0]
 
-    def _values(self, key: str, kind: type[_Value]) -> list[_Value]:
+    def values(self, key: str, kind: type[_Value]) -> list[_Value]:
+        """The values of a kind at `key`, which may be none."""
         if key not in self.features:
             raise DataError(f"{self.name} has no feature {key!r}. Is it the right data set? {_AGAIN}")
         return [value for value in self.features[key] if isinstance(value, kind)]
@@ -114,53 +116,54 @@ class BinaryImage:
         """See `ImageSource.name`."""
         return self.file.name
 
-    def open(self) -> Image.Image:
+    def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
-        return self.file.open().point(([0] + [255] * 255) * 3)
+        return self.file.open(as_stored).point(([0] + [255] * 255) * 3)
 
 
-def find_prepared(folder: Path, versions: Sequence[str]) -> Path:
-    """The version in `folder`, which TFDS named after the data set or its config.
-
-    Of `versions`, patterns such as `3.*.*`, the first that is there counts; of what fits it, the highest.
+def prepared_versions(folder: Path) -> list[Path]:
+    """The finished versions in `folder`, which TFDS named after the data set or its config, ascending.
 
     Raises:
-        DataError: none; says which versions are there.
+        DataError: the folder cannot be looked into.
     """
-    found = sorted(
-        (tuple(map(int, path.name.split("."))), path)
-        for path in folder.glob("*.*.*")
-        if _VERSION.fullmatch(path.name) and (path / _INFO).is_file()
-    )
-    for pattern in versions:
-        if fitting := [path for _, path in found if fnmatch(path.name, pattern)]:
-            return fitting[-1]
-    raise DataError(
-        f"{folder}: no prepared version {' or '.join(versions)}; found "
-        f"{', '.join(path.name for _, path in found) or 'none'}. Prepare the data set once with "
-        "`tfds build`, or name the folder that holds all data sets."
-    )
+    if look_at(folder, DataError) != "folder":
+        return []
+    named = [path for path in listed(folder, DataError) if _VERSION.fullmatch(path.name)]
+    finished = [path for path in named if look_at(path / _INFO, DataError) == "file"]
+    return sorted(finished, key=lambda path: tuple(map(int, path.name.split("."))))
 
 
-def open_prepared(folder: Path) -> PreparedDataset:
-    """The splits of the version in `folder`, from its dataset_info.json.
+def open_prepared(folder: Path, versions: Sequence[str]) -> PreparedDataset:
+    """The version in `folder` that fits the first of `versions`, patterns such as `3.*.*`; the highest of it.
 
     Raises:
-        DataError: that file is missing or broken, or the shards are not TFRecord files of the usual names.
+        DataError: none fits (says which versions are there), its dataset_info.json is broken, or its shards
+            are not TFRecord files of the usual names.
     """
-    info = _read_json(folder / _INFO)
-    where = folder / _INFO
-    if info.get("fileFormat", "tfrecord") != "tfrecord":
-        raise DataError(f"{where}: file format {info['fileFormat']!r}; expected tfrecord. {_AGAIN}")
+    found = prepared_versions(folder)
+    fitting = [path for pattern in versions for path in reversed(found) if fnmatch(path.name, pattern)]
+    if not fitting:
+        raise DataError(
+            f"{visible(str(folder))}: no prepared version {' or '.join(versions)}; found "
+            f"{', '.join(path.name for path in found) or 'none'}. Prepare the data set as docs/benchmarks.md "
+            "says, or name the folder that holds all data sets."
+        )
+    where = visible(str(fitting[0] / _INFO))
+    info = _read_info(fitting[0] / _INFO, where)
     try:
         splits = {str(split["name"]): _lengths(split) for split in info["splits"]}
-        name = str(info["name"])
-    except (KeyError, TypeError, ValueError) as error:
+        templates = {str(split.get("filepathTemplate", _TEMPLATE)) for split in info["splits"]} - {_TEMPLATE}
+        name, file_format = str(info["name"]), str(info.get("fileFormat", "tfrecord"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where} does not list splits with shardLengths ({error!r}). {_AGAIN}") from error
-    odd = [s["filepathTemplate"] for s in info["splits"] if s.get("filepathTemplate", _TEMPLATE) != _TEMPLATE]
-    if odd:
-        raise DataError(f"{where}: shards are named {odd[0]}; expected {_TEMPLATE}. {_AGAIN}")
-    return PreparedDataset(folder=folder, name=name, splits=splits)
+    if file_format != "tfrecord":
+        raise DataError(f"{where}: file format {file_format!r}; expected tfrecord. {_AGAIN}")
+    if templates:
+        raise DataError(
+            f"{where}: shards are named {visible(min(templates))}; expected {_TEMPLATE}. {_AGAIN}"
+        )
+    return PreparedDataset(folder=fitting[0], name=name, splits=splits, before_4_2="moduleName" not in info)
 
 
 def read_slice(
@@ -177,22 +180,14 @@ def read_slice(
     total = sum(data.splits[split])
     if not 0 <= start < stop <= total:
         raise DataError(
-            f"{data.folder}: {split} has {total} examples; {split}[{start}:{stop}] is needed. {_AGAIN}"
+            f"{data.where}: {split} has {total} examples; {split}[{start}:{stop}] is needed. {_AGAIN}"
         )
     first = 0
     for path, length in zip(shards, data.splits[split], strict=True):
-        low, high = max(start - first, 0), min(stop - first, length)
+        wanted = range(max(start - first, 0), min(stop - first, length))
         first += length
-        if low >= high:
-            continue
-        index = index_records(path)
-        if len(index) != length:
-            raise DataError(
-                f"{path} holds {len(index)} records; {_INFO} says {length}. Download or copy the file again."
-            )
-        chosen = index[low:high]
-        for number, payload in enumerate(read_payloads(path, chosen)):
-            name, offset = f"{path}[{low + number}]", int(chosen[number, 0])
+        for number, (offset, payload) in enumerate(read_records(path, wanted, length) if wanted else ()):
+            name = f"{visible(str(path))}[{wanted[number]}]"
             features = parse_example(payload, name, keys)
             yield Record(name=name, path=path, offset=offset, payload=payload, features=features)
 
@@ -201,32 +196,21 @@ def class_names(data: PreparedDataset, key: str, expected: int) -> tuple[str, ..
     """The names of the classes at `key`, in order of their numbers; None where TFDS stored none.
 
     Raises:
-        DataError: features.json or the names have another number of classes than `expected`, or are broken.
+        DataError: they cannot be read, or are another number than `expected`.
     """
-    names, path = None, data.folder / f"{key}.labels.txt"
-    if path.is_file():
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"Cannot read the class names in {path}: {error}. {_AGAIN}") from error
-        names = tuple(line.strip() for line in lines if line.strip())
-    for found in (_class_count(data, key), names and len(names)):
-        if found not in (None, expected):
-            raise DataError(
-                f"{data.folder}: {key} has {found} classes; expected {expected}. Is it the official data?"
-            )
-    return names
-
-
-def _class_count(data: PreparedDataset, key: str) -> int | None:
-    path = data.folder / "features.json"
-    try:
-        features = _read_json(path)["featuresDict"]["features"] if path.is_file() else {}
-        return int(features[key]["classLabel"]["numClasses"])
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):  # a broken file; others are forms of early versions of TFDS 4
-            raise
+    path = data.folder / f"{key}.labels.txt"
+    if look_at(path, DataError) != "file":
         return None
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read the class names in {visible(str(path))}: {error}. {_AGAIN}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) != expected:
+        raise DataError(
+            f"{data.where}: {key} has {len(names)} classes; expected {expected}. Is it the official data?"
+        )
+    return names
 
 
 def _lengths(split: Mapping[str, Any]) -> tuple[int, ...]:
@@ -237,11 +221,11 @@ def _lengths(split: Mapping[str, Any]) -> tuple[int, ...]:
     return lengths
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_info(path: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}. {_AGAIN}") from error
+        raise DataError(f"{where} cannot be read as JSON: {error}. {_AGAIN}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object. {_AGAIN}")
+        raise DataError(f"{where} holds no JSON object. {_AGAIN}")
     return content

@@ -12,74 +12,58 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
+from e2vpt.errors import DataError, MissingExtra, visible
 
-from e2vpt.errors import DataError, MissingExtra
-
-Index = npt.NDArray[np.int64]
-
-_HEADER, _FOOTER = 12, 4
+_HEADER = struct.Struct("<QI")
+_FOOTER = 4
 
 
-def index_records(path: Path) -> Index:
-    """Offset and size in bytes of every payload in a TFRecord file, an array [records, 2].
+def read_records(path: Path, wanted: range, total: int) -> Iterator[tuple[int, bytes]]:
+    """Offset and payload of the `wanted` records, numbered from 0, one in memory at a time.
 
-    Every length is held to its checksum and to the file's size. Payloads are not read.
+    Every length is held to its checksum and to the file's size, every payload that is given to its checksum;
+    the number of records, at the end, to `total`.
 
     Raises:
-        DataError: unreadable, not a TFRecord file, damaged, or truncated.
+        DataError: unreadable, not a TFRecord file, damaged, truncated, or with another number of records.
         MissingExtra: google-crc32c is not installed.
     """
+    number = offset = 0
     try:
         with path.open("rb") as file:
-            found = list(_walk(path, file, os.fstat(file.fileno()).st_size))
+            end = os.fstat(file.fileno()).st_size
+            while offset < end:
+                start, size = _next_payload(path, file, offset, end)
+                if number in wanted:
+                    yield start, _payload(path, file, start, size)
+                number, offset = number + 1, start + size + _FOOTER
     except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
+        raise DataError(f"Cannot read {visible(str(path))}: {error.strerror or error}.") from error
+    if number != total:
+        raise _broken(path, f"holds {number} records; dataset_info.json says {total}")
 
 
-def read_payloads(path: Path, index: Index) -> Iterator[bytes]:
-    """The payloads at rows (offset, size) of `index_records`, in turn, one in memory at a time.
-
-    Raises:
-        DataError: a payload that does not match its checksum, or a file that ends before it.
-    """
-    try:
-        with path.open("rb") as file:
-            for offset, size in index.tolist():
-                file.seek(offset)
-                framed = file.read(size + _FOOTER)
-                if len(framed) < size + _FOOTER:
-                    raise _truncated(path, offset, size)
-                payload = framed[:size]
-                if _masked_crc32c(payload) != int.from_bytes(framed[size:], "little"):
-                    raise _damaged(path, f"the payload at byte {offset} does not match its checksum")
-                yield payload
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
+def _next_payload(path: Path, file: BinaryIO, offset: int, end: int) -> tuple[int, int]:
+    """Where the payload of the record at `offset` begins, and its size."""
+    file.seek(offset)
+    header, start = file.read(_HEADER.size), offset + _HEADER.size
+    if len(header) < _HEADER.size:
+        raise _broken(path, f"is truncated: it ends inside the {_HEADER.size} bytes at byte {offset}")
+    size, check = _HEADER.unpack(header)
+    if _masked_crc32c(header[:8]) != check:
+        if offset == 0:
+            raise _broken(path, "is not an uncompressed TFRecord file: it begins with no checked length")
+        raise _broken(path, f"is damaged: the length at byte {offset} does not match its checksum")
+    if size > end - start - _FOOTER:
+        raise _broken(path, f"is truncated: it ends inside the {size} bytes at byte {start}")
+    return start, size
 
 
-def _walk(path: Path, file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    offset = 0
-    while offset < end:
-        file.seek(offset)
-        header = file.read(_HEADER)
-        if len(header) < _HEADER:
-            raise _truncated(path, offset, _HEADER)
-        size, check = struct.unpack("<QI", header)
-        if _masked_crc32c(header[:8]) != check:
-            if offset == 0:
-                raise DataError(
-                    f"{path} is not a TFRecord file: its first 12 bytes are no length with a checksum. "
-                    "Expected an uncompressed TFRecord file; download or prepare the data set again."
-                )
-            raise _damaged(path, f"the length at byte {offset} does not match its checksum")
-        start = offset + _HEADER
-        if size > end - start - _FOOTER:
-            raise _truncated(path, start, size)
-        yield start, size
-        offset = start + size + _FOOTER
+def _payload(path: Path, file: BinaryIO, start: int, size: int) -> bytes:
+    payload, check = file.read(size), file.read(_FOOTER)
+    if _masked_crc32c(payload) != int.from_bytes(check, "little"):
+        raise _broken(path, f"is damaged: the payload at byte {start} does not match its checksum")
+    return payload
 
 
 def _masked_crc32c(data: bytes) -> int:
@@ -93,12 +77,5 @@ def _masked_crc32c(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(f"{path} is damaged: {what}. Download or prepare the data set again.")
-
-
-def _truncated(path: Path, offset: int, size: int) -> DataError:
-    return DataError(
-        f"{path} is truncated: it ends inside the {size} bytes at byte {offset}. "
-        "Download or prepare the data set again."
-    )
+def _broken(path: Path, what: str) -> DataError:
+    return DataError(f"{visible(str(path))} {what}. Download, copy or prepare the data set again.")
