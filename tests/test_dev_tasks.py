@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-DRAWN = ["location16", "orientation12", "count8", "distance6"]
+DRAWN = ["location9", "orientation8", "count8", "distance6"]
 
 
 @pytest.fixture

@@ -46,25 +46,25 @@ def shape(
 
 
 def location(rng: np.random.Generator, label: int) -> Image.Image:
-    """A star among other shapes; the label is its cell in a grid of four by four, row by row."""
-    image = scene(rng, lines=6)
-    pen, behind, cell = ImageDraw.Draw(image), brightness_of(image), SIZE * OVERSAMPLING / 4
-    radius = rng.uniform(8, 12) * OVERSAMPLING
-    x, y = (label % 4 + rng.uniform(0.1, 0.9)) * cell, (label // 4 + rng.uniform(0.1, 0.9)) * cell
+    """A star among other shapes; the label is its cell in a grid of three by three, row by row."""
+    image = scene(rng, lines=2)
+    pen, behind, cell = ImageDraw.Draw(image), brightness_of(image), SIZE * OVERSAMPLING / 3
+    radius = rng.uniform(11, 15) * OVERSAMPLING
+    x, y = (label % 3 + rng.uniform(0.1, 0.9)) * cell, (label // 3 + rng.uniform(0.1, 0.9)) * cell
     pen.polygon(polygon((x, y), [radius, 0.4 * radius] * 5, rng.uniform(0, 7)), fill=unlike(rng, behind))
     taken = [((x, y), radius)]
-    for _ in range(rng.integers(3, 8)):
-        size = rng.uniform(5, 12) * OVERSAMPLING
+    for _ in range(rng.integers(1, 5)):
+        size = rng.uniform(5, 10) * OVERSAMPLING
         taken.append((apart(rng, taken, size), size))
         shape(rng, pen, *taken[-1], unlike(rng, behind))
     return finished(rng, image)
 
 
 def orientation(rng: np.random.Generator, label: int) -> Image.Image:
-    """An arrow of any size and place; the label is the way it points, twelve directions, 0 to the right."""
-    image = scene(rng, lines=12)
-    reach = rng.uniform(16, 34) * OVERSAMPLING
-    angle = math.radians(30 * label + rng.uniform(-11, 11))
+    """An arrow of any size and place; the label is the way it points, eight directions, 0 to the right."""
+    image = scene(rng, lines=3)
+    reach = rng.uniform(24, 42) * OVERSAMPLING
+    angle = math.radians(45 * label + rng.uniform(-16, 16))
     x, y = rng.uniform(reach, SIZE * OVERSAMPLING - reach, 2)
     wide, neck = rng.uniform(0.3, 0.5) * reach, rng.uniform(0.08, 0.16) * reach
     joint = rng.uniform(-0.1, 0.4) * reach
@@ -100,8 +100,8 @@ class Drawn:
 
 
 TASKS = (
-    Drawn("location16", location, tuple(f"row{i // 4}-column{i % 4}" for i in range(16))),
-    Drawn("orientation12", orientation, tuple(f"{30 * i:03d}-degrees" for i in range(12))),
+    Drawn("location9", location, tuple(f"row{i // 3}-column{i % 3}" for i in range(9))),
+    Drawn("orientation8", orientation, tuple(f"{45 * i:03d}-degrees" for i in range(8))),
     Drawn("count8", count, tuple(f"{i}-shapes" for i in range(2, 10))),
     Drawn("distance6", distance, tuple(f"{a:04.1f}-to-{b:04.1f}-metres" for a, b in pairwise(NEAREST))),
 )
