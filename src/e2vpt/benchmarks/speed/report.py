@@ -11,6 +11,7 @@ from e2vpt.benchmarks.figures import as_png, new_figure
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.speed.contestants import PROMPTED
 from e2vpt.benchmarks.speed.measure import SpeedRow, case_in_words
+from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.files.atomic import write_atomic, write_csv
 
 _CASE = ("backbone", "image_size", "depth", "precision", "batch_size", "device", "num_classes", "mode")
@@ -69,23 +70,24 @@ def _table(rows: list[SpeedRow]) -> list[str]:
     is_step = rows[0]["mode"] == "step"
     head = ["method", "prompts", "tuned", "time", "images/s", "FLOPs", "peak MiB"]
     head += ["kept MiB", "over official"] if is_step else ["over official"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    cells = []
     official = {row["num_visual"]: row["seconds"] for row in rows if row["method"] == "carried"}
     for row in rows:
         faster = official.get(row["num_visual"], 0.0) / row["seconds"] if row["method"] == "e2vpt" else 0.0
-        cells = [
-            _TITLES[row["method"]],
-            str(row["num_visual"]) if row["method"] in PROMPTED else "",
-            f"{row['num_tuned']:,}",
-            f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
-            f"{row['images_per_second']:.1f}",
-            f"{row['flop_ratio']:.3f}",
-            f"{row['peak_mib']:.0f}",
-            *([f"{row['saved_mib']:.0f}"] if is_step else []),
-            f"{faster:.2f}" if faster else "",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        cells.append(
+            [
+                _TITLES[row["method"]],
+                str(row["num_visual"]) if row["method"] in PROMPTED else "",
+                f"{row['num_tuned']:,}",
+                f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
+                f"{row['images_per_second']:.1f}",
+                f"{row['flop_ratio']:.3f}",
+                f"{row['peak_mib']:.0f}",
+                *([f"{row['saved_mib']:.0f}"] if is_step else []),
+                f"{faster:.2f}" if faster else "",
+            ]
+        )
+    return markdown_table(head, cells)
 
 
 def speed_picture(rows: Sequence[SpeedRow]) -> bytes:
