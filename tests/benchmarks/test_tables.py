@@ -12,9 +12,9 @@ def test_markdown() -> None:
 
 
 def test_latex() -> None:
-    text = latex_table(["method", "tuned, %", "sun_397"], [["e2vpt & co_1", r"$1 \pm 2$", "--"]])
+    text = latex_table(["method", "tuned, %", "sun_397"], [["e2vpt & co_1", "1 ± 2", "-"]])
     assert text == (
         "\\begin{tabular}{lrr}\n"
         r"method & tuned, \% & sun\_397 \\" + "\n\\hline\n"
-        r"e2vpt \& co\_1 & $1 \pm 2$ & -- \\" + "\n\\end{tabular}\n"
+        r"e2vpt \& co\_1 & 1 $\pm$ 2 & - \\" + "\n\\end{tabular}\n"
     )

@@ -26,7 +26,7 @@ WORDS = "shapes forms --backbone demo --methods linear,bias --seeds 1 --epochs 1
 def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code, out, err = run(*WORDS.split())
     assert code == 0, err
-    assert "| method | tuned | head | mean | shapes | forms | seeds | rate | file, bytes |" in out
+    assert "| method | mean | shapes | forms | seeds | tuned | head | rate | file, bytes |" in out
     assert f"Run 1 of 16: tuning/linear/shapes-lr{ENTRIES['linear'].lrs[0]:g}" in err
     assert {p.name for p in (tmp_path / "table").iterdir() if p.is_file()} == {
         "config.json",

@@ -12,12 +12,12 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: in
 
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A tabular; the head and the first column are plain text, other cells LaTeX."""
-    lines = [map(_escaped, head), *([_escaped(first), *cells] for first, *cells in rows)]
-    first, *others = [" & ".join(cells) + r" \\" for cells in lines]
+    """A tabular of plain text."""
+    first, *others = [" & ".join(map(_escaped, cells)) + r" \\" for cells in (head, *rows)]
     body = "\n".join([first, r"\hline", *others])
     return f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n{body}\n\\end{{tabular}}\n"
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "_%&#$" else c for c in text)
+    escaped = "".join(f"\\{c}" if c in "_%&#$" else c for c in text)
+    return escaped.replace("±", r"$\pm$")

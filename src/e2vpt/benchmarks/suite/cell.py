@@ -31,8 +31,9 @@ from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
 
 CELL_ROWS = "rows.jsonl"
-"""In a finished cell's folder: a row for each final training, as in `ComparisonRow`, with group, source and
-num_backbone (parameters of the backbone)."""
+"""In a finished cell's folder: a row for each final training, with what of `ComparisonRow` does not depend on
+the hour, tuned_percent and with_head_percent (of the backbone's parameters), group and source."""
+_OF_ROW = ("task", "method", "seed", "lr", "accuracy", "diverged", "num_tuned", "num_head", "adapter_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,16 +101,20 @@ def run_cell(
     folder = cell_folder(out, name, method)
     run = _fast if protocol.name == "fast" else _paper
     rows = run(task, entry, protocol, method, folder, reporting)
-    shared = {
-        "group": suite.tasks[name],
-        "source": suite.source,
-        "num_backbone": num_backbone(protocol.config),
-    }
-    write_json_lines(folder / CELL_ROWS, [row | shared for row in rows])
+    shared = {"group": suite.tasks[name], "source": suite.source}
+    whole = num_backbone(protocol.config)
+    write_json_lines(folder / CELL_ROWS, [_row(row, whole) | shared for row in rows])
     # A finished training needs no checkpoint; those of full fine-tuning would fill a disk.
     for name in (CHECKPOINT, LAST):
         for path in folder.rglob(name):
             path.unlink()
+
+
+def _row(row: ComparisonRow, whole: int) -> ComparisonRow:
+    """What a table needs of a final training, and what it tunes in % of the backbone's parameters."""
+    tuned, head = row["num_tuned"], row["num_head"]
+    shares = {"tuned_percent": 100 * tuned / whole, "with_head_percent": 100 * (tuned + head) / whole}
+    return {name: row[name] for name in _OF_ROW} | shares
 
 
 def num_backbone(config: RunConfig) -> int:
