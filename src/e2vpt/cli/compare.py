@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
-from e2vpt.benchmarks.compare.entries import ENTRIES
-from e2vpt.benchmarks.compare.report import write_comparison
+from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named
+from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
 from e2vpt.benchmarks.machine import machine
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
-    PRESET_NAMES,
+    BackboneName,
     Weights,
     kept_when_interrupted,
     load_images,
@@ -31,7 +31,7 @@ from e2vpt.runs.start import absolute
 @with_config_flags
 def compare_command(
     sources: Annotated[list[str], typer.Argument(metavar="DATA...", help="Labelled images, as for train.")],
-    backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
+    backbone: BackboneName,
     prompts: PromptConfig,
     options: MethodConfig,
     data: DataConfig,
@@ -55,15 +55,11 @@ def compare_command(
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
     if len(tasks) < len(sources):
         raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
-    names = words(methods)
-    unknown = [name for name in names if name not in ENTRIES]
-    if unknown or not names:
-        raise ConfigError(f"methods: {', '.join(unknown) or 'none'}; expected some of {', '.join(ENTRIES)}.")
     groups = _groups(group or [], tasks)
     comparison = Comparison(
         tasks=tasks,
         config=run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train),
-        entries={name: ENTRIES[name] for name in names},
+        entries=entries_named(words(methods)),
         tune_on=list(tasks)[:2] if tune_on is None else words(tune_on),
         prune=prune,
         seeds=seeds,
@@ -73,7 +69,7 @@ def compare_command(
             comparison, out, resume=resume, reporting=Reporting(on_stage=say, on_step=on_step)
         )
     print(write_comparison(out, rows, machine(), groups))
-    print(f"report {out / 'results.md'}, {out / 'results.csv'}, {out / 'results.tex'}, {out / 'pareto.png'}")
+    print(f"report {', '.join(str(out / name) for name in RESULT_FILES)}")
 
 
 def _groups(texts: Sequence[str], tasks: Collection[str]) -> dict[str, list[str]]:
