@@ -10,7 +10,6 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import load_backbone
 from e2vpt.data import Preprocessing, Split, Task, make_loader, preprocessing_for
 from e2vpt.data.loaders import Loader
@@ -170,11 +169,6 @@ def build_model(config: RunConfig, *, num_classes: int) -> nn.Module:
         config.backbone, num_classes=num_classes, weights=config.weights, image_size=config.data.image_size
     )
     return adapt(model, config.method, config.prompts, config.options)
-
-
-def backbone_fingerprint(config: RunConfig) -> str:
-    """Of the weights that every run with these settings starts from."""
-    return fingerprint(load_backbone(config.backbone, num_classes=1, weights=config.weights))
 
 
 def eval_loader(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,9 @@ from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
 from e2vpt.files.atomic import write_atomic, write_csv
-from e2vpt.runs.folder import (
-    ADAPTER,
-    PRUNE_FOLDER,
-    RunConfig,
-    check_out,
-    forget_failed_start,
-    hold_images,
-    open_folder,
-    read_log,
-)
-from e2vpt.runs.identity import image_rows
-from e2vpt.runs.lock import only_one
-from e2vpt.runs.prepare import Prepared, backbone_fingerprint
+from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, RunConfig, read_log
+from e2vpt.runs.held import opened_for_runs
+from e2vpt.runs.prepare import Prepared
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
@@ -153,22 +143,19 @@ def _train(
         asked = dataclasses.replace(prune, keep=keep, finalists=1, tolerance=1.0)
         pruned = train_and_prune(task, config, asked, folder, resume=True, like=like, reporting=reporting)
         return pruned.tried[-1].accuracy, pruned.tried[-1].loss
-    told = {"on_step": reporting.on_step, "on_epoch": reporting.on_epoch}
-    result = train_run(task, config, folder, resume=True, like=like, **told).result
-    best = result.history[result.best_epoch]
+    on_step, on_epoch = reporting.on_step, reporting.on_epoch
+    done = train_run(task, config, folder, resume=True, like=like, on_step=on_step, on_epoch=on_epoch)
+    best = done.result.history[done.result.best_epoch]
     return best["val_accuracy"], best["val_loss"]
 
 
-@contextmanager
 def opened_search(
     out: Path, task: Task, config: RunConfig, search: SearchConfig, prune: PruneConfig, *, resume: bool
-) -> Iterator[None]:
-    """Inside, a search has its folder to itself: a new one, or the one to be resumed.
+) -> AbstractContextManager[None]:
+    """A search's folder, as `opened_for_runs`.
 
     Raises:
         ConfigError: there are no validation images to search by.
-        RunError: the folder holds another search, of other settings, weights or images; or another process
-            works there; or it cannot be written.
     """
     if task.val is None or config.data.train_on != "train":
         raise ConfigError(
@@ -177,13 +164,7 @@ def opened_search(
     # More trials may be asked for later.
     space = {name: value for name, value in to_dict(search).items() if name != "trials"}
     asked = {"search": space, "prune": to_dict(prune), "task": task.name, "classes": list(task.classes)}
-    check_out(out, resume=resume)
-    with only_one(out):
-        forget_failed_start(out)
-        asked["fingerprint"] = backbone_fingerprint(config)
-        open_folder(out, config.to_dict() | asked, resume=resume)
-        hold_images(out, image_rows(task))
-        yield
+    return opened_for_runs(out, config, config.to_dict() | asked, {out: task}, resume=resume)
 
 
 def ranked(results: Sequence[TrialResult]) -> list[TrialResult]:

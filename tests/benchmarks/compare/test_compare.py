@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from support.tasks_for_tests import write_task
+from support.weights_for_tests import other_demo_weights
 
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
@@ -19,6 +21,7 @@ from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
 from e2vpt.benchmarks.compare.report import write_comparison
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.methods.names import METHODS
+from e2vpt.runs.lock import only_one
 
 ENTRIES_HERE = {
     "linear": ComparedMethod(method="linear", lrs=(0.01, 0.001)),
@@ -160,30 +163,21 @@ def test_finals_on_all_images_prune_as_validation_images_chose(
     assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 2
 
 
-def test_what_prunes_begins_with_the_training_of_its_twin(
-    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_images_and_other_weights_are_refused(
+    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
-    pruning = ENTRIES_HERE["ours"]
-    twins = {"twin": dataclasses.replace(pruning, prunes=False), "ours": pruning}
-    real, epochs = e2vpt.training.fit.save_checkpoint, []
-
-    def counting(*args: Any, **options: Any) -> Any:
-        epochs.append(1)
-        return real(*args, **options)
-
-    monkeypatch.setattr(e2vpt.training.fit, "save_checkpoint", counting)
-    rows = compare_methods(dataclasses.replace(comparison, entries=twins), tmp_path / "both")
-    ours = [row for row in rows if row["method"] == "ours"]
-    alone = [row for row in whole[1] if row["method"] == "ours"]
-    assert without_times(ours) == without_times(alone)
-    # One epoch each: the twin's trainings and as many again, not twice as many.
-    assert len(epochs) == 2 * len(ours)
-    twin = {(r["task"], r["seed"]): r for r in rows if (r["stage"], r["method"]) == ("final", "twin")}
-    finals = [r for r in ours if r["stage"] == "final"]
-    assert finals and all(r["seconds"] > twin[r["task"], r["seed"]]["seconds"] for r in finals)
-    for out in (whole[0], tmp_path / "both"):
-        first = next(iter((out / "final/ours").iterdir()))
-        assert (first / "unpruned.safetensors").exists() and (first / "log.csv").exists()
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    fewer = dataclasses.replace(comparison.tasks["two"], val=comparison.tasks["one"].val)
+    other = dataclasses.replace(comparison, tasks=comparison.tasks | {"two": fewer})
+    with pytest.raises(RunError, match=r"tasks/two was made with other images: .*replaced"):
+        compare_methods(other, out, resume=True)
+    weights = str(other_demo_weights(tmp_path / "other.safetensors"))
+    other = dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, weights=weights))
+    with pytest.raises(RunError, match=r"other settings: fingerprint \w+, now \w+"):
+        compare_methods(other, out, resume=True)
+    with only_one(out), pytest.raises(RunError, match="Another process works in"):
+        compare_methods(comparison, out, resume=True)
 
 
 def test_a_rate_that_diverges_is_a_row(comparison: Comparison, tmp_path: Path) -> None:

@@ -8,13 +8,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from support.weights_for_tests import other_demo_weights
 
 from e2vpt import RunConfig, TrainConfig
 from e2vpt.benchmarks.suite import run as suite_run
 from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder
 from e2vpt.benchmarks.suite.run import Job, all_rows, cells_of, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Suite
+from e2vpt.data import Split, Task
+from e2vpt.data.images import ImageInMemory
 from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.atomic import write_json_lines
 from e2vpt.runs.reporting import Reporting
@@ -43,7 +47,54 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         write_json_lines(folder / CELL_ROWS, [{"task": task, "method": method, "accuracy": 0.5}])
 
     monkeypatch.setattr(suite_run, "run_cell", run_cell)
+    monkeypatch.setattr(suite_run, "load_suite_task", lambda suite, name, _: task_named(name))
     return cells
+
+
+def task_named(name: str, images: int = 4) -> Task:
+    """A task of noise, always the same for a name and a number of images."""
+    random = np.random.default_rng(len(name))
+    pixels = random.integers(0, 255, (images, 4, 4, 3), dtype=np.uint8)
+    sources = tuple(ImageInMemory(name=f"{i}", pixels=image) for i, image in enumerate(pixels))
+    split = Split(images=sources, labels=tuple(i % 2 for i in range(images)))
+    return Task(name=name, classes=("a", "b"), train=split)
+
+
+def test_a_benchmark_is_held_to_its_images_and_weights(
+    done: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(SUITE, tasks={"dtd": "natural", "eurosat": "specialized"})
+    for index in (1, 2):
+        run_suite(small, PROTOCOL, METHODS, tmp_path / str(index), Job(shard=(index, 2)))
+    weights = other_demo_weights(tmp_path / "other.safetensors")
+    other = dataclasses.replace(PROTOCOL, config=RunConfig(backbone="demo", weights=str(weights)))
+    with pytest.raises(RunError, match=r"other settings: fingerprint \w+, now \w+"):
+        run_suite(small, other, METHODS, tmp_path / "1", Job(shard=(1, 2)))
+    # Finished cells are held too, and so are those of another job.
+    monkeypatch.setattr(
+        suite_run, "load_suite_task", lambda suite, name, _: task_named(name, 5 if name == "dtd" else 4)
+    )
+    with pytest.raises(RunError, match=r"tasks/dtd was made with other images: 1 new \(4\)"):
+        run_suite(small, PROTOCOL, METHODS, tmp_path / "1", Job(shard=(1, 2)))
+    run_suite(small, PROTOCOL, METHODS, tmp_path / "3", Job(shard=(1, 2)))
+    assert merge([tmp_path / "1"], tmp_path / "all") == 2
+    with pytest.raises(RunError, match=r"tasks/dtd was made with other images: 1 new"):
+        merge([tmp_path / "3"], tmp_path / "all")
+
+
+def test_data_that_cannot_be_read_fail_their_cells_only(
+    done: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(suite: Suite, name: str, _: object) -> Task:
+        if name == "eurosat":
+            raise DataError("eurosat is truncated")
+        return task_named(name)
+
+    monkeypatch.setattr(suite_run, "load_suite_task", load)
+    small = dataclasses.replace(SUITE, tasks={"dtd": "natural", "eurosat": "specialized"})
+    with pytest.raises(RunError, match=r"2 of 4 cells failed.*\n  eurosat, linear: eurosat is truncated"):
+        run_suite(small, PROTOCOL, METHODS, tmp_path / "out", Job())
+    assert done == [("dtd", "linear"), ("dtd", "bias")]
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(done: list[tuple[str, str]], tmp_path: Path) -> None:

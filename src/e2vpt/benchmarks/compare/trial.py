@@ -17,10 +17,9 @@ from e2vpt.config import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import Diverged
-from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig
+from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
@@ -68,13 +67,8 @@ def run_trial(
     prune: PruneConfig | None,
     out: Path,
     reporting: Reporting,
-    *,
-    spent: float = 0.0,
 ) -> ComparisonRow:
-    """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too.
-
-    `spent` seconds of training are in the folder already.
-    """
+    """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too."""
     folder, began = out / trial.folder, time.perf_counter()
     row = trial.row()
     try:
@@ -89,21 +83,8 @@ def run_trial(
         return row | {"val_accuracy": 0.0, "diverged": True}
     best = trained.result.history[trained.result.best_epoch]
     row |= {"val_accuracy": best.get("val_accuracy"), "diverged": False}
-    seconds = spent + time.perf_counter() - began
+    seconds = time.perf_counter() - began
     return row if trial.stage == "tuning" else row | _on_test_images(task, trained, config, seconds)
-
-
-def take_over_training(trial: Trial, done: Trial, out: Path) -> bool:
-    """Begin a trial that prunes with one that does not, of the same settings and seed: it is the first of its
-    two trainings, to the bit. False where there is nothing to take over, or the trial has begun already."""
-    first, folder = out / done.folder, out / trial.folder
-    if folder.exists() or not (first / CHECKPOINT).exists():
-        return False
-    make_folder(folder)
-    # The config comes first: a folder with one is a run that can be gone on with.
-    for name in (CONFIG, *sorted({path.name for path in first.iterdir()} - {CONFIG, ADAPTER})):
-        write_atomic(folder / name, (first / name).read_bytes())
-    return True
 
 
 def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float) -> ComparisonRow:

@@ -30,7 +30,7 @@ from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig
 from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
 
-CELL_ROWS = "rows.jsonl"
+CELLS, CELL_ROWS = "cells", "rows.jsonl"
 """In a finished cell's folder: a row for each final training, with what of `ComparisonRow` does not depend on
 the hour, tuned_percent and with_head_percent (of the backbone's parameters), group and source."""
 _OF_ROW = ("task", "method", "seed", "lr", "accuracy", "diverged", "num_tuned", "num_head", "adapter_bytes")
@@ -79,7 +79,7 @@ def grid_of(protocol: Protocol, entry: ComparedMethod) -> GridConfig:
 
 def cell_folder(out: Path, task: str, method: str) -> Path:
     """Where a cell's trainings lie."""
-    return out / "cells" / task / method
+    return out / CELLS / task / method
 
 
 def finished_rows(out: Path, task: str, method: str, protocol: Protocol) -> list[ComparisonRow]:
