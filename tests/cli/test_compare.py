@@ -29,6 +29,7 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
     assert "| method | mean | shapes | forms | seeds | tuned | head | rate | file, bytes |" in out
     assert f"Run 1 of 16: tuning/linear/shapes-lr{ENTRIES['linear'].lrs[0]:g}" in err
     assert {p.name for p in (tmp_path / "table").iterdir() if p.is_file()} == {
+        ".lock",
         "config.json",
         "trials.jsonl",
         "results.csv",

@@ -130,6 +130,44 @@ def test_bad_input(e2vpt_command: Command, directory: Path, tmp_path: Path, more
     assert code == 1 and message in said
 
 
+@pytest.mark.parametrize("place", ["x" * 300, "a\0b"])
+def test_places_that_cannot_be_looked_at(
+    e2vpt_command: Command, directory: Path, tmp_path: Path, place: str
+) -> None:
+    for kind in ("vtab", "fgvc"):
+        for more in ([], ["--check"]):
+            code, _, said = e2vpt_command("bench", kind, "--backbone", "demo", "--data", place, *more)
+            assert code == 1 and "error: Cannot look at" in said and "\0" not in said
+    for flag in ("--out", "--merge", "--weights"):
+        code, _, said = e2vpt_command("bench", *words(directory, tmp_path / "out", ""), flag, place)
+        assert code in (1, 2) and ("error: " in said or f"Invalid value for '{flag}'" in said)
+
+
+def test_other_images_are_refused_before_the_table_is_written(e2vpt_command: Command, tmp_path: Path) -> None:
+    fgvc.write_cub(tmp_path / "data/CUB_200_2011")
+    flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--methods", "linear"]
+    flags += [
+        "--backbone",
+        "demo",
+        "--image-size",
+        "16",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--seeds",
+        "1",
+    ]
+    assert e2vpt_command("bench", "fgvc", *flags)[0] == 0
+    table = tmp_path / "out/results.md"
+    table.unlink()
+    (image, other, *_) = sorted((tmp_path / "data").rglob("*.jpg"))
+    image.write_bytes(other.read_bytes())
+    code, out, said = e2vpt_command("bench", "fgvc", *flags)
+    assert code == 1 and "cub-200-2011 was made with other images: 1 replaced" in said
+    assert not out and not table.exists()
+
+
 def test_without_data(e2vpt_command: Command) -> None:
     code, _, said = e2vpt_command("bench", "vtab", "--backbone", "demo")
     assert code == 1 and "Say where the images are: --data DIR. docs/benchmarks.md says how" in said

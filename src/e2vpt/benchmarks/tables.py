@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from e2vpt.errors import visible
+
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> list[str]:
     """A line for each row; the first `texts` columns are aligned to the left, the others to the right."""
-    first, *others = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    first, *others = [f"| {' | '.join(map(visible, cells))} |" for cells in (head, *rows)]
     return [first, "|" + "---|" * texts + "---:|" * (len(head) - texts), *others]
 
 
@@ -19,5 +21,5 @@ def latex_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    escaped = "".join(f"\\{c}" if c in "_%&#$" else c for c in text)
+    escaped = "".join(f"\\{c}" if c in "_%&#$" else c for c in visible(text))
     return escaped.replace("±", r"$\pm$")

@@ -92,7 +92,7 @@ def _command(kind: Benchmark) -> Callable[..., None]:
     ) -> None:
         names, some = list(entries_named(words(methods))), _known_tasks(kind, words(tasks))
         # A worker elsewhere starts in another folder.
-        own_weights = None if weights is None else weights.resolve()
+        own_weights = None if weights is None else Path(absolute(str(weights)))
         config = run_config(backbone, own_weights, prompts=prompts, options=options, data=data, train=train)
         chosen = Protocol(name=protocol, config=config, prune=prune, grid=grid, seeds=seeds, tune=tune)
         if only_plan and directory is None:
@@ -146,22 +146,20 @@ def _run(
 ) -> None:
     if others:
         say(f"{merge(others, out)} cells taken over.")
-    problem = None
     with training() as (on_step, _):
         try:
-            run_suite(suite, protocol, methods, out, job, Reporting(on_stage=say, on_step=on_step))
+            failed = run_suite(suite, protocol, methods, out, job, Reporting(on_stage=say, on_step=on_step))
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is kept in {out}; the same command goes on from there.")
             raise typer.Exit(130) from None
-        except RunError as error:
-            problem = error
     rows, config = all_rows(suite, protocol, methods, out), protocol.config
     if rows:
         note = f"{protocol.name} protocol, backbone {config.backbone}, epochs {config.train.epochs}"
         print(write_suite(out, suite, rows, machine(), backbone=config.backbone, note=note))
         print(f"report {', '.join(str(out / name) for name in RESULT_FILES)}")
-    if problem is not None:
-        raise problem
+    if failed:
+        lines = "\n".join(f"  {task}, {method}: {why}" for (task, method), why in failed.items())
+        raise RunError(f"{len(failed)} cells failed; the others are kept in {out}:\n{lines}")
 
 
 def _known_tasks(kind: Benchmark, names: list[str]) -> list[str]:

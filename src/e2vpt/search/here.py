@@ -23,13 +23,13 @@ from e2vpt.search.space import (
     Suggestion,
     TrialResult,
     configured,
+    damaged_record,
     finished_search,
     leave_results,
     opened_search,
     ranked,
     suggest,
     try_suggestion,
-    unreadable,
 )
 
 STUDY = "study.db"
@@ -105,10 +105,12 @@ def _open_study(optuna: Any, path: Path, search: SearchConfig, epochs: int) -> A
 
     Trials below the median of the finished ones are stopped, after a third of an unpruned training.
     """
+    from sqlalchemy import URL  # comes with Optuna
+
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{path}",
+            storage=URL.create("sqlite", database=str(path)).render_as_string(),
             study_name="e2vpt",
             direction="maximize",
             load_if_exists=True,
@@ -118,7 +120,7 @@ def _open_study(optuna: Any, path: Path, search: SearchConfig, epochs: int) -> A
         for stale in study.get_trials(deepcopy=False, states=[state.RUNNING]):
             study.tell(stale.number, state=state.FAIL)
     except Exception as error:  # what a damaged database raises, in three libraries, is open-ended
-        raise unreadable(path, error) from error
+        raise damaged_record(path, error) from error
     return study
 
 
@@ -133,7 +135,7 @@ def _finished(optuna: Any, study: Any, out: Path) -> list[TrialResult]:
         done = study.get_trials(deepcopy=False, states=_states(optuna))
         return [TrialResult(**trial.user_attrs["result"]) for trial in done]
     except Exception as error:  # as above
-        raise unreadable(out / STUDY, error) from error
+        raise damaged_record(out / STUDY, error) from error
 
 
 def _words(name: str, trials: int, tried: Suggestion, results: Sequence[TrialResult]) -> str:

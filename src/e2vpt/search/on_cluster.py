@@ -21,11 +21,11 @@ from e2vpt.runs.folder import RunConfig
 from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
     TrialResult,
+    damaged_record,
     finished_search,
     opened_search,
     suggest,
     try_suggestion,
-    unreadable,
 )
 
 _RETRIES = 3
@@ -57,7 +57,7 @@ def search_on_cluster(
     # Images may have relative paths: trials stay in the folder the search was started from.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     ray, tune = connect(workers), _tune()
-    search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).resolve()
+    search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).absolute()
     with opened_search(out, task, config, search, prune, resume=resume):
         trainable = tune.with_resources(
             tune.with_parameters(_trial, task=task, base=config, prune=prune, out=out),
@@ -92,7 +92,7 @@ def _restored(tune: Any, state: Path, trainable: Any) -> Any:
     try:
         return tune.Tuner.restore(str(state), trainable, resume_errored=True)
     except Exception as error:  # what Ray raises on damaged files is open-ended
-        raise unreadable(state, error) from error
+        raise damaged_record(state, error) from error
 
 
 def _trial(tried: Mapping[str, Any], task: Task, base: RunConfig, prune: PruneConfig, out: Path) -> None:

@@ -195,7 +195,7 @@ def finished_search(out: Path, results: Sequence[TrialResult]) -> list[TrialResu
     return best_first
 
 
-def unreadable(path: Path, error: Exception) -> RunError:
+def damaged_record(path: Path, error: Exception) -> RunError:
     """An engine's own record of the trials that is damaged."""
     why = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RunError(f"{path} cannot be read ({why}). Restore it, or search in another folder.")

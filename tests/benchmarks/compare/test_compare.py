@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.compare import Comparison, chosen_lr, compare_methods
 from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
 from e2vpt.benchmarks.compare.report import write_comparison
+from e2vpt.benchmarks.compare.trial import read_trials
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.methods.names import METHODS
 from e2vpt.runs.lock import only_one
@@ -168,9 +171,10 @@ def test_other_images_and_other_weights_are_refused(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
-    fewer = dataclasses.replace(comparison.tasks["two"], val=comparison.tasks["one"].val)
-    other = dataclasses.replace(comparison, tasks=comparison.tasks | {"two": fewer})
-    with pytest.raises(RunError, match=r"tasks/two was made with other images: .*replaced"):
+    two = comparison.tasks["two"]
+    turned = dataclasses.replace(two, val=two.test, test=two.val)
+    other = dataclasses.replace(comparison, tasks=comparison.tasks | {"two": turned})
+    with pytest.raises(RunError, match=r"tasks/two was made with other images: 21 gone .*, 21 new"):
         compare_methods(other, out, resume=True)
     weights = str(other_demo_weights(tmp_path / "other.safetensors"))
     other = dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, weights=weights))
@@ -178,6 +182,23 @@ def test_other_images_and_other_weights_are_refused(
         compare_methods(other, out, resume=True)
     with only_one(out), pytest.raises(RunError, match="Another process works in"):
         compare_methods(comparison, out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda row: "{", r"trials\.jsonl cannot be read"),
+        (lambda row: "null", r"trials\.jsonl cannot be used: None is no row"),
+        (lambda row: json.dumps(row | {"lr": "high"}), "a row has 'high' as lr"),
+        (lambda row: json.dumps({k: v for k, v in row.items() if k != "accuracy"}), "a row has no accuracy"),
+    ],
+)
+def test_damaged_trials_are_named(
+    damage: Callable[[dict[str, Any]], str], message: str, tmp_path: Path, whole: tuple[Path, list[Any]]
+) -> None:
+    (tmp_path / "trials.jsonl").write_text(damage(whole[1][-1]) + "\n")
+    with pytest.raises(RunError, match=message):
+        read_trials(tmp_path / "trials.jsonl")
 
 
 def test_a_rate_that_diverges_is_a_row(comparison: Comparison, tmp_path: Path) -> None:

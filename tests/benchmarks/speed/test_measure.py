@@ -16,7 +16,7 @@ from e2vpt.benchmarks.speed import measure as speed
 from e2vpt.benchmarks.speed.contestants import Case, make_contestants
 from e2vpt.benchmarks.speed.measure import SpeedConfig, measure_speed
 from e2vpt.benchmarks.speed.report import speed_markdown, write_report
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.prompting.parts import classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -114,6 +114,13 @@ def test_every_case_is_kept_and_none_measured_twice(tmp_path: Path, monkeypatch:
     # Other numbers of prompts are another question.
     more = dataclasses.replace(config, cases=[CASE], num_visual=(4,), modes=("inference",))
     assert [r["num_visual"] for r in measure_speed(more, tmp_path)] == [0, 0, 4]
+
+
+def test_damaged_rows_are_named(tmp_path: Path) -> None:
+    for content, message in (("{", "cannot be read"), ('{"mode": "step"}', "a row has no method")):
+        (tmp_path / "speed.jsonl").write_text(content)
+        with pytest.raises(RunError, match=rf"speed\.jsonl .*{message}"):
+            measure_speed(CONFIG, tmp_path)
 
 
 def test_figures_that_do_not_depend_on_the_hour(tmp_path: Path) -> None:

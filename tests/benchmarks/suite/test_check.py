@@ -237,7 +237,7 @@ def test_hugging_face_data(tmp_path: Path) -> None:
     kitti = _of(check, "kitti_distance")
     assert (kitti.source, kitti.formats, kitti.state) == ("hugging face", "JPEG", "differs")
     assert "the official ones are lossless PNG" in kitti.problems[0] and len(kitti.problems) == 1
-    assert _of(check, "dtd").state == "broken" and check.where == f"hf:{tmp_path}/{{task}}"
+    assert _of(check, "dtd").state == "broken"
 
 
 def test_no_data_on_hugging_face() -> None:
@@ -314,7 +314,7 @@ def test_a_table_and_what_is_wrong() -> None:
         notes=("12 of 397 classes have no training image.",),
     )
     dtd = Checked(name="dtd", group="natural", state="broken", problems=("dtd is damaged:\n  one\n  two",))
-    check = Check(where="data", tasks=(sun, dtd), problems=("Several sources.",))
+    check = Check(tasks=(sun, dtd), problems=("Several sources.",))
     assert check_markdown(check) == [
         "| task | source | train | val | test | classes | format | verdict |",
         "|---|---|---|---|---|---|---|---|",
@@ -325,5 +325,5 @@ def test_a_table_and_what_is_wrong() -> None:
         "* dtd: dtd is damaged:\n    one\n    two",
         "* sun397, no problem: 12 of 397 classes have no training image.",
     ]
-    clean = Check(where="data", tasks=(dataclasses.replace(sun, notes=()),))
+    clean = Check(tasks=(dataclasses.replace(sun, notes=()),))
     assert clean.right and len(check_markdown(clean)) == 3

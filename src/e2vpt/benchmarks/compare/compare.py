@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
-from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, run_trial
+from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, read_trials, run_trial
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
-from e2vpt.files.atomic import read_json_lines, write_json_lines
+from e2vpt.files.atomic import write_json_lines
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.held import opened_for_runs
 from e2vpt.runs.reporting import Reporting
@@ -95,7 +95,7 @@ def compare_methods(
     reporting = reporting or Reporting()
     tasks = {out / TASKS / name: task for name, task in comparison.tasks.items()}
     with opened_for_runs(out, comparison.config, _settings(comparison), tasks, resume=resume):
-        rows = read_json_lines(out / COMPARISON_TRIALS)
+        rows = read_trials(out / COMPARISON_TRIALS)
         for name in comparison.entries:
             for trial in comparison.tuning(name):
                 _run(comparison, out, rows, trial, reporting)

@@ -149,7 +149,7 @@ def _means(by_task: Mapping[str, Spread], groups: Groups, total: Spread | None) 
 
 def _accuracy(row: ComparisonRow) -> float:
     """In %; a training that diverged has none."""
-    return 100 * float(row.get("accuracy", 0.0))
+    return 0.0 if row["diverged"] else 100 * row["accuracy"]
 
 
 def table(found: Sequence[Line], tasks: Sequence[str], columns: Columns) -> list[list[str]]:

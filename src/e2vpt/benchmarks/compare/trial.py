@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from e2vpt.config import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import Diverged
+from e2vpt.files.atomic import check_rows, read_json_lines
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
 from e2vpt.runs.folder import RunConfig
@@ -31,6 +32,29 @@ ComparisonRow = dict[str, Any]
 """One finished training: stage, task, method, lr, seed, val_accuracy (None without validation images),
 diverged; where it pruned: the shares tokens and segments that were kept; where final: accuracy, num_tuned,
 num_head, adapter_bytes, seconds (of training), images_per_second (of inference), peak_mib (of a step)."""
+_ALWAYS: Mapping[str, type] = {
+    **dict.fromkeys(("stage", "task", "method"), str),
+    "lr": float,
+    "seed": int,
+    "diverged": bool,
+}
+_FINAL: Mapping[str, type] = {
+    **dict.fromkeys(("num_tuned", "num_head", "adapter_bytes"), int),
+    **dict.fromkeys(("accuracy", "seconds", "images_per_second", "peak_mib"), float),
+}
+
+
+def read_trials(path: Path) -> list[ComparisonRow]:
+    """The finished trainings of a comparison.
+
+    Raises:
+        RunError: the file cannot be read, or a row lacks a figure.
+    """
+    rows = read_json_lines(path, _ALWAYS)
+    check_rows(path, [row for row in rows if row["stage"] == "tuning"], {"val_accuracy": float})
+    final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
+    check_rows(path, final, _FINAL)
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

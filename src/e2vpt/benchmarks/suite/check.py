@@ -14,12 +14,14 @@ from typing import Literal
 from e2vpt.benchmarks.fgvc.places import FOLDERS, find_fgvc
 from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc
 from e2vpt.benchmarks.suite.headers import Header, formats_of, read_headers, unlike_official, unreadable
+from e2vpt.benchmarks.suite.tasks import ARCHIVES
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.read import read_vtab
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB, VtabTask
 from e2vpt.data.task import Split
 from e2vpt.errors import DataError
+from e2vpt.files.paths import look_at
 
 Verdict = Literal["ok", "differs", "broken", "missing"]
 OnTask = Callable[[str], None]
@@ -55,7 +57,6 @@ class Checked:
 class Check:
     """All tasks of a benchmark in one place, and problems that no task has alone."""
 
-    where: str
     tasks: tuple[Checked, ...]
     problems: tuple[str, ...] = ()
 
@@ -84,7 +85,7 @@ def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnT
     tasks = [_check_vtab_task(where, task, on_task) for task in wanted]
     if hub and not any(task.source for task in tasks):
         raise DataError(f"{where} holds no task of VTAB-1k. {tasks[0].name}: {tasks[0].problems[0]}")
-    return Check(where=str(where), tasks=tuple(tasks), problems=_mixed(tasks))
+    return Check(tasks=tuple(tasks), problems=_mixed(tasks))
 
 
 def check_fgvc_sets(
@@ -97,12 +98,9 @@ def check_fgvc_sets(
     Raises:
         DataError: as for `find_fgvc`.
     """
-    directory = Path(directory).expanduser()
     found = find_fgvc(directory)
     wanted = [name for name in FGVC if not names or name in names]
-    return Check(
-        where=str(directory), tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted)
-    )
+    return Check(tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted))
 
 
 def check_markdown(check: Check) -> list[str]:
@@ -126,7 +124,9 @@ def _places(task: VtabTask) -> tuple[str, ...]:
 
 def _is_there(where: Path | str, task: VtabTask) -> bool:
     """Of an address on Hugging Face, which is a text, only reading can tell."""
-    return isinstance(where, str) or any((where / place).is_dir() for place in _places(task))
+    return isinstance(where, str) or any(
+        look_at(where / place, DataError) == "folder" for place in _places(task)
+    )
 
 
 def _check_vtab_task(where: Path | str, task: VtabTask, on_task: OnTask | None) -> Checked:
@@ -161,7 +161,7 @@ def _check_fgvc_set(name: FgvcName, folder: Path | None, on_task: OnTask | None)
         task, problems = check_fgvc(folder, name)
     except DataError as error:
         return replace(checked, state="broken", problems=(str(error),))
-    checked = replace(checked, source="archives", num_classes=len(task.classes))
+    checked = replace(checked, source=ARCHIVES, num_classes=len(task.classes))
     return _with_images(checked, task.splits(), read_headers(task.splits()), problems)
 
 

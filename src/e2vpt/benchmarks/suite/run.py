@@ -15,8 +15,9 @@ from e2vpt.benchmarks.compare.compare import TASKS
 from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.suite.cell import CELL_ROWS, CELLS, Protocol, cell_folder, finished_rows, run_cell
 from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task
-from e2vpt.errors import ConfigError, DataError, E2VPTError, RunError
-from e2vpt.files.atomic import make_folder, write_atomic
+from e2vpt.errors import ConfigError, DataError, E2VPTError
+from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
+from e2vpt.files.paths import listed, look_at
 from e2vpt.runs.folder import CONFIG, hold_images, open_folder, read_config, saved_images
 from e2vpt.runs.held import backbone_fingerprint, hold_task
 from e2vpt.runs.reporting import Reporting
@@ -62,12 +63,11 @@ def run_suite(
     out: Path,
     job: Job,
     reporting: Reporting | None = None,
-) -> None:
-    """Run what is missing of a benchmark's cells. A cell that fails does not stop the others.
+) -> dict[Cell, str]:
+    """Run what is missing of a benchmark's cells; returns those that failed and why: they stop no others.
 
     Raises:
-        RunError: the folder holds a benchmark of other settings, weights or images; or at the end, naming
-            every cell that failed and why.
+        RunError: the folder holds a benchmark of other settings, weights or images, or cannot be written.
     """
     reporting = reporting or Reporting()
     own = {"kind": suite.kind, "source_of_images": suite.source}
@@ -87,7 +87,7 @@ def run_suite(
         reporting.stage(f"{cell[0]}, {cell[1]}: {words}")
 
     if job.workers or job.address:
-        run = functools.partial(_run_elsewhere, suite, protocol, out.resolve())
+        run = functools.partial(_run_elsewhere, suite, protocol, out.absolute())
         run_on_cluster(run, missing, on_done, workers=job.workers, address=job.address)
     else:
         for number, cell in enumerate(missing, start=1):
@@ -98,9 +98,7 @@ def run_suite(
             except E2VPTError as error:
                 problem = str(error)
             on_done(cell, problem)
-    if failed:
-        lines = "\n".join(f"  {task}, {method}: {why}" for (task, method), why in failed.items())
-        raise RunError(f"{len(failed)} of {len(cells)} cells failed; the others are kept in {out}:\n{lines}")
+    return failed
 
 
 def _hold_images(suite: Suite, protocol: Protocol, names: Iterable[str], out: Path) -> dict[str, str]:
@@ -131,14 +129,14 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     count = 0
     for folder in folders:
         open_folder(out, read_config(folder / CONFIG), resume=True)
-        for images in sorted((folder / TASKS).glob("*")):
+        for images in listed(folder / TASKS) if look_at(folder / TASKS) == "folder" else ():
             make_folder(out / TASKS / images.name)
             hold_images(out / TASKS / images.name, saved_images(images))
         for rows in sorted((folder / CELLS).glob(f"*/*/{CELL_ROWS}")):
             target = cell_folder(out, rows.parent.parent.name, rows.parent.name) / CELL_ROWS
-            if not target.exists():
+            if look_at(target) == "nothing":
                 make_folder(target.parent)
-                write_atomic(target, rows.read_bytes())
+                write_json_lines(target, read_json_lines(rows))
                 count += 1
     return count
 
