@@ -40,11 +40,8 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
     }
     code, _, err = run(*WORDS.split())
     assert code == 1 and "table holds a run already. Go on with it by --resume" in err
-    code, again, err = run(
-        *WORDS.split(), "--resume", "--group", "drawn=shapes", "--group", "all=shapes,forms"
-    )
+    code, again, err = run(*WORDS.split(), "--resume")
     assert code == 0 and "Run" not in err and "| bias |" in again
-    assert "| drawn | all | T | G |" in again
 
 
 @pytest.mark.parametrize(
@@ -52,11 +49,6 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
     [
         ("shapes --backbone demo --methods magic", "methods: magic; expected some of linear, full"),
         ("shapes shapes --backbone demo", "have the same name"),
-        (
-            "shapes --backbone demo --group natural=shapes,birds",
-            "expected a name, = and some of the tasks shapes",
-        ),
-        ("shapes --backbone demo --group =shapes", "'=shapes'; expected a name"),
         ("shapes --backbone demo --tune-on other", "Rates are chosen on other; the tasks are shapes"),
     ],
 )

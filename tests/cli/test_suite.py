@@ -122,6 +122,7 @@ def test_check_and_plan(
         ("--tasks magic --plan", "tasks: magic; expected some of cifar100"),
         ("--shard 3", "shard is '3'; expected a number and how many there are, as in 3/20"),
         ("--shard 3/2", "shard is 3/2; expected a number from 1 to 2"),
+        ("--shard 0/2", "shard is 0/2; expected a number from 1 to 2"),
         ("--merge nowhere", "nowhere/config.json cannot be read"),
     ],
 )

@@ -13,7 +13,7 @@ import typer
 from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
-from e2vpt.benchmarks.speed.report import speed_markdown, write_report
+from e2vpt.benchmarks.speed.report import write_report
 from e2vpt.cli.options import note_slow, words
 from e2vpt.cli.suite import fgvc, vtab
 from e2vpt.errors import ConfigError
@@ -86,10 +86,8 @@ def speed(
     )
     with countdown("Measuring") as update:
         rows = measure_speed(config, out, on_stage=say, on_call=update)
-    facts = machine(device)
-    write_report(out, rows, facts)
-    print(speed_markdown(rows, facts))
-    print(f"report {out / 'speed.md'}, {out / 'speed.csv'}, {out / 'speed.png'}")
+    print(write_report(out, rows, machine(device)))
+    print(f"report {out / 'speed.md'}, {out / 'speed.csv'}")
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -43,10 +42,6 @@ def compare_command(
         str | None,
         typer.Option(help="Tasks that learning rates are chosen on; the first two when not given."),
     ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=TASK,TASK", help="A group of tasks: the table gets its mean, T and G."),
-    ] = None,
     weights: Weights = None,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("runs/compare"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
@@ -55,7 +50,6 @@ def compare_command(
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
     if len(tasks) < len(sources):
         raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
-    groups = _groups(group or [], tasks)
     comparison = Comparison(
         tasks=tasks,
         config=run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train),
@@ -68,20 +62,5 @@ def compare_command(
         rows = compare_methods(
             comparison, out, resume=resume, reporting=Reporting(on_stage=say, on_step=on_step)
         )
-    print(write_comparison(out, rows, machine(), groups))
+    print(write_comparison(out, rows, machine()))
     print(f"report {', '.join(str(out / name) for name in RESULT_FILES)}")
-
-
-def _groups(texts: Sequence[str], tasks: Collection[str]) -> dict[str, list[str]]:
-    """`natural=pets,birds` as a group and its tasks."""
-    found = {}
-    for text in texts:
-        name, _, members = text.partition("=")
-        found[name] = words(members)
-        unknown = [member for member in found[name] if member not in tasks]
-        if not name or not found[name] or unknown:
-            raise ConfigError(
-                f"group: {text!r}; expected a name, = and some of the tasks {', '.join(tasks)}, as in "
-                f"natural={','.join(tasks)}."
-            )
-    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from e2vpt.benchmarks.suite.cell import Protocol
 from e2vpt.benchmarks.suite.check import check_fgvc_sets, check_markdown, check_vtab
 from e2vpt.benchmarks.suite.plan import plan, plan_markdown, published_tasks
 from e2vpt.benchmarks.suite.report import write_suite
-from e2vpt.benchmarks.suite.run import Job, all_rows, merge, run_suite
+from e2vpt.benchmarks.suite.run import all_rows, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, open_suite
 from e2vpt.benchmarks.vtab.data import Source
 from e2vpt.benchmarks.vtab.tasks import VTAB
@@ -109,8 +109,10 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         if only_plan:
             _plan(kind, suite.tasks, chosen, names)
         else:
-            job = Job(shard=_share(shard), workers=jobs, address=address)
-            _run(suite, chosen, names, out, job, merged or [])
+            where = {"shard": _share(shard), "workers": jobs, "address": address}
+            if merged:
+                say(f"{merge(merged, out)} cells taken over.")
+            _run(suite, chosen, names, out, where)
 
     command.__doc__ = {
         "vtab": "Run VTAB-1k, 19 tasks, and print the papers' table beside their numbers.",
@@ -142,13 +144,12 @@ def _plan(kind: Benchmark, names: Collection[str], protocol: Protocol, methods: 
 
 
 def _run(
-    suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path, job: Job, others: Sequence[Path]
+    suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path, where: Mapping[str, Any]
 ) -> None:
-    if others:
-        say(f"{merge(others, out)} cells taken over.")
     with training() as (on_step, _):
         try:
-            failed = run_suite(suite, protocol, methods, out, job, Reporting(on_stage=say, on_step=on_step))
+            reporting = Reporting(on_stage=say, on_step=on_step)
+            failed = run_suite(suite, protocol, methods, out, reporting=reporting, **where)
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is kept in {out}; the same command goes on from there.")
             raise typer.Exit(130) from None
@@ -174,4 +175,6 @@ def _share(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
         raise ConfigError(f"shard is {text!r}; expected a number and how many there are, as in 3/20.")
+    if not 1 <= int(index) <= int(count):
+        raise ConfigError(f"shard is {text}; expected a number from 1 to {count}.")
     return int(index), int(count)

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from e2vpt.benchmarks.speed import measure as speed
 from e2vpt.benchmarks.speed.contestants import Case, make_contestants
 from e2vpt.benchmarks.speed.measure import SpeedConfig, measure_speed
-from e2vpt.benchmarks.speed.report import speed_markdown, write_report
+from e2vpt.benchmarks.speed.report import write_report
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.prompting.parts import classifier
 
@@ -143,9 +142,8 @@ def test_figures_that_do_not_depend_on_the_hour(tmp_path: Path) -> None:
 def test_the_report_says_all_of_it(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, cases=[CASE, dataclasses.replace(CASE, image_size=224, depth=1)])
     rows = measure_speed(config, tmp_path)
-    write_report(tmp_path, rows, FACTS)
-    text = (tmp_path / "speed.md").read_text()
-    assert text == speed_markdown(rows, FACTS)
+    text = write_report(tmp_path, rows, FACTS)
+    assert text == (tmp_path / "speed.md").read_text()
     assert "* command: e2vpt bench speed" in text
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [
@@ -162,8 +160,6 @@ def test_the_report_says_all_of_it(tmp_path: Path) -> None:
     assert table[0].endswith(f"| {official['seconds'] / ours['seconds']:.2f} |")
     saved = list(csv.DictReader(io.StringIO((tmp_path / "speed.csv").read_text())))
     assert len(saved) == len(rows) and [float(r["ratio"]) for r in saved] == [r["ratio"] for r in rows]
-    with Image.open(tmp_path / "speed.png") as image:
-        assert image.width > 600
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from support.weights_for_tests import other_demo_weights
 from e2vpt import RunConfig, TrainConfig
 from e2vpt.benchmarks.suite import run as suite_run
 from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder
-from e2vpt.benchmarks.suite.run import Job, all_rows, cells_of, merge, run_suite
+from e2vpt.benchmarks.suite.run import all_rows, cells_of, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.data import Split, Task
 from e2vpt.data.images import ImageInMemory
-from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.errors import DataError, RunError
 from e2vpt.files.atomic import write_json_lines
 from e2vpt.runs.reporting import Reporting
 
@@ -67,18 +67,18 @@ def test_a_benchmark_is_held_to_its_images_and_weights(
 ) -> None:
     small = dataclasses.replace(SUITE, tasks={"dtd": "natural", "eurosat": "specialized"})
     for index in (1, 2):
-        run_suite(small, PROTOCOL, METHODS, tmp_path / str(index), Job(shard=(index, 2)))
+        run_suite(small, PROTOCOL, METHODS, tmp_path / str(index), shard=(index, 2))
     weights = other_demo_weights(tmp_path / "other.safetensors")
     other = dataclasses.replace(PROTOCOL, config=RunConfig(backbone="demo", weights=str(weights)))
     with pytest.raises(RunError, match=r"other settings: fingerprint \w+, now \w+"):
-        run_suite(small, other, METHODS, tmp_path / "1", Job(shard=(1, 2)))
+        run_suite(small, other, METHODS, tmp_path / "1", shard=(1, 2))
     # Finished cells are held too, and so are those of another job.
     monkeypatch.setattr(
         suite_run, "load_suite_task", lambda suite, name, _: task_named(name, 5 if name == "dtd" else 4)
     )
     with pytest.raises(RunError, match=r"tasks/dtd was made with other images: 1 new \(4\)"):
-        run_suite(small, PROTOCOL, METHODS, tmp_path / "1", Job(shard=(1, 2)))
-    run_suite(small, PROTOCOL, METHODS, tmp_path / "3", Job(shard=(1, 2)))
+        run_suite(small, PROTOCOL, METHODS, tmp_path / "1", shard=(1, 2))
+    run_suite(small, PROTOCOL, METHODS, tmp_path / "3", shard=(1, 2))
     assert merge([tmp_path / "1"], tmp_path / "all") == 2
     with pytest.raises(RunError, match=r"tasks/dtd was made with other images: 1 new"):
         merge([tmp_path / "3"], tmp_path / "all")
@@ -94,7 +94,7 @@ def test_data_that_cannot_be_read_fail_their_cells_only(
 
     monkeypatch.setattr(suite_run, "load_suite_task", load)
     small = dataclasses.replace(SUITE, tasks={"dtd": "natural", "eurosat": "specialized"})
-    failed = run_suite(small, PROTOCOL, METHODS, tmp_path / "out", Job())
+    failed = run_suite(small, PROTOCOL, METHODS, tmp_path / "out")
     assert failed == dict.fromkeys([("eurosat", "linear"), ("eurosat", "bias")], "eurosat is truncated")
     assert done == [("dtd", "linear"), ("dtd", "bias")]
 
@@ -103,12 +103,12 @@ def test_a_cell_that_fails_does_not_stop_the_others(done: list[tuple[str, str]],
     said: list[str] = []
     reporting = Reporting(on_stage=said.append)
     broken = {("dmlab", "linear"): "dmlab is broken"}
-    assert run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", Job(), reporting) == broken
+    assert run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", reporting=reporting) == broken
     assert done == cells_of(SUITE, METHODS) and len(done) == 6
     assert "dtd, bias: 50.0 %, 1 seed" in said and "dmlab, linear: failed" in said
     assert len(all_rows(SUITE, PROTOCOL, METHODS, tmp_path / "out")) == 5
     done.clear()
-    assert run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", Job(), reporting) == broken
+    assert run_suite(SUITE, PROTOCOL, METHODS, tmp_path / "out", reporting=reporting) == broken
     assert done == [("dmlab", "linear")] and "5 of 6 cells are there already." in said
 
 
@@ -117,18 +117,18 @@ def test_shares_of_an_array_job_make_the_whole(done: list[tuple[str, str]], tmp_
     shares = [cells_of(whole, METHODS, (i, 3)) for i in (1, 2, 3)]
     assert sorted(cell for share in shares for cell in share) == sorted(cells_of(whole, METHODS))
     for index in (1, 2, 3):
-        run_suite(whole, PROTOCOL, METHODS, tmp_path / str(index), Job(shard=(index, 3)))
+        run_suite(whole, PROTOCOL, METHODS, tmp_path / str(index), shard=(index, 3))
     assert len(done) == 4
     assert merge([tmp_path / str(i) for i in (1, 2, 3)], tmp_path / "all") == 4
     assert merge([tmp_path / "1"], tmp_path / "all") == 0
-    run_suite(whole, PROTOCOL, METHODS, tmp_path / "all", Job())
+    run_suite(whole, PROTOCOL, METHODS, tmp_path / "all")
     assert len(done) == 4 and len(all_rows(whole, PROTOCOL, METHODS, tmp_path / "all")) == 4
 
 
 def test_what_does_not_belong_in_one_table_is_refused(done: list[tuple[str, str]], tmp_path: Path) -> None:
     small = dataclasses.replace(SUITE, tasks={"dtd": "natural"})
     out = tmp_path / "out"
-    run_suite(small, PROTOCOL, METHODS, out, Job())
+    run_suite(small, PROTOCOL, METHODS, out)
     for suite, protocol, what in (
         (dataclasses.replace(small, source="image lists"), PROTOCOL, "source_of_images"),
         (dataclasses.replace(small, kind="fgvc"), PROTOCOL, "kind"),
@@ -136,7 +136,7 @@ def test_what_does_not_belong_in_one_table_is_refused(done: list[tuple[str, str]
         (small, dataclasses.replace(PROTOCOL, config=changed_epochs()), "epochs 100, now 3"),
     ):
         with pytest.raises(RunError, match=rf"other settings: .*{what}"):
-            run_suite(suite, protocol, METHODS, out, Job())
+            run_suite(suite, protocol, METHODS, out)
     other = tmp_path / "other"
     shutil.copytree(out, other)
     config: dict[str, Any] = json.loads((other / "config.json").read_text())
@@ -144,7 +144,7 @@ def test_what_does_not_belong_in_one_table_is_refused(done: list[tuple[str, str]
     with pytest.raises(RunError, match=r"other settings: source_of_images"):
         merge([other], out)
     # More methods and more seeds may come later.
-    run_suite(small, dataclasses.replace(PROTOCOL, seeds=1), [*METHODS, "full"], out, Job())
+    run_suite(small, dataclasses.replace(PROTOCOL, seeds=1), [*METHODS, "full"], out)
     assert len(done) == 3
 
 
@@ -169,16 +169,7 @@ def test_damaged_rows_are_named(
     content: str, message: str, done: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     small = dataclasses.replace(SUITE, tasks={"dtd": "natural"})
-    run_suite(small, PROTOCOL, ["linear"], tmp_path / "out", Job())
+    run_suite(small, PROTOCOL, ["linear"], tmp_path / "out")
     (cell_folder(tmp_path / "out", "dtd", "linear") / CELL_ROWS).write_text(content)
     with pytest.raises(RunError, match=message):
-        run_suite(small, PROTOCOL, ["linear"], tmp_path / "out", Job())
-
-
-def test_bad_jobs() -> None:
-    with pytest.raises(ConfigError, match="shard is 0/3; expected a number from 1 to 3"):
-        Job(shard=(0, 3))
-    with pytest.raises(ConfigError, match="shard is 4/3"):
-        Job(shard=(4, 3))
-    with pytest.raises(ConfigError, match="workers is -1"):
-        Job(workers=-1)
+        run_suite(small, PROTOCOL, ["linear"], tmp_path / "out")

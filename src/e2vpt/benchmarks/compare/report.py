@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2vpt.benchmarks.compare.trial import ComparisonRow
-from e2vpt.benchmarks.figures import as_png, new_figure
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.spread import Spread, spread
 from e2vpt.benchmarks.tables import latex_table, markdown_table
+from e2vpt.errors import MissingExtra
 from e2vpt.files.atomic import write_atomic, write_csv
 
 RESULT_FILES = ("results.md", "results.csv", "results.tex", "pareto.png")
@@ -55,14 +56,12 @@ class Line:
     costs: Mapping[str, float]
 
 
-def write_comparison(
-    out: Path, rows: Sequence[ComparisonRow], machine: Mapping[str, str], groups: Groups | None = None
-) -> str:
+def write_comparison(out: Path, rows: Sequence[ComparisonRow], machine: Mapping[str, str]) -> str:
     """The files of `write_results`, and tuning.csv; returns the Markdown."""
     final = [row for row in rows if row["stage"] == "final"]
     _write_rows(out / "tuning.csv", [row for row in rows if row["stage"] == "tuning"])
     tasks = list(dict.fromkeys(row["task"] for row in final))
-    found = lines(final, tasks, groups or {}, _COLUMNS)
+    found = lines(final, tasks, {}, _COLUMNS)
     head = report_head("Comparison", machine)
     return write_results(out, final, head, found, table(found, tasks, _COLUMNS))
 
@@ -171,19 +170,28 @@ def table(found: Sequence[Line], tasks: Sequence[str], columns: Columns) -> list
 
 
 def pareto(found: Sequence[Line]) -> bytes:
-    """A PNG: mean accuracy of methods that are complete against tuned parameters without the head."""
-    figure = new_figure(7.5, 5)
+    """A PNG: mean accuracy of methods that are complete against tuned parameters without the head.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtra("Pictures are drawn by matplotlib: pip install 'e2vpt[bench]'") from None
+    figure, picture = Figure(figsize=(7.5, 5), layout="constrained"), io.BytesIO()
     axes = figure.add_subplot()
     for line in found:
         total = line.means.get("T", line.means.get("mean"))
         if total is None or not line.costs:
             continue
-        x = max(line.costs["num_tuned"], 1)  # a head alone tunes nothing else, and a logarithm needs one
-        axes.plot(x, total.mean, "o", color="tab:red" if line.method.startswith("e2vpt") else "tab:blue")
-        axes.annotate(line.method, (x, total.mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        name, x = line.method, max(line.costs["num_tuned"], 1)  # a logarithm needs one
+        axes.plot(x, total.mean, "o", color="tab:red" if name.startswith("e2vpt") else "tab:blue")
+        axes.annotate(name, (x, total.mean), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlabel="tuned parameters without the head", ylabel="mean test accuracy, %")
     axes.grid(alpha=0.3)
-    return as_png(figure)
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
 
 
 def _write_rows(path: Path, rows: Sequence[ComparisonRow]) -> None:

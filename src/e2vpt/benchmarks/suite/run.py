@@ -6,7 +6,6 @@ the folders of jobs that cannot be put together: nothing is ever run twice.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from e2vpt.benchmarks.compare.compare import TASKS
 from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.suite.cell import CELL_ROWS, CELLS, Protocol, cell_folder, finished_rows, run_cell
 from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task
-from e2vpt.errors import ConfigError, DataError, E2VPTError
+from e2vpt.errors import DataError, E2VPTError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 from e2vpt.files.paths import listed, look_at
 from e2vpt.runs.folder import CONFIG, hold_images, open_folder, read_config, saved_images
@@ -25,29 +24,6 @@ from e2vpt.search.cluster import run_on_cluster
 
 Cell = tuple[str, str]
 """Task and method."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What of a benchmark is to be run here, and by whom.
-
-    Attributes:
-        shard: (i, n): the i-th of n shares of the cells, from 1.
-        workers: processes of this machine that run cells, each with a GPU of its own where there are any;
-            0 for this process itself.
-        address: a Ray cluster to run on instead, as ray.init takes it.
-    """
-
-    shard: tuple[int, int] = (1, 1)
-    workers: int = 0
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        index, count = self.shard
-        if not 1 <= index <= count:
-            raise ConfigError(f"shard is {index}/{count}; expected a number from 1 to {count}.")
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}; expected 0 or more.")
 
 
 def cells_of(suite: Suite, methods: Sequence[str], shard: tuple[int, int] = (1, 1)) -> list[Cell]:
@@ -61,10 +37,17 @@ def run_suite(
     protocol: Protocol,
     methods: Sequence[str],
     out: Path,
-    job: Job,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    workers: int = 0,
+    address: str | None = None,
     reporting: Reporting | None = None,
 ) -> dict[Cell, str]:
     """Run what is missing of a benchmark's cells; returns those that failed and why: they stop no others.
+
+    `shard` (i, n) is the i-th of n shares of the cells, from 1. Cells run in this process, one after another;
+    with `workers`, in so many processes of this machine, each with a GPU of its own where there are any; with
+    `address`, on the Ray cluster there.
 
     Raises:
         RunError: the folder holds a benchmark of other settings, weights or images, or cannot be written.
@@ -73,7 +56,7 @@ def run_suite(
     own = {"kind": suite.kind, "source_of_images": suite.source}
     weights = {"fingerprint": backbone_fingerprint(protocol.config)}
     open_folder(out, protocol.settings() | own | weights, resume=True)
-    cells = cells_of(suite, methods, job.shard)
+    cells = cells_of(suite, methods, shard)
     broken = _hold_images(suite, protocol, [task for task, _ in cells], out)
     missing = [cell for cell in cells if not finished_rows(out, *cell, protocol)]
     reporting.stage(f"{len(cells) - len(missing)} of {len(cells)} cells are there already.")
@@ -86,9 +69,9 @@ def run_suite(
         words = "failed" if problem else _accuracy(finished_rows(out, *cell, protocol))
         reporting.stage(f"{cell[0]}, {cell[1]}: {words}")
 
-    if job.workers or job.address:
+    if workers or address:
         run = functools.partial(_run_elsewhere, suite, protocol, out.absolute())
-        run_on_cluster(run, missing, on_done, workers=job.workers, address=job.address)
+        run_on_cluster(run, missing, on_done, workers=workers, address=address)
     else:
         for number, cell in enumerate(missing, start=1):
             reporting.stage(f"Cell {number} of {len(missing)}: {cell[0]}, {cell[1]}")
