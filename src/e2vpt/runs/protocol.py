@@ -43,6 +43,13 @@ ProtocolRow = dict[str, Any]
 loss on validation images, test_accuracy (final), diverged."""
 
 PROTOCOL_TRIALS = "trials.jsonl"
+_FIELDS = {
+    **dict.fromkeys(("stage", "name"), str),
+    **dict.fromkeys(("lr", "weight_decay", "tokens", "segments", "kept"), float),
+    "seed": int,
+    "epochs": int,
+    "diverged": bool,
+}
 PUBLISHED_START: dict[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 """How prompts start in the official code, as fields of a PromptConfig (reference.md section 2)."""
 
@@ -108,7 +115,7 @@ def _in_folder(
         grid=grid,
         out=out,
         reporting=reporting,
-        rows=read_json_lines(out / PROTOCOL_TRIALS),
+        rows=read_json_lines(out / PROTOCOL_TRIALS, _FIELDS),
     )
     origin = snapshot(prepared.model)
     best = _grid(protocol, prepared, origin)

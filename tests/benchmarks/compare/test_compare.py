@@ -178,7 +178,7 @@ def test_other_images_and_other_weights_are_refused(
         compare_methods(other, out, resume=True)
     weights = str(other_demo_weights(tmp_path / "other.safetensors"))
     other = dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, weights=weights))
-    with pytest.raises(RunError, match=r"other settings: fingerprint \w+, now \w+"):
+    with pytest.raises(RunError, match=r"other settings: weights with fingerprint \w{12}, now \w{12}"):
         compare_methods(other, out, resume=True)
     with only_one(out), pytest.raises(RunError, match="Another process works in"):
         compare_methods(comparison, out, resume=True)

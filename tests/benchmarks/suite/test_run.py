@@ -70,7 +70,7 @@ def test_a_benchmark_is_held_to_its_images_and_weights(
         run_suite(small, PROTOCOL, METHODS, tmp_path / str(index), shard=(index, 2))
     weights = other_demo_weights(tmp_path / "other.safetensors")
     other = dataclasses.replace(PROTOCOL, config=RunConfig(backbone="demo", weights=str(weights)))
-    with pytest.raises(RunError, match=r"other settings: fingerprint \w+, now \w+"):
+    with pytest.raises(RunError, match=r"other settings: weights with fingerprint \w{12}, now \w{12}"):
         run_suite(small, other, METHODS, tmp_path / "1", shard=(1, 2))
     # Finished cells are held too, and so are those of another job.
     monkeypatch.setattr(

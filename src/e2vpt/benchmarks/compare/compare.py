@@ -22,7 +22,7 @@ from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
-from e2vpt.files.atomic import write_json_lines
+from e2vpt.files.atomic import check_rows, write_json_lines
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.held import opened_for_runs
 from e2vpt.runs.reporting import Reporting
@@ -128,13 +128,15 @@ def _run(
     if trial.stage == "final":
         data = dataclasses.replace(config.data, train_on=comparison.final_on)
         config = dataclasses.replace(config, data=data)
-    prune = _pruning(comparison, rows, trial) if entry.prunes else None
+    prune = _pruning(comparison, rows, trial, out) if entry.prunes else None
     task = comparison.tasks[trial.task]
     rows.append(run_trial(trial, task, config, prune, out, reporting))
     write_json_lines(out / COMPARISON_TRIALS, rows)
 
 
-def _pruning(comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial) -> PruneConfig | None:
+def _pruning(
+    comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial, out: Path
+) -> PruneConfig | None:
     """What to prune: where the final training has no validation images, what they chose in the tuning before;
     None where they chose not to."""
     if trial.stage == "tuning" or comparison.final_on == "train":
@@ -143,6 +145,7 @@ def _pruning(comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial
     tuned = dataclasses.replace(trial, stage="tuning", task=task, seed=0).found_in(rows)
     if tuned is None or tuned["diverged"]:
         return comparison.prune
+    check_rows(out / COMPARISON_TRIALS, [tuned], {"tokens": float, "segments": float})
     if tuned["tokens"] == tuned["segments"] == 1.0:
         return None
     return dataclasses.replace(
