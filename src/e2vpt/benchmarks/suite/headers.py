@@ -15,6 +15,7 @@ from e2vpt.data.hub import RowImage
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.task import Split
 from e2vpt.errors import UnreadableImages
+from e2vpt.files.paths import look_at
 
 LOOKED_AT = 1000
 """Images of a split, at most, that are looked at."""
@@ -98,11 +99,15 @@ def _spread(images: Sequence[ImageSource]) -> Sequence[ImageSource]:
 
 
 def _header(image: ImageSource) -> Header:
+    unknown = Header(image=image, format="", size=(0, 0))
     try:
-        with Image.open(_stored(image)) as opened:
+        stored = _stored(image)
+        if isinstance(stored, Path) and look_at(stored) != "file":  # opening a pipe would wait for ever
+            return unknown
+        with Image.open(stored) as opened:
             return Header(image=image, format=opened.format or "", size=opened.size)
     except Exception:  # Decoders raise almost anything on broken bytes.
-        return Header(image=image, format="", size=(0, 0))
+        return unknown
 
 
 def _stored(image: ImageSource) -> Path | io.BytesIO:
