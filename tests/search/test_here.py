@@ -200,6 +200,14 @@ def test_a_damaged_study_is_named(task: e2vpt.Task, tmp_path: Path) -> None:
             search_here(task, BASE, tmp_path / "search", search=one, resume=True)
 
 
+def test_an_adapter_that_is_gone_is_named(task: e2vpt.Task, tmp_path: Path) -> None:
+    one, out = dataclasses.replace(SEARCH, trials=1, keep_choices=(1.0,)), tmp_path / "search"
+    search_here(task, BASE, out, search=one)
+    (out / "trial-000/adapter.safetensors").unlink()
+    with pytest.raises(RunError, match=r"trial-000/adapter\.safetensors cannot be read \(No such file"):
+        search_here(task, BASE, out, search=one, resume=True)
+
+
 def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(
     tmp_path: Path, e2vpt_command: Command, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:

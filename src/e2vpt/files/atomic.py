@@ -27,6 +27,19 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     _write(Path(path), content, Path.replace)
 
 
+def copy_atomic(source: Path, path: Path) -> None:
+    """Replace the file at `path` by a copy of `source`.
+
+    Raises:
+        RunError: `source` cannot be read, or as `write_atomic`.
+    """
+    try:
+        content = source.read_bytes()
+    except (OSError, ValueError) as error:
+        raise RunError(f"{source} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    write_atomic(path, content)
+
+
 def create_atomic(path: Path, content: bytes) -> bool:
     """Make a file that is not there yet; False where there is one, of another process that was faster, say.
 

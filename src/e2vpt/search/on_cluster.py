@@ -17,6 +17,7 @@ from typing import Any
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
+from e2vpt.files.paths import look_at
 from e2vpt.runs.folder import RunConfig
 from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
@@ -64,7 +65,7 @@ def search_on_cluster(
             {"cpu": 1, "gpu": 1 if ray.cluster_resources().get("GPU") else 0},
         )
         state = out / "ray"
-        if state.exists() and tune.Tuner.can_restore(str(state)):
+        if look_at(state) == "folder" and tune.Tuner.can_restore(str(state)):
             tuner = _restored(tune, state, trainable)
         else:
             tuner = tune.Tuner(

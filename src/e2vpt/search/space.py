@@ -19,7 +19,7 @@ from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
-from e2vpt.files.atomic import write_atomic, write_csv
+from e2vpt.files.atomic import copy_atomic, write_csv
 from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, RunConfig, read_log
 from e2vpt.runs.held import opened_for_runs
 from e2vpt.runs.prepare import Prepared
@@ -177,7 +177,7 @@ def leave_results(out: Path, results: Sequence[TrialResult]) -> list[TrialResult
     columns, best_first = [field.name for field in dataclasses.fields(TrialResult)], ranked(results)
     write_csv(out / TABLE, [dataclasses.asdict(result) for result in best_first], columns)
     if best_first and best_first[0].state == "complete":
-        write_atomic(out / ADAPTER, (out / f"trial-{best_first[0].name}" / ADAPTER).read_bytes())
+        copy_atomic(out / f"trial-{best_first[0].name}" / ADAPTER, out / ADAPTER)
     return best_first
 
 
