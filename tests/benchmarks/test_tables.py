@@ -11,10 +11,16 @@ def test_markdown() -> None:
     assert markdown_table(["", "a"], []) == ["|  | a |", "|---|---:|"]
 
 
+def test_names_are_made_visible() -> None:
+    name = "a\x1b[2Jb\nc"
+    assert markdown_table([name], [])[0] == r"| a\x1b[2Jb\nc |"
+    assert "\x1b" not in latex_table([name], []) and r"\x1b" in latex_table([name], [])
+
+
 def test_latex() -> None:
-    text = latex_table(["method", "tuned, %", "sun_397"], [["e2vpt & co_1", r"$1 \pm 2$", "--"]])
+    text = latex_table(["method", "tuned, %", "sun_397"], [["e2vpt & co_1", "1 ± 2", "-"]])
     assert text == (
         "\\begin{tabular}{lrr}\n"
         r"method & tuned, \% & sun\_397 \\" + "\n\\hline\n"
-        r"e2vpt \& co\_1 & $1 \pm 2$ & -- \\" + "\n\\end{tabular}\n"
+        r"e2vpt \& co\_1 & 1 $\pm$ 2 & - \\" + "\n\\end{tabular}\n"
     )

@@ -22,7 +22,7 @@ def test_speed_quick(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-de
     assert "| ours | 5 |" in out and "| LoRA r = 8 (PEFT) |" in out
     assert "test_vit, fp32, batch 2, cpu: step" in err
     files = {path.name for path in (tmp_path / "runs/bench-speed").iterdir()}
-    assert files == {"speed.jsonl", "speed.csv", "speed.md", "speed.png"}
+    assert files == {"speed.jsonl", "speed.csv", "speed.md"}
     assert (tmp_path / "runs/bench-speed/speed.md").read_text().strip() in out
     # Measured already: only the report is made again.
     code, again, err = run("speed", "--quick")
@@ -30,11 +30,12 @@ def test_speed_quick(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-de
     assert again == out
 
 
-def test_growth(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    words = "--backbone test_vit --prompts 1,9 --batch-size 2,1 --image-size 160 --blocks 1,2 --rounds 1"
-    code, out, err = run("growth", *words.split(), "--out", "report")
+def test_how_cost_grows_with_image_size_and_blocks(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = "--backbone test_vit --precision fp32 --prompts 1 --methods e2vpt --modes inference --rounds 1"
+    words += " --batch-size 2,1 --image-size 160,224 --blocks 1,2 --out report"
+    code, out, err = run("speed", *words.split())
     assert code == 0, err
-    assert "ms per prompt" in out and (tmp_path / "report/growth.png").exists()
+    assert out.count("| ours | 1 |") == 8 and "## test_vit, 224 px, 2 blocks, fp32, batch 1, cpu" in out
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,8 @@ def test_growth(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
         ("speed --prompts ten", "prompts is 'ten'; expected whole numbers separated by commas"),
         ("speed --methods magic", "methods: 'magic' is not one of plain, linear"),
         ("speed --precision int8", "precision is 'int8'; expected one of fp32, bf16"),
+        ("speed --image-size 1", "image_size is 1; expected a whole number of at least 8"),
+        ("speed --blocks 0", "depth is 0; expected a whole number of at least 1"),
         ("speed --backbone nothing_at_all", "nothing_at_all"),
         ("speed --backbone resnet18 --methods e2vpt --prompts 1", "resnet18"),
     ],

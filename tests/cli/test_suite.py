@@ -75,7 +75,7 @@ def test_all_tasks_killed_and_gone_on_with_and_on_two_ray_workers(
         (line,) = (line for line in table.splitlines() if line.startswith(f"| {task} |"))
         assert all(0 <= float(cell) <= 100 for cell in line.split("|")[2:-1]) and line.count("|") == 4
     for mean in ("natural", "specialized", "structured", "T", "G"):
-        assert f"| **{mean}** | **" in table
+        assert f"\n| {mean} | " in table
     rows = saved(out)
     assert len(rows) == 38 and {row["source"] for row in rows.values()} == {"tfds"}
     _, said = cluster.communicate(timeout=300)
@@ -93,7 +93,7 @@ def test_fine_grained_data_sets(e2vpt_command: Command, tmp_path: Path) -> None:
     code, table, said = e2vpt_command("bench", "fgvc", *flags, "--methods", "linear")
     assert code == 0, said
     assert "# FGVC, images from archives" in table and "| cub-200-2011 |" in table
-    assert "**mean**" not in table  # of five data sets, two are there
+    assert "| mean |" not in table  # of five data sets, two are there
     code, table, said = e2vpt_command("bench", "fgvc", *flags, "--check")
     assert code == 1 and "published are 200" in table
 
@@ -119,15 +119,54 @@ def test_check_and_plan(
     [
         ("--methods magic", "methods: magic; expected some of linear, full"),
         ("--tasks magic --check", "tasks: magic; expected some of cifar100"),
-        ("--tasks magic", "does not hold magic; found cifar100"),
+        ("--tasks magic --plan", "tasks: magic; expected some of cifar100"),
         ("--shard 3", "shard is '3'; expected a number and how many there are, as in 3/20"),
         ("--shard 3/2", "shard is 3/2; expected a number from 1 to 2"),
+        ("--shard 0/2", "shard is 0/2; expected a number from 1 to 2"),
         ("--merge nowhere", "nowhere/config.json cannot be read"),
     ],
 )
 def test_bad_input(e2vpt_command: Command, directory: Path, tmp_path: Path, more: str, message: str) -> None:
     code, _, said = e2vpt_command("bench", *words(directory, tmp_path / "out", more))
     assert code == 1 and message in said
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "a\0b"])
+def test_places_that_cannot_be_looked_at(
+    e2vpt_command: Command, directory: Path, tmp_path: Path, place: str
+) -> None:
+    for kind in ("vtab", "fgvc"):
+        for more in ([], ["--check"]):
+            code, _, said = e2vpt_command("bench", kind, "--backbone", "demo", "--data", place, *more)
+            assert code == 1 and "error: Cannot look at" in said and "\0" not in said
+    for flag in ("--out", "--merge", "--weights"):
+        code, _, said = e2vpt_command("bench", *words(directory, tmp_path / "out", ""), flag, place)
+        assert code in (1, 2) and ("error: " in said or f"Invalid value for '{flag}'" in said)
+
+
+def test_other_images_are_refused_before_the_table_is_written(e2vpt_command: Command, tmp_path: Path) -> None:
+    fgvc.write_cub(tmp_path / "data/CUB_200_2011")
+    flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--methods", "linear"]
+    flags += [
+        "--backbone",
+        "demo",
+        "--image-size",
+        "16",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--seeds",
+        "1",
+    ]
+    assert e2vpt_command("bench", "fgvc", *flags)[0] == 0
+    table = tmp_path / "out/results.md"
+    table.unlink()
+    (image, other, *_) = sorted((tmp_path / "data").rglob("*.jpg"))
+    image.write_bytes(other.read_bytes())
+    code, out, said = e2vpt_command("bench", "fgvc", *flags)
+    assert code == 1 and "cub-200-2011 was made with other images: 1 replaced" in said
+    assert not out and not table.exists()
 
 
 def test_without_data(e2vpt_command: Command) -> None:

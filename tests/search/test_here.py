@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import random
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 from support.killing import killed_process
 from support.tasks_for_tests import write_images, write_task
+from support.weights_for_tests import other_demo_weights
 
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
 from e2vpt.config import SearchConfig
 from e2vpt.errors import ConfigError, MissingExtra, RunError
+from e2vpt.runs.lock import only_one
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
@@ -108,19 +111,19 @@ def test_images_are_decoded_once_for_all_trials(
 
 
 def test_a_poor_trial_is_stopped_and_says_so(task: e2vpt.Task, tmp_path: Path) -> None:
-    heard: list[tuple[int, float]] = []
+    heard: list[TrialResult] = []
 
-    def on_epoch(epoch: int, accuracy: float) -> None:
-        heard.append((epoch, accuracy))
-        if epoch == 2:  # the first epoch of the second training
+    def on_epoch(so_far: TrialResult) -> None:
+        heard.append(so_far)
+        if so_far.epochs == 3:  # the first epoch of the second training
             raise Stop
 
     result = try_suggestion(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
     assert (result.name, result.state, result.epochs) == ("7", "stopped", 3)
-    assert result.accuracy == heard[-1][1]
+    assert result == heard[-1]
     heard.clear()
     again = try_suggestion(task, BASE, e2vpt.PruneConfig(), TRIED, tmp_path / "trial-7", on_epoch=on_epoch)
-    assert again == result and [epoch for epoch, _ in heard] == [0, 1, 2]
+    assert again == result and [so_far.epochs for so_far in heard] == [1, 2, 3]
 
 
 def test_a_trial_that_diverges_ranks_last(task: e2vpt.Task, tmp_path: Path) -> None:
@@ -161,6 +164,48 @@ def test_it_needs_validation_images(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="compares validation accuracies"):
         search_here(task, BASE, tmp_path / "search", search=SEARCH)
     assert not (tmp_path / "search").exists()
+
+
+def test_what_a_search_is_made_of_is_held(task: e2vpt.Task, tmp_path: Path) -> None:
+    one = dataclasses.replace(SEARCH, trials=1, keep_choices=(1.0,))
+    search_here(task, BASE, tmp_path / "search", search=one)
+    assert task.val is not None
+    fewer = dataclasses.replace(task, val=task.val.subset(range(len(task.val) - 1)))
+    with pytest.raises(RunError, match=r"made with other images: 1 gone"):
+        search_here(fewer, BASE, tmp_path / "search", search=one, resume=True)
+    weights = other_demo_weights(tmp_path / "other.safetensors")
+    other = dataclasses.replace(BASE, weights=str(weights))
+    with pytest.raises(
+        RunError, match=r"made with other settings: weights with fingerprint \w{12}, now \w{12}"
+    ):
+        search_here(task, other, tmp_path / "search", search=one, resume=True)
+
+
+def test_a_second_process_is_told(task: e2vpt.Task, tmp_path: Path) -> None:
+    with only_one(tmp_path / "search"), pytest.raises(RunError, match="Another process works in"):
+        search_here(task, BASE, tmp_path / "search", search=SEARCH)
+
+
+def test_a_damaged_study_is_named(task: e2vpt.Task, tmp_path: Path) -> None:
+    one, study = dataclasses.replace(SEARCH, trials=1, keep_choices=(1.0,)), tmp_path / "search/study.db"
+    search_here(task, BASE, tmp_path / "search", search=one)
+    whole = study.read_bytes()
+    with sqlite3.connect(study) as database:
+        database.execute("UPDATE trial_user_attributes SET value_json = '{\"name\": 1}'")
+    database.close()
+    renamed = study.read_bytes()
+    for content in (b"no database", whole[:4096], whole[:6000] + b"\xff" * (len(whole) - 6000), renamed):
+        study.write_bytes(content)
+        with pytest.raises(RunError, match=r"study\.db cannot be read \(.*\)\. Restore it"):
+            search_here(task, BASE, tmp_path / "search", search=one, resume=True)
+
+
+def test_an_adapter_that_is_gone_is_named(task: e2vpt.Task, tmp_path: Path) -> None:
+    one, out = dataclasses.replace(SEARCH, trials=1, keep_choices=(1.0,)), tmp_path / "search"
+    search_here(task, BASE, out, search=one)
+    (out / "trial-000/adapter.safetensors").unlink()
+    with pytest.raises(RunError, match=r"trial-000/adapter\.safetensors cannot be read \(No such file"):
+        search_here(task, BASE, out, search=one, resume=True)
 
 
 def test_killed_in_the_middle_and_resumed_ends_with_the_same_trials(

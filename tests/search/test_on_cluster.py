@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.ray_for_tests import RayCluster
@@ -15,7 +16,7 @@ from support.tasks_for_tests import write_task
 
 from e2vpt.errors import RunError
 from e2vpt.search.on_cluster import _results
-from e2vpt.search.space import best_of, leave_results
+from e2vpt.search.space import finished_search
 
 FLAGS = (
     "--engine ray --workers 2 --epochs 6 --batch-size 9 --trials 3 --visual-choices 2,4 --keep-choices 1,0.5"
@@ -49,19 +50,23 @@ def test_a_killed_worker_loses_its_trial_only(tmp_path: Path, ray_cluster: RayCl
         assert int(row["epochs"]) == (6 if float(row["keep"]) == 1 else 12)
     best = tmp_path / f"found/trial-{rows[0]['name']}/adapter.safetensors"
     assert (tmp_path / "found/adapter.safetensors").read_bytes() == best.read_bytes()
+    # The finished search is found again, and read from Ray's own record.
+    again = subprocess.run(
+        [*words, "--resume"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    with (tmp_path / "found/trials.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
 
 
-def test_trials_that_were_stopped_are_in_the_table(tmp_path: Path) -> None:
-    tried = '{"lr": 0.01, "weight_decay": 0.1, "num_visual": 2, "num_kv": 1, "init": "patch", "keep": 1.0}'
-    for folder in ("tried", "results", "trial-a", "trial-b"):
-        (tmp_path / folder).mkdir()
-    for name in ("a", "b"):
-        (tmp_path / f"tried/{name}.json").write_text(tried)
-    (tmp_path / "trial-a/log.jsonl").write_text('{"epoch": 0, "val_accuracy": 0.5, "val_loss": 1.5}\n')
-    (found,) = _results(tmp_path)  # trial b has not finished an epoch
-    assert (found.name, found.state, found.accuracy, found.epochs, found.lr) == ("a", "stopped", 0.5, 1, 0.01)
-    leave_results(tmp_path, [found])
+def test_what_is_left_of_every_kind_of_trial(tmp_path: Path) -> None:
+    tried = {"lr": 0.01, "weight_decay": 0.1, "num_visual": 2, "num_kv": 1, "init": "patch", "keep": 1.0}
+    stopped = {"name": "a", "state": "stopped", "accuracy": 0.5, "loss": 1.5, "epochs": 1, **tried}
+    reports = [{"accuracy": 0.5, "epochs": 1, "result": stopped}, {}, None]  # two did not finish an epoch
+    found = _results([SimpleNamespace(metrics=report) for report in reports])
+    with pytest.raises(RunError, match="is complete"):
+        finished_search(tmp_path, found)
     assert "a,stopped,0.5" in (tmp_path / "trials.csv").read_text()
     assert not (tmp_path / "adapter.safetensors").exists()
     with pytest.raises(RunError, match=r"came to an end; what went wrong is in .*ray"):
-        best_of([], tmp_path)
+        finished_search(tmp_path, [])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from support.backbones_for_tests import randomise
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
+
+from e2vpt.backbones.demo import DEMO_WEIGHTS
 
 State = dict[str, Tensor]
 
@@ -92,3 +96,11 @@ def to_jax(state: State, num_heads: int) -> dict[str, np.ndarray[Any, Any]]:
 
 def without(name: str) -> Callable[[State], State]:
     return lambda state: {key: value for key, value in state.items() if key != name}
+
+
+def other_demo_weights(path: Path) -> Path:
+    """A file of weights of the demo backbone that are not its own."""
+    tensors = load_file(DEMO_WEIGHTS)
+    name = next(name for name in tensors if name.endswith("qkv.weight"))
+    save_file(tensors | {name: tensors[name] + 1}, path)
+    return path

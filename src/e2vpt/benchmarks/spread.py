@@ -14,11 +14,11 @@ class Spread:
     mean: float
     deviation: float | None
 
-    def text(self, digits: int = 1, sign: str = "±") -> str:
+    def text(self, digits: int = 1) -> str:
         """As "82.1 ± 0.3", a single run as "82.1"."""
         if self.deviation is None:
             return f"{self.mean:.{digits}f}"
-        return f"{self.mean:.{digits}f} {sign} {self.deviation:.{digits}f}"
+        return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from e2vpt.errors import visible
+
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> list[str]:
     """A line for each row; the first `texts` columns are aligned to the left, the others to the right."""
-    first, *others = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    first, *others = [f"| {' | '.join(map(visible, cells))} |" for cells in (head, *rows)]
     return [first, "|" + "---|" * texts + "---:|" * (len(head) - texts), *others]
 
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A tabular; the head and the first column are plain text, other cells LaTeX."""
-    lines = [map(_escaped, head), *([_escaped(first), *cells] for first, *cells in rows)]
-    first, *others = [" & ".join(cells) + r" \\" for cells in lines]
+    """A tabular of plain text."""
+    first, *others = [" & ".join(map(_escaped, cells)) + r" \\" for cells in (head, *rows)]
     body = "\n".join([first, r"\hline", *others])
     return f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n{body}\n\\end{{tabular}}\n"
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "_%&#$" else c for c in text)
+    escaped = "".join(f"\\{c}" if c in "_%&#$" else c for c in visible(text))
+    return escaped.replace("±", r"$\pm$")

@@ -1,44 +1,25 @@
-"""The commands that measure: bench speed and growth; VTAB-1k and FGVC stand beside them."""
+"""The commands that measure: bench speed; VTAB-1k and FGVC stand beside it."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import torch
 import typer
 
 from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
-from e2vpt.benchmarks.speed.growth import growth_configs, measure_growth, write_growth
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
-from e2vpt.benchmarks.speed.report import speed_markdown, write_report
+from e2vpt.benchmarks.speed.report import write_report
 from e2vpt.cli.options import note_slow, words
 from e2vpt.cli.suite import fgvc, vtab
 from e2vpt.errors import ConfigError
 from e2vpt.runs.progress import countdown, say
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
-
-
-def _numbers(name: str, text: str) -> list[int]:
-    try:
-        return [int(word) for word in words(text)]
-    except ValueError:
-        raise ConfigError(f"{name} is {text!r}; expected whole numbers separated by commas.") from None
-
-
-def _prepared(device: str | None, threads: int | None) -> str:
-    """The device to measure on, after the threads are set."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")]
-Rounds = Annotated[int, typer.Option(min=1, help="How often everything is timed.")]
 
 
 @bench_app.command()
@@ -48,31 +29,52 @@ def speed(
     ] = "vit_base_patch16_224",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or both separated by a comma.")] = "fp32,bf16",
     batch_size: Annotated[str, typer.Option(help="Images at a time, as in 1,8,32.")] = "8",
+    image_size: Annotated[
+        str, typer.Option(help="Sides in pixels, as in 224,384; the backbone's own if empty.")
+    ] = "",
+    blocks: Annotated[
+        str, typer.Option(help="Numbers of blocks, as in 6,12 (ViT); the backbone's own if empty.")
+    ] = "",
     prompts: Annotated[str, typer.Option(help="Numbers of visual prompts.")] = "5,10,50,100,200",
     num_kv: Annotated[int, typer.Option(min=0, help="Key-value prompts beside them.")] = 5,
     methods: Annotated[str, typer.Option(help="What to measure beside the plain forward pass.")] = ",".join(
         COMPARED
     ),
     modes: Annotated[str, typer.Option(help="inference, step (training), or both.")] = ",".join(MODES),
-    rounds: Rounds = 5,
-    image_size: Annotated[int | None, typer.Option(min=8, help="Side in pixels.")] = None,
-    device: Device = None,
-    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed.")] = 5,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
     quick: Annotated[bool, typer.Option(help="One round of a tiny backbone, to see that it works.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the report; goes on with what is there.")] = Path(
         "runs/bench-speed"
     ),
 ) -> None:
     """Time, FLOPs and memory of ours, LoRA, full fine-tuning and the official form, in turns."""
-    device = _prepared(device, threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if quick:
         backbones, precision, batch_size, prompts, rounds = "test_vit", "fp32", "2", "5", 1
     for kind in words(precision):
         note_slow(kind, on_cpu=device == "cpu")
-    product = itertools.product(words(backbones), words(precision), _numbers("batch_size", batch_size))
+    own: Sequence[None] = (None,)
+    product = itertools.product(
+        words(backbones),
+        _numbers("image_size", image_size) or own,
+        _numbers("blocks", blocks) or own,
+        words(precision),
+        _numbers("batch_size", batch_size),
+    )
     cases = [
-        Case(backbone=name, precision=cast(Any, kind), batch_size=size, image_size=image_size, device=device)
-        for name, kind, size in product
+        Case(
+            backbone=name,
+            precision=cast(Any, kind),
+            batch_size=size,
+            image_size=side,
+            depth=depth,
+            device=device,
+        )
+        for name, side, depth, kind, size in product
     ]
     config = SpeedConfig(
         cases=cases,
@@ -84,43 +86,15 @@ def speed(
     )
     with countdown("Measuring") as update:
         rows = measure_speed(config, out, on_stage=say, on_call=update)
-    facts = machine(device)
-    write_report(out, rows, facts)
-    print(speed_markdown(rows, facts))
-    print(f"report {out / 'speed.md'}, {out / 'speed.csv'}, {out / 'speed.png'}")
+    print(write_report(out, rows, machine(device)))
+    print(f"report {out / 'speed.md'}, {out / 'speed.csv'}")
 
 
-@bench_app.command()
-def growth(
-    backbone: Annotated[str, typer.Option(help="A timm ViT.")] = "vit_tiny_patch16_224",
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Arithmetic.")] = "fp32",
-    prompts: Annotated[str, typer.Option(help="Numbers of visual prompts.")] = "1,50,100,150,200",
-    batch_size: Annotated[str, typer.Option(help="Images at a time; elsewhere the first.")] = "8,1,16,32",
-    image_size: Annotated[str, typer.Option(help="Sides in pixels.")] = "224,320,416,512",
-    blocks: Annotated[str, typer.Option(help="Numbers of blocks.")] = "3,6,9,12",
-    rounds: Rounds = 5,
-    device: Device = None,
-    threads: Threads = None,
-    out: Annotated[Path, typer.Option(help="Folder of the report; goes on with what is there.")] = Path(
-        "runs/bench-growth"
-    ),
-) -> None:
-    """How time and memory grow with prompts, batch, image size and blocks; lines fitted to the curves."""
-    device = _prepared(device, threads)
-    note_slow(precision, on_cpu=device == "cpu")
-    batch_sizes = _numbers("batch_size", batch_size)
-    configs = growth_configs(
-        Case(backbone=backbone, precision=precision, batch_size=batch_sizes[0], device=device),
-        num_visual=_numbers("prompts", prompts),
-        batch_sizes=batch_sizes,
-        image_sizes=_numbers("image_size", image_size),
-        depths=_numbers("blocks", blocks),
-        rounds=rounds,
-    )
-    with countdown("Measuring") as update:
-        found = measure_growth(configs, out, on_stage=say, on_call=update)
-    print(write_growth(out, found, machine(device)))
-    print(f"report {out / 'growth.md'}, {out / 'growth.csv'}, {out / 'growth.png'}")
+def _numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in words(text)]
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; expected whole numbers separated by commas.") from None
 
 
 bench_app.command("vtab")(vtab)

@@ -19,6 +19,7 @@ from e2vpt.training.bf16 import slow_bf16_note
 
 PRESET_NAMES = ", ".join(sorted(PRESETS))
 Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
+BackboneName = Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")]
 Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one the file names.")]
 AdapterArgument = Annotated[
     Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")

@@ -11,7 +11,7 @@ import typer
 from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
-    PRESET_NAMES,
+    BackboneName,
     DataArgument,
     Weights,
     kept_when_interrupted,
@@ -32,7 +32,7 @@ from e2vpt.search.on_cluster import search_on_cluster
 @with_config_flags
 def search_command(
     source: DataArgument,
-    backbone: Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")],
+    backbone: BackboneName,
     prompts: PromptConfig,
     data: DataConfig,
     train: TrainConfig,

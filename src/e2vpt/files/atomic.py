@@ -15,6 +15,8 @@ from typing import Any
 from e2vpt.errors import RunError
 from e2vpt.files.paths import look_at
 
+_NOTHING: Mapping[str, type] = {}
+
 
 def write_atomic(path: str | Path, content: bytes) -> None:
     """Replace the file at `path` by `content`; on any failure what was there before stays.
@@ -23,6 +25,19 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         RunError: the folder is missing, not writable or full; names the file and the reason.
     """
     _write(Path(path), content, Path.replace)
+
+
+def copy_atomic(source: Path, path: Path) -> None:
+    """Replace the file at `path` by a copy of `source`.
+
+    Raises:
+        RunError: `source` cannot be read, or as `write_atomic`.
+    """
+    try:
+        content = source.read_bytes()
+    except (OSError, ValueError) as error:
+        raise RunError(f"{source} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    write_atomic(path, content)
 
 
 def create_atomic(path: Path, content: bytes) -> bool:
@@ -68,8 +83,8 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot create {path}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise RunError(f"Cannot create {path}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -86,18 +101,37 @@ def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, needed: Mapping[str, type] = _NOTHING) -> list[dict[str, Any]]:
     """What `write_json_lines` wrote; nothing where there is no file.
 
+    `needed` are fields that every row has, with their types; `float` stands for any number.
+
     Raises:
-        RunError: the file cannot be read.
+        RunError: the file cannot be read, or a row is none of ours.
     """
     if look_at(path) == "nothing":
         return []
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read ({error}). Restore it, or start in another folder.") from error
+    check_rows(path, rows, needed)
+    return rows
+
+
+def check_rows(path: Path, rows: Sequence[Any], needed: Mapping[str, type]) -> None:
+    """Hold rows of a file to the fields `needed`, as in `read_json_lines`.
+
+    Raises:
+        RunError: a row lacks one, or is no row.
+    """
+    for row in rows:
+        if not isinstance(row, dict):
+            raise RunError(f"{path} cannot be used: {row!r:.100} is no row. Restore it.")
+        for name, kind in needed.items():
+            if not isinstance(row.get(name), (int, float) if kind is float else kind):
+                found = f"{row[name]!r:.100} as" if name in row else "no"
+                raise RunError(f"{path} cannot be used: a row has {found} {name}. Restore it.")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -42,7 +42,13 @@ def changed_settings(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> list
     """Settings that differ and change the result, as `image_size 96, now 64`; only those both sides know."""
     before, now = _flat(saved), _flat(asked)
     names = sorted((before.keys() & now.keys()) - _WITHOUT_EFFECT)
-    return [f"{name} {before[name]}, now {now[name]}" for name in names if before[name] != now[name]]
+    return [_change(name, before[name], now[name]) for name in names if before[name] != now[name]]
+
+
+def _change(name: str, before: Any, now: Any) -> str:
+    if name == "fingerprint":  # of the backbone's weights, too long to read
+        return f"weights with fingerprint {str(before)[:12]}, now {str(now)[:12]}"
+    return f"{name} {before}, now {now}"
 
 
 def changed_images(saved: Sequence[ImageRow], now: Sequence[ImageRow]) -> str:

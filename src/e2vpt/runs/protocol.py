@@ -24,7 +24,7 @@ from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.config.recipes import PUBLISHED_START
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
-from e2vpt.files.atomic import read_json_lines, write_atomic, write_json_lines
+from e2vpt.files.atomic import copy_atomic, read_json_lines, write_json_lines
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
 from e2vpt.pruning.applying import visual_kept
@@ -44,6 +44,13 @@ ProtocolRow = dict[str, Any]
 loss on validation images, test_accuracy (final), diverged."""
 
 PROTOCOL_TRIALS = "trials.jsonl"
+_FIELDS = {
+    **dict.fromkeys(("stage", "name"), str),
+    **dict.fromkeys(("lr", "weight_decay", "tokens", "segments", "kept"), float),
+    "seed": int,
+    "epochs": int,
+    "diverged": bool,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +114,7 @@ def _in_folder(
         grid=grid,
         out=out,
         reporting=reporting,
-        rows=read_json_lines(out / PROTOCOL_TRIALS),
+        rows=read_json_lines(out / PROTOCOL_TRIALS, _FIELDS),
     )
     origin = snapshot(prepared.model)
     best = _grid(protocol, prepared, origin)
@@ -163,7 +170,7 @@ def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) 
         usable = [row["name"] for row in protocol.of("final") if not row["diverged"]]
         if not usable:
             raise RunError(f"Every final training diverged; see {protocol.out / PROTOCOL_TRIALS}.")
-        write_atomic(protocol.out / ADAPTER, (protocol.out / usable[0] / ADAPTER).read_bytes())
+        copy_atomic(protocol.out / usable[0] / ADAPTER, protocol.out / ADAPTER)
 
 
 def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:

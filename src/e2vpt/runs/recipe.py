@@ -23,7 +23,7 @@ from torch import nn
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
-from e2vpt.files.atomic import write_atomic
+from e2vpt.files.atomic import copy_atomic, write_atomic
 from e2vpt.methods.counting import trainable_line
 from e2vpt.prompting.parts import prompt_layers, tuned_parameters
 from e2vpt.pruning.applying import num_kept, visual_kept
@@ -142,7 +142,7 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
         write_table(out / PRUNE_FOLDER / "table.csv", rows)
         write_atomic(out / PRUNE_FOLDER / "kept.svg", picture(best.selection, best.row.kept).encode())
         source = best.folder / ADAPTER if is_pruned else out / UNPRUNED
-        write_atomic(out / ADAPTER, source.read_bytes())
+        copy_atomic(source, out / ADAPTER)
     model = prepared.model.eval()
     done = Trained(model=model, preprocessing=prepared.preprocessing, adapter=out / ADAPTER, result=result)
     return Pruned(trained=done, tried=rows)

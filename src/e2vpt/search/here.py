@@ -1,4 +1,4 @@
-"""Search by Optuna in this process, its study in SQLite (`search_cluster` does it on a Ray cluster).
+"""Search by Optuna in this process, its study in SQLite (`on_cluster` does it on a Ray cluster).
 
 What is suggested depends on the finished trials only. So a search that was killed goes on to the very trials
 it would have come to, and with the running one from its checkpoint.
@@ -9,32 +9,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
 from e2vpt.errors import MissingExtra
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.space import (
     Stop,
     Suggestion,
     TrialResult,
-    best_of,
-    check_searchable,
     configured,
+    damaged_record,
+    finished_search,
     leave_results,
-    open_search,
+    opened_search,
     ranked,
     suggest,
     try_suggestion,
 )
-
-if TYPE_CHECKING:
-    import optuna
 
 STUDY = "study.db"
 
@@ -55,64 +51,44 @@ def search_here(
 
     Raises:
         MissingExtra: Optuna is not installed.
-        RunError: the folder holds another search, or every trial diverged.
+        RunError: as `opened_search`; the study cannot be read; or no trial is complete.
         ConfigError: there are no validation images.
     """
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out)
-    reporting = reporting or Reporting()
-    optuna = _optuna()
-    check_searchable(task, config)
-    with only_one(out):
-        open_search(out, task, config, search, prune, resume=resume)
-        return _search(optuna, task, config, out, search, prune, reporting)
+    reporting, optuna = reporting or Reporting(), _optuna()
+    with opened_search(out, task, config, search, prune, resume=resume):
+        study = _open_study(optuna, out / STUDY, search, config.train.epochs)
+        like, results = None, _finished(optuna, study, out)
+        while len(results) < search.trials:
+            name = f"{len(results):03d}"
+            seed = derived_seed("search", search.search_seed, len(results)) % 2**32
+            study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=False)
+            trial = study.ask()
+            tried = suggest(trial, search)
+            like = like or prepare(task, configured(config, tried))
+            reporting.stage(_words(name, search.trials, tried, results))
 
+            def on_epoch(so_far: TrialResult, trial: Any = trial) -> None:
+                trial.report(so_far.accuracy, so_far.epochs - 1)
+                if trial.should_prune():
+                    raise Stop
 
-def _search(
-    optuna: Any,
-    task: Task,
-    config: RunConfig,
-    out: Path,
-    search: SearchConfig,
-    prune: PruneConfig,
-    reporting: Reporting,
-) -> list[TrialResult]:
-    """What is missing of a search in its folder."""
-    study = optuna.create_study(
-        storage=f"sqlite:///{out / STUDY}",
-        study_name="e2vpt",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=_stopper(search, config.train.epochs),
-    )
-    for stale in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(stale.number, state=optuna.trial.TrialState.FAIL)
-    like = None
-    results = _finished(study)
-    while len(results) < search.trials:
-        name = f"{len(results):03d}"
-        seed = derived_seed("search", search.search_seed, len(results)) % 2**32
-        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=False)
-        trial = study.ask()
-        tried = suggest(trial, search)
-        if like is None:
-            like = prepare(task, configured(config, tried))
-        reporting.stage(_words(name, search.trials, tried, results))
-
-        def on_epoch(epoch: int, accuracy: float, trial: Any = trial) -> None:
-            trial.report(accuracy, epoch)
-            if trial.should_prune():
-                raise Stop
-
-        folder = out / f"trial-{name}"
-        result = try_suggestion(
-            task, config, prune, tried, folder, like=like, on_epoch=on_epoch, on_step=reporting.on_step
-        )
-        _tell(study, trial, result)
-        results = _finished(study)
-        leave_results(out, results)
-    leave_results(out, results)
-    best_of(results, out)
-    return ranked(results)
+            result = try_suggestion(
+                task,
+                config,
+                prune,
+                tried,
+                out / f"trial-{name}",
+                like=like,
+                on_epoch=on_epoch,
+                on_step=reporting.on_step,
+            )
+            trial.set_user_attr("result", dataclasses.asdict(result))
+            stopped = result.state == "stopped"
+            study.tell(trial, None if stopped else result.accuracy, _states(optuna)[stopped])
+            results = _finished(optuna, study, out)
+            leave_results(out, results)
+        return finished_search(out, results)
 
 
 def _optuna() -> Any:
@@ -124,27 +100,42 @@ def _optuna() -> Any:
     return optuna
 
 
-def _stopper(search: SearchConfig, epochs: int) -> Any:
-    """Stops what is below the median of the finished trials, after a third of an unpruned training."""
-    pruners = _optuna().pruners
-    if not search.stop_early:
-        return pruners.NopPruner()
-    return pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
+def _open_study(optuna: Any, path: Path, search: SearchConfig, epochs: int) -> Any:
+    """The study of a search, without trials that nobody runs any more.
+
+    Trials below the median of the finished ones are stopped, after a third of an unpruned training.
+    """
+    from sqlalchemy import URL  # comes with Optuna
+
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
+    try:
+        study = optuna.create_study(
+            storage=URL.create("sqlite", database=str(path)).render_as_string(),
+            study_name="e2vpt",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner if search.stop_early else optuna.pruners.NopPruner(),
+        )
+        state = optuna.trial.TrialState
+        for stale in study.get_trials(deepcopy=False, states=[state.RUNNING]):
+            study.tell(stale.number, state=state.FAIL)
+    except Exception as error:  # what a damaged database raises, in three libraries, is open-ended
+        raise damaged_record(path, error) from error
+    return study
 
 
-def _tell(study: optuna.study.Study, trial: optuna.trial.Trial, result: TrialResult) -> None:
-    trial.set_user_attr("result", dataclasses.asdict(result))
-    if result.state == "stopped":
-        study.tell(trial, state=_optuna().trial.TrialState.PRUNED)
-    else:
-        study.tell(trial, result.accuracy)
+def _states(optuna: Any) -> tuple[Any, Any]:
+    """Of a trial that has ended, and of one that was stopped."""
+    return optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
 
 
-def _finished(study: optuna.study.Study) -> list[TrialResult]:
+def _finished(optuna: Any, study: Any, out: Path) -> list[TrialResult]:
     """The finished trials, in the order of suggestion; one that was killed has left no result."""
-    states = _optuna().trial.TrialState
-    done = study.get_trials(deepcopy=False, states=[states.COMPLETE, states.PRUNED])
-    return [TrialResult(**trial.user_attrs["result"]) for trial in done]
+    try:
+        done = study.get_trials(deepcopy=False, states=_states(optuna))
+        return [TrialResult(**trial.user_attrs["result"]) for trial in done]
+    except Exception as error:  # as above
+        raise damaged_record(out / STUDY, error) from error
 
 
 def _words(name: str, trials: int, tried: Suggestion, results: Sequence[TrialResult]) -> str:

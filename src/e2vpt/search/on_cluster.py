@@ -9,27 +9,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
-from e2vpt.files.atomic import write_atomic
+from e2vpt.files.paths import look_at
 from e2vpt.runs.folder import RunConfig
 from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
     TrialResult,
-    best_of,
-    check_searchable,
-    leave_results,
-    open_search,
-    ranked,
+    damaged_record,
+    finished_search,
+    opened_search,
     suggest,
-    trial_log,
     try_suggestion,
 )
 
@@ -37,8 +33,8 @@ _RETRIES = 3
 """How often a trial may lose its worker."""
 
 _NEVER = 10**9  # epochs
-_TRIED, _RESULTS = "tried", "results"
-"""Folders of one JSON file a trial: what it tries, what it found."""
+_RESULT = "result"
+"""Of a report: the fields of a TrialResult."""
 
 
 def search_on_cluster(
@@ -62,78 +58,60 @@ def search_on_cluster(
     # Images may have relative paths: trials stay in the folder the search was started from.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     ray, tune = connect(workers), _tune()
-    search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).resolve()
-    check_searchable(task, config)
-    open_search(out, task, config, search, prune, resume=resume)
-    for name in (_TRIED, _RESULTS):
-        (out / name).mkdir(exist_ok=True)
-    trainable = tune.with_resources(
-        tune.with_parameters(_trial, task=task, base=config, prune=prune, out=out),
-        {"cpu": 1, "gpu": 1 if ray.cluster_resources().get("GPU") else 0},
-    )
-    state = out / "ray"
-    if state.exists() and tune.Tuner.can_restore(str(state)):
-        tuner = tune.Tuner.restore(str(state), trainable, resume_errored=True)
-    else:
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                metric="accuracy",
-                mode="max",
-                num_samples=search.trials,
-                max_concurrent_trials=workers,
-                search_alg=_suggester(search),
-                scheduler=_scheduler(search, config.train.epochs),
-                trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
-            ),
-            run_config=tune.RunConfig(
-                name="ray",
-                storage_path=str(out),
-                failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                verbose=0,
-            ),
+    search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).absolute()
+    with opened_search(out, task, config, search, prune, resume=resume):
+        trainable = tune.with_resources(
+            tune.with_parameters(_trial, task=task, base=config, prune=prune, out=out),
+            {"cpu": 1, "gpu": 1 if ray.cluster_resources().get("GPU") else 0},
         )
-    tuner.fit()
-    results = _results(out)
-    leave_results(out, results)
-    best_of(results, out)
-    return ranked(results)
+        state = out / "ray"
+        if look_at(state) == "folder" and tune.Tuner.can_restore(str(state)):
+            tuner = _restored(tune, state, trainable)
+        else:
+            tuner = tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    metric="accuracy",
+                    mode="max",
+                    num_samples=search.trials,
+                    max_concurrent_trials=workers,
+                    search_alg=_suggester(search),
+                    scheduler=_scheduler(search, config.train.epochs),
+                    trial_dirname_creator=lambda trial: f"trial-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name=state.name,
+                    storage_path=str(out),
+                    failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                    verbose=0,
+                ),
+            )
+        return finished_search(out, _results(tuner.fit()))
+
+
+def _restored(tune: Any, state: Path, trainable: Any) -> Any:
+    try:
+        return tune.Tuner.restore(str(state), trainable, resume_errored=True)
+    except Exception as error:  # what Ray raises on damaged files is open-ended
+        raise damaged_record(state, error) from error
 
 
 def _trial(tried: Mapping[str, Any], task: Task, base: RunConfig, prune: PruneConfig, out: Path) -> None:
     """One trial, on whichever worker Ray gives it; a second try goes on in the same folder."""
-    tune = _tune()
-    name = tune.get_context().get_trial_id()
-    write_atomic(out / _TRIED / f"{name}.json", json.dumps(dict(tried)).encode())
-
-    def on_epoch(epoch: int, accuracy: float) -> None:
-        tune.report({"accuracy": accuracy, "epochs": epoch + 1})
-
-    result = try_suggestion(task, base, prune, tried, out / f"trial-{name}", on_epoch=on_epoch)
-    write_atomic(out / _RESULTS / f"{name}.json", json.dumps(dataclasses.asdict(result)).encode())
-    tune.report({"accuracy": result.accuracy, "epochs": result.epochs})
+    name = _tune().get_context().get_trial_id()
+    _report(try_suggestion(task, base, prune, tried, out / f"trial-{name}", on_epoch=_report))
 
 
-def _results(out: Path) -> list[TrialResult]:
-    """What all trials found; one that the scheduler stopped has not had the time to say so itself."""
-    results = []
-    for path in sorted((out / _TRIED).glob("*.json")):
-        done = out / _RESULTS / path.name
-        if done.exists():
-            results.append(TrialResult(**json.loads(done.read_text())))
-            continue
-        rows = trial_log(out / f"trial-{path.stem}")
-        if rows:
-            stopped = TrialResult(
-                name=path.stem,
-                state="stopped",
-                accuracy=rows[-1]["val_accuracy"],
-                loss=rows[-1]["val_loss"],
-                epochs=len(rows),
-                **json.loads(path.read_text()),
-            )
-            results.append(stopped)
-    return results
+def _report(result: TrialResult) -> None:
+    """To the scheduler, which compares accuracies at the same epochs, and to whoever reads the results."""
+    values = {"accuracy": result.accuracy, "epochs": result.epochs, _RESULT: dataclasses.asdict(result)}
+    _tune().report(values)
+
+
+def _results(grid: Iterable[Any]) -> list[TrialResult]:
+    """What all trials found; the last report of one that the scheduler stopped says that it was stopped."""
+    reports = [trial.metrics or {} for trial in grid]
+    return [TrialResult(**report[_RESULT]) for report in reports if _RESULT in report]
 
 
 def _tune() -> Any:

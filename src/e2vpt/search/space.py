@@ -10,17 +10,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
-from e2vpt.files.atomic import write_atomic, write_csv
-from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, RunConfig, hold_images, open_folder, read_log
-from e2vpt.runs.identity import image_rows
+from e2vpt.files.atomic import copy_atomic, write_csv
+from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, RunConfig, read_log
+from e2vpt.runs.held import opened_for_runs
 from e2vpt.runs.prepare import Prepared
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
@@ -31,16 +32,6 @@ from e2vpt.training.step_report import StepReport
 TABLE = "trials.csv"
 Suggestion = Mapping[str, Any]
 """What a trial tries: lr, weight_decay, num_visual, num_kv, init, keep."""
-
-
-class EngineTrial(Protocol):
-    """What `suggest` asks of an engine's trial; Optuna's has it."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number of the range."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of the choices."""
 
 
 class Stop(Exception):
@@ -72,8 +63,8 @@ class TrialResult:
     keep: float
 
 
-def suggest(trial: EngineTrial, search: SearchConfig) -> Suggestion:
-    """The next point of the search space."""
+def suggest(trial: Any, search: SearchConfig) -> Suggestion:
+    """The next point of the search space, from a trial of Optuna."""
     inits = ("uniform", "patch") if search.inits == "both" else (search.inits,)
     return {
         "lr": trial.suggest_float("lr", *search.lr_range, log=True),
@@ -102,93 +93,40 @@ def try_suggestion(
     folder: Path,
     *,
     like: Prepared | None = None,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[TrialResult], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> TrialResult:
-    """Train one trial in a folder, or go on with it; `on_epoch` hears the number and validation accuracy of
-    every epoch, also of those from before an interruption, and may raise `Stop`."""
-    seen: list[Row] = []
+    """Train one trial in a folder, or go on with it.
+
+    `on_epoch` hears after every epoch, also of those from before an interruption, what the trial is if it
+    ends there; it may raise `Stop`.
+    """
+    name = folder.name.removeprefix("trial-")
+    so_far = TrialResult(name=name, state="stopped", accuracy=0.0, loss=math.inf, epochs=0, **tried)
 
     def after_epoch(row: Row) -> None:
-        seen.append(row)
+        nonlocal so_far
+        accuracy, loss = row["val_accuracy"], row["val_loss"]
+        so_far = dataclasses.replace(so_far, accuracy=accuracy, loss=loss, epochs=so_far.epochs + 1)
         if on_epoch is not None:
-            on_epoch(len(seen) - 1, row["val_accuracy"])
+            on_epoch(so_far)
 
-    config = configured(base, tried)
+    config, reporting = configured(base, tried), Reporting(on_step=on_step, on_epoch=after_epoch)
     try:
-        for row in trial_log(folder):
+        for row in _finished_epochs(folder):
             after_epoch(row)
-        accuracy, loss = _train(task, config, prune, tried["keep"], folder, like, after_epoch, on_step)
+        accuracy, loss = _train(task, config, prune, tried["keep"], folder, like, reporting)
     except Stop:
-        last = seen[-1]
-        state, accuracy, loss = "stopped", last["val_accuracy"], last["val_loss"]
+        return so_far
     except Diverged:
-        state, accuracy, loss = "diverged", 0.0, math.inf
-    else:
-        state = "complete"
-    name = folder.name.removeprefix("trial-")
-    return TrialResult(name=name, state=state, accuracy=accuracy, loss=loss, epochs=len(seen), **tried)
+        return dataclasses.replace(so_far, state="diverged", accuracy=0.0, loss=math.inf)
+    return dataclasses.replace(so_far, state="complete", accuracy=accuracy, loss=loss)
 
 
-def trial_log(folder: Path) -> list[Row]:
+def _finished_epochs(folder: Path) -> list[Row]:
     """The rows of all epochs that a trial has finished so far, in order."""
     trainings = [folder, *sorted((folder / PRUNE_FOLDER).glob("*-*"))]
     return [row for training in trainings for row in read_log(training)]
-
-
-def check_searchable(task: Task, config: RunConfig) -> None:
-    """Hold a task to what a search needs.
-
-    Raises:
-        ConfigError: there are no validation images to search by.
-    """
-    if task.val is None or config.data.train_on != "train":
-        raise ConfigError(
-            "A search compares validation accuracies; give it validation images, and train_on=train."
-        )
-
-
-def open_search(
-    out: Path, task: Task, config: RunConfig, search: SearchConfig, prune: PruneConfig, *, resume: bool
-) -> None:
-    """Create a search's folder, or check that the search in it is the one to be resumed.
-
-    Raises:
-        RunError: it holds another search, or cannot be written.
-    """
-    # More trials may be asked for later.
-    space = {name: value for name, value in to_dict(search).items() if name != "trials"}
-    asked = {"search": space, "prune": to_dict(prune), "task": task.name, "classes": list(task.classes)}
-    open_folder(out, config.to_dict() | asked, resume=resume)
-    hold_images(out, image_rows(task))
-
-
-def ranked(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """Best first: complete ones by accuracy, then loss; then the stopped and the diverged ones."""
-    return sorted(results, key=lambda r: (r.state != "complete", -r.accuracy, r.loss, r.name))
-
-
-def leave_results(out: Path, results: Sequence[TrialResult]) -> None:
-    """Write the table, and the best trial's adapter as the search's."""
-    columns = [field.name for field in dataclasses.fields(TrialResult)]
-    write_csv(out / TABLE, [dataclasses.asdict(result) for result in ranked(results)], columns)
-    best = next(iter(ranked(results)), None)
-    if best is not None and best.state == "complete":
-        write_atomic(out / ADAPTER, (out / f"trial-{best.name}" / ADAPTER).read_bytes())
-
-
-def best_of(results: Sequence[TrialResult], out: Path) -> TrialResult:
-    """The best complete trial.
-
-    Raises:
-        RunError: none is complete.
-    """
-    best = next(iter(ranked(results)), None)
-    if best is None:
-        raise RunError(f"No trial of {out} came to an end; what went wrong is in {out / 'ray'}/*/error.txt.")
-    if best.state != "complete":
-        raise RunError(f"No trial of {out} is complete: all diverged. Lower --lr-range.")
-    return best
 
 
 def _train(
@@ -198,15 +136,66 @@ def _train(
     keep: float,
     folder: Path,
     like: Prepared | None,
-    on_epoch: Callable[[Row], None],
-    on_step: Callable[[StepReport], None] | None,
+    reporting: Reporting,
 ) -> tuple[float, float]:
     """Validation accuracy and loss of the adapter that the run ends with."""
-    if keep >= 1 or not config.prompts.num_visual:
-        done = train_run(task, config, folder, resume=True, like=like, on_step=on_step, on_epoch=on_epoch)
-        best = done.result.history[done.result.best_epoch]
-        return best["val_accuracy"], best["val_loss"]
-    asked = dataclasses.replace(prune, keep=keep, finalists=1, tolerance=1.0)
-    reporting = Reporting(on_step=on_step, on_epoch=on_epoch)
-    pruned = train_and_prune(task, config, asked, folder, resume=True, like=like, reporting=reporting)
-    return pruned.tried[-1].accuracy, pruned.tried[-1].loss
+    if keep < 1 and config.prompts.num_visual:
+        asked = dataclasses.replace(prune, keep=keep, finalists=1, tolerance=1.0)
+        pruned = train_and_prune(task, config, asked, folder, resume=True, like=like, reporting=reporting)
+        return pruned.tried[-1].accuracy, pruned.tried[-1].loss
+    on_step, on_epoch = reporting.on_step, reporting.on_epoch
+    done = train_run(task, config, folder, resume=True, like=like, on_step=on_step, on_epoch=on_epoch)
+    best = done.result.history[done.result.best_epoch]
+    return best["val_accuracy"], best["val_loss"]
+
+
+def opened_search(
+    out: Path, task: Task, config: RunConfig, search: SearchConfig, prune: PruneConfig, *, resume: bool
+) -> AbstractContextManager[None]:
+    """A search's folder, as `opened_for_runs`.
+
+    Raises:
+        ConfigError: there are no validation images to search by.
+    """
+    if task.val is None or config.data.train_on != "train":
+        raise ConfigError(
+            "A search compares validation accuracies; give it validation images, and train_on=train."
+        )
+    # More trials may be asked for later.
+    space = {name: value for name, value in to_dict(search).items() if name != "trials"}
+    asked = {"search": space, "prune": to_dict(prune), "task": task.name, "classes": list(task.classes)}
+    return opened_for_runs(out, config, config.to_dict() | asked, {out: task}, resume=resume)
+
+
+def ranked(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Best first: complete ones by accuracy, then loss; then the stopped and the diverged ones."""
+    return sorted(results, key=lambda r: (r.state != "complete", -r.accuracy, r.loss, r.name))
+
+
+def leave_results(out: Path, results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Write the table, and the best trial's adapter as the search's; returns them best first."""
+    columns, best_first = [field.name for field in dataclasses.fields(TrialResult)], ranked(results)
+    write_csv(out / TABLE, [dataclasses.asdict(result) for result in best_first], columns)
+    if best_first and best_first[0].state == "complete":
+        copy_atomic(out / f"trial-{best_first[0].name}" / ADAPTER, out / ADAPTER)
+    return best_first
+
+
+def finished_search(out: Path, results: Sequence[TrialResult]) -> list[TrialResult]:
+    """What a search ends with: as `leave_results`.
+
+    Raises:
+        RunError: no trial is complete.
+    """
+    best_first = leave_results(out, results)
+    if not best_first:
+        raise RunError(f"No trial of {out} came to an end; what went wrong is in {out / 'ray'}/*/error.txt.")
+    if best_first[0].state != "complete":
+        raise RunError(f"No trial of {out} is complete: all diverged. Lower --lr-range.")
+    return best_first
+
+
+def damaged_record(path: Path, error: Exception) -> RunError:
+    """An engine's own record of the trials that is damaged."""
+    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RunError(f"{path} cannot be read ({why}). Restore it, or search in another folder.")

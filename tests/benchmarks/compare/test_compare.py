@@ -5,20 +5,26 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from support.tasks_for_tests import write_task
+from support.weights_for_tests import other_demo_weights
 
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.compare import Comparison, chosen_lr, compare_methods
 from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
-from e2vpt.benchmarks.compare.report import latex, lines, write_comparison
+from e2vpt.benchmarks.compare.report import write_comparison
+from e2vpt.benchmarks.compare.trial import read_trials
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.methods.names import METHODS
+from e2vpt.runs.lock import only_one
 
 ENTRIES_HERE = {
     "linear": ComparedMethod(method="linear", lrs=(0.01, 0.001)),
@@ -99,25 +105,10 @@ def test_tuning_then_finals_and_a_report(
     assert int(saved[0]["adapter_bytes"]) == adapter.stat().st_size
     assert len((tmp_path / "tuning.csv").read_text().splitlines()) == 3
     text = (tmp_path / "results.md").read_text()
+    assert final[0]["peak_mib"] > 0 and final[0]["images_per_second"] > 0
     assert text.count("\n| ours |") == 1 and "* command: e2vpt compare" in text
     with Image.open(tmp_path / "pareto.png") as image:
         assert image.width > 600
-
-
-def test_the_table_is_means_over_seeds(whole: tuple[Path, list[Any]]) -> None:
-    _, rows = whole
-    (linear, ours) = lines(rows)
-    own = [
-        100 * r["accuracy"] for r in rows if (r["stage"], r["method"], r["task"]) == ("final", "ours", "two")
-    ]
-    assert ours.by_task["two"].mean == pytest.approx(sum(own) / 2)
-    assert linear.total.mean == pytest.approx(sum(s.mean for s in linear.by_task.values()) / 2)
-    assert linear.costs["num_tuned"] == 0
-    assert linear.costs["peak_mib"] > 0 and linear.costs["images_per_second"] > 0
-    assert latex([ours]).count("\\pm") == 3
-    # A method that has not been on every task yet has no line.
-    assert [line.method for line in lines(rows[:-1])] == ["linear", "ours"]
-    assert [line.method for line in lines(rows[:-2])] == ["linear"]
 
 
 def test_what_is_finished_is_not_run_again(
@@ -175,30 +166,39 @@ def test_finals_on_all_images_prune_as_validation_images_chose(
     assert len((tmp_path / "out/tuning.csv").read_text().splitlines()) == 2
 
 
-def test_what_prunes_begins_with_the_training_of_its_twin(
-    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_images_and_other_weights_are_refused(
+    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
-    pruning = ENTRIES_HERE["ours"]
-    twins = {"twin": dataclasses.replace(pruning, prunes=False), "ours": pruning}
-    real, epochs = e2vpt.training.fit.save_checkpoint, []
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    two = comparison.tasks["two"]
+    turned = dataclasses.replace(two, val=two.test, test=two.val)
+    other = dataclasses.replace(comparison, tasks=comparison.tasks | {"two": turned})
+    with pytest.raises(RunError, match=r"tasks/two was made with other images: 21 gone .*, 21 new"):
+        compare_methods(other, out, resume=True)
+    weights = str(other_demo_weights(tmp_path / "other.safetensors"))
+    other = dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, weights=weights))
+    with pytest.raises(RunError, match=r"other settings: weights with fingerprint \w{12}, now \w{12}"):
+        compare_methods(other, out, resume=True)
+    with only_one(out), pytest.raises(RunError, match="Another process works in"):
+        compare_methods(comparison, out, resume=True)
 
-    def counting(*args: Any, **options: Any) -> Any:
-        epochs.append(1)
-        return real(*args, **options)
 
-    monkeypatch.setattr(e2vpt.training.fit, "save_checkpoint", counting)
-    rows = compare_methods(dataclasses.replace(comparison, entries=twins), tmp_path / "both")
-    ours = [row for row in rows if row["method"] == "ours"]
-    alone = [row for row in whole[1] if row["method"] == "ours"]
-    assert without_times(ours) == without_times(alone)
-    # One epoch each: the twin's trainings and as many again, not twice as many.
-    assert len(epochs) == 2 * len(ours)
-    twin = {(r["task"], r["seed"]): r for r in rows if (r["stage"], r["method"]) == ("final", "twin")}
-    finals = [r for r in ours if r["stage"] == "final"]
-    assert finals and all(r["seconds"] > twin[r["task"], r["seed"]]["seconds"] for r in finals)
-    for out in (whole[0], tmp_path / "both"):
-        first = next(iter((out / "final/ours").iterdir()))
-        assert (first / "unpruned.safetensors").exists() and (first / "log.csv").exists()
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda row: "{", r"trials\.jsonl cannot be read"),
+        (lambda row: "null", r"trials\.jsonl cannot be used: None is no row"),
+        (lambda row: json.dumps(row | {"lr": "high"}), "a row has 'high' as lr"),
+        (lambda row: json.dumps({k: v for k, v in row.items() if k != "accuracy"}), "a row has no accuracy"),
+    ],
+)
+def test_damaged_trials_are_named(
+    damage: Callable[[dict[str, Any]], str], message: str, tmp_path: Path, whole: tuple[Path, list[Any]]
+) -> None:
+    (tmp_path / "trials.jsonl").write_text(damage(whole[1][-1]) + "\n")
+    with pytest.raises(RunError, match=message):
+        read_trials(tmp_path / "trials.jsonl")
 
 
 def test_a_rate_that_diverges_is_a_row(comparison: Comparison, tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ def test_a_table_and_what_is_wrong() -> None:
         notes=("12 of 397 classes have no training image.",),
     )
     dtd = Checked(name="dtd", group="natural", state="broken", problems=("dtd is damaged:\n  one\n  two",))
-    check = Check(where="data", tasks=(sun, dtd), problems=("Several sources.",))
+    check = Check(tasks=(sun, dtd), problems=("Several sources.",))
     assert check_markdown(check) == [
         "| task | source | train | val | test | classes | format | verdict |",
         "|---|---|---|---|---|---|---|---|",
@@ -341,7 +341,7 @@ def test_a_table_and_what_is_wrong() -> None:
         "* dtd: dtd is damaged:\n    one\n    two",
         "* sun397, note: 12 of 397 classes have no training image.",
     ]
-    clean = Check(where="data", tasks=(dataclasses.replace(sun, notes=()),))
+    clean = Check(tasks=(dataclasses.replace(sun, notes=()),))
     assert clean.right and len(check_markdown(clean)) == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,14 @@ def test_unreadable_images_are_counted_and_the_first_is_named(tmp_path: Path) ->
     (problem,) = unreadable(found)
     assert problem.startswith("2 of 3 images looked at, bad.png the first, are not readable (not an image in")
     assert "the file is missing" in unreadable(found[2:])[0]
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    places = [tmp_path / "pipe.png", tmp_path, Path("x" * 300)]
+    found = read_headers({"test": _split(*(ImageFile(name=path.name, path=path) for path in places))})
+    assert [header.format for header in found] == ["", "", ""]
+    assert unreadable(found)[0].startswith("3 of 3 images looked at, pipe.png the first")
 
 
 @pytest.mark.parametrize("name", ["cifar100", "svhn", "patch_camelyon", "kitti_distance", "clevr_count"])

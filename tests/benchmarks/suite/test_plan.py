@@ -15,7 +15,6 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.entries import ENTRIES
 from e2vpt.benchmarks.suite import cell
@@ -40,11 +39,11 @@ PROTOCOL = Protocol(
     seeds=2,
 )
 GRID = GridConfig(base_lrs=(0.1, 0.2), weight_decays=(0.0,), keep_ratios=(0.5, 1.0), final_seeds=(42, 44))
-SPEEDS = Speeds(step=0.1, forward=0.03, decode=0.02, epoch=1.0, start=50.0, bytes=0, prunings=0)
+SPEEDS = Speeds(step=0.1, forward=0.03, decode=0.02, start=50.0, bytes=0)
 """Seconds on the simulated machine."""
 DONE: Counter[str] = Counter()
 """What a test has done so far: images `decode`d, images through the model in a `step` or a `forward` pass
-without gradients, `epoch`s."""
+without gradients."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -74,17 +73,11 @@ SUITE = Suite(kind="vtab", directory="", source="tfds", tasks={"dtd": "natural"}
 @pytest.fixture(autouse=True)
 def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     DONE.clear()
-    save = e2vpt.training.fit.save_checkpoint
 
     def forward(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         if isinstance(module, VisionTransformer):
             DONE["step" if torch.is_grad_enabled() else "forward"] += len(inputs[0])
 
-    def checkpoint(*args: Any, **options: Any) -> None:
-        DONE["epoch"] += 1
-        save(*args, **options)
-
-    monkeypatch.setattr(e2vpt.training.fit, "save_checkpoint", checkpoint)
     monkeypatch.setattr(cell, "load_suite_task", lambda *_: TASK)
     hook = register_module_forward_pre_hook(forward)
     yield
@@ -106,6 +99,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return trained
 
     monkeypatch.setattr(planning, "train_run", train_run)
+    monkeypatch.setattr(planning, "_photograph", lambda _: images(1)[0])
     monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=seconds))
     return sizes
 
@@ -117,8 +111,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("bias", {"tune": True}, 5, 5),  # and three rates to choose from
         # To choose a pruning and for each seed two trainings; the second goes on with the first one's model.
         ("e2vpt", {}, 6, 3),
-        ("linear", {"name": "paper", "grid": GRID}, 4, 4),  # two rates, two seeds
-        ("e2vpt-paper", {"name": "paper", "grid": GRID}, 8, 8),  # and four pairs of shares
+        # Two rates, and four pairs of shares, in one run; two seeds.
+        ("linear", {"name": "paper", "grid": GRID}, 4, 3),
+        ("e2vpt-paper", {"name": "paper", "grid": GRID}, 8, 3),
     ],
 )
 def test_a_plan_counts_what_a_cell_does(
@@ -130,45 +125,49 @@ def test_a_plan_counts_what_a_cell_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     protocol = dataclasses.replace(PROTOCOL, **changes)
+    entry = entry_of(protocol, method)
     # Memory is measured on one more batch, which a plan leaves out.
     monkeypatch.setattr("e2vpt.benchmarks.compare.trial._step_memory", lambda *_: 0.0)
     run_cell(SUITE, protocol, "dtd", method, tmp_path, Reporting())
-    # By default, half is kept of 4 tokens and 4 segments: by tokens alone, by segments alone, or by both.
-    none = Speeds(step=0, forward=0, decode=0, epoch=0, start=0, bytes=0, prunings=3)
-    planned = {}
-    for name in ("step", "forward", "decode", "epoch", "start"):
-        only = dataclasses.replace(none, **{name: 1.0})
-        found, planned[name] = planning._cell(PLANNED, entry_of(protocol, method), protocol, only)
-        assert found == trainings
-    assert planned.pop("start") == starts
-    assert planned == dict(DONE)
+    none = Speeds(step=0, forward=0, decode=0, start=0, bytes=0)
+    planned = {
+        name: planning._seconds(PLANNED, entry, protocol, dataclasses.replace(none, **{name: 1.0}))
+        for name in ("step", "decode", "start", "forward")
+    }
+    assert sum(runs * each for runs, each in planning._runs(entry, protocol)) == trainings
+    assert (planned["start"], planned["decode"]) == (starts, DONE["decode"])
+    # What prunes is given two epochs more, for one of scores and the looks at prunings.
+    more = {"e2vpt": 12 + 2 * 18, "e2vpt-paper": 12}.get(method, 0)
+    assert planned["step"] == DONE["step"] + more
+    # Without validation images, the last batch is looked at once more when all is over.
+    assert 0 <= DONE["forward"] - planned["forward"] <= 2 * 6 + 4 * more
 
 
 def test_the_paper_s_own_grid() -> None:
     """10 learning rates with 4 weight decays, 9 x 9 pairs of shares, 5 seeds."""
     protocol = dataclasses.replace(PROTOCOL, name="paper", grid=GridConfig())
-    assert planning._cell(PLANNED, entry_of(protocol, "e2vpt-paper"), protocol, SPEEDS)[0] == 40 + 81 + 5
-    assert planning._cell(PLANNED, entry_of(protocol, "linear"), protocol, SPEEDS)[0] == 40 + 5
+    assert planning._runs(entry_of(protocol, "e2vpt-paper"), protocol) == ((1, 40 + 81), (5, 1))
+    assert planning._runs(entry_of(protocol, "linear"), protocol) == ((1, 40), (5, 1))
 
 
 def test_a_machine_s_speeds_are_found(machine: list[int]) -> None:
-    found = planning.measure(ENTRIES["e2vpt"], PROTOCOL, images(5), 3)
-    for name in ("step", "forward", "decode", "epoch", "start"):
+    found = planning.measure(ENTRIES["e2vpt"], PROTOCOL, 3)
+    for name in ("step", "forward", "decode"):
         assert getattr(found, name) == pytest.approx(getattr(SPEEDS, name)), name
-    assert (found.bytes, found.prunings) == (machine[-1], 3)
+    # The last batch is looked at once more when all is over.
+    assert found.start == pytest.approx(SPEEDS.start + 6 * SPEEDS.forward)
+    assert found.bytes == machine[-1]
 
 
 def test_short_trainings_grow_until_they_can_be_timed(
     machine: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training of 6 images takes 51.9 s here, and 0.72 s more for each 6."""
-    monkeypatch.setattr(planning, "_LONG", 53.0)
-    planning.measure(ENTRIES["linear"], PROTOCOL, images(5), 3)
-    # One to warm up; of 6, 12 and 24 images; of 24 for two epochs and of 48; the 48 are looked at twice, and
-    # the last batch of each training once more.
-    assert DONE["step"] == 6 + 6 + 12 + 24 + 2 * 24 + 2 * 48
-    assert DONE["forward"] == 48 + 6 * 6
-    assert DONE["decode"] == 6 + 6 + 12 + 24 + 24 + 48 + 48
+    """A training of 6 images takes 50.9 s here, and 0.72 s more for each 6."""
+    monkeypatch.setattr(planning, "_LONG", 52.0)
+    planning.measure(ENTRIES["linear"], PROTOCOL, 3)
+    # One to warm up; of 6, 12 and 24 images; of 24 for two epochs, which are looked at once more.
+    assert DONE["step"] == 6 + 6 + 12 + 24 + 2 * 24
+    assert DONE["decode"] == 6 + 6 + 12 + 24 + 24 + 24
 
 
 def test_a_plan_from_published_sizes(machine: list[int]) -> None:
@@ -177,13 +176,12 @@ def test_a_plan_from_published_sizes(machine: list[int]) -> None:
     assert len(tasks) == 19 and dtd in tasks
     birds = published_tasks("fgvc")[1]
     assert birds == PlannedTask(name="nabirds", classes=555, train=21536, val=2393, test=24633)
-    (line,) = plan(tasks, PROTOCOL, ["linear"], images(5))
+    line = plan(tasks, PROTOCOL, "linear")
     assert line.trainings == 38 and line.bytes == 38 * machine[-1]
-    # Two seeds of two epochs: 100 s to start, 4 s for epochs, 400 s for 4,000 steps, 57.6 s to decode 1,000
-    # training and 1,880 test images, 112.8 s to evaluate the latter.
-    (alone,) = plan([dtd], PROTOCOL, ["linear"], images(5))
-    last_batch = 0.03 * 1000 / 167
-    assert alone.seconds == pytest.approx(100 + 4 + 400 + 2 * 57.6 + 112.8 + 2 * last_batch)
+    # Two seeds of two epochs: 100.36 s to start, 400 s for 4,000 steps, 57.6 s to decode 1,000 training and
+    # 1,880 test images, 112.8 s to evaluate the latter.
+    alone = plan([dtd], PROTOCOL, "linear")
+    assert alone.seconds == pytest.approx(100.36 + 400 + 2 * 57.6 + 112.8)
     short = dataclasses.replace(line, seconds=60.0)
     text = plan_markdown([short, dataclasses.replace(line, method="bias", trainings=3, seconds=3600.0)])
     assert text[2].startswith("| linear | 38 |") and text[3].startswith("| bias | 3 | 1.00 |")

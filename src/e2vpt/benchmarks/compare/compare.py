@@ -4,8 +4,7 @@
    all tasks, by mean accuracy, ties to the smaller.
 2. final: every task, method and seed with that rate; test images are read once for each.
 
-A finished training is a row in trials.jsonl and never done again; the running one resumes. What prunes begins
-with the training of its twin that does not, where both are compared.
+A finished training is a row in trials.jsonl and never done again; the running one resumes.
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
-from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, run_trial, take_over_training
+from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, read_trials, run_trial
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
-from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
-from e2vpt.runs.folder import RunConfig, hold_images, open_folder
-from e2vpt.runs.identity import image_rows
+from e2vpt.files.atomic import check_rows, write_json_lines
+from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.held import opened_for_runs
 from e2vpt.runs.reporting import Reporting
 
 COMPARISON_TRIALS = "trials.jsonl"
+TASKS = "tasks"
+"""Folder of a folder for each task, which says what its images are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,21 +90,19 @@ def compare_methods(
     """Run what is missing of a comparison in a folder; returns all rows.
 
     Raises:
-        RunError: the folder holds something else, or a comparison with other settings.
+        RunError: the folder holds something else, or a comparison of other settings, weights or images.
     """
     reporting = reporting or Reporting()
-    open_folder(out, _settings(comparison), resume=resume)
-    for name, task in comparison.tasks.items():
-        make_folder(out / "tasks" / name)
-        hold_images(out / "tasks" / name, image_rows(task))
-    rows = read_json_lines(out / COMPARISON_TRIALS)
-    for name in comparison.entries:
-        for trial in comparison.tuning(name):
-            _run(comparison, out, rows, trial, reporting)
-    for name, entry in comparison.entries.items():
-        tuned = any(comparison.tuning(name))
-        for trial in comparison.final(name, chosen_lr(rows, name) if tuned else entry.lrs[0]):
-            _run(comparison, out, rows, trial, reporting)
+    tasks = {out / TASKS / name: task for name, task in comparison.tasks.items()}
+    with opened_for_runs(out, comparison.config, _settings(comparison), tasks, resume=resume):
+        rows = read_trials(out / COMPARISON_TRIALS)
+        for name in comparison.entries:
+            for trial in comparison.tuning(name):
+                _run(comparison, out, rows, trial, reporting)
+        for name, entry in comparison.entries.items():
+            tuned = any(comparison.tuning(name))
+            for trial in comparison.final(name, chosen_lr(rows, name) if tuned else entry.lrs[0]):
+                _run(comparison, out, rows, trial, reporting)
     return rows
 
 
@@ -129,14 +128,15 @@ def _run(
     if trial.stage == "final":
         data = dataclasses.replace(config.data, train_on=comparison.final_on)
         config = dataclasses.replace(config, data=data)
-    prune = _pruning(comparison, rows, trial) if entry.prunes else None
-    spent = 0.0 if prune is None else _take_over_twin(comparison, out, rows, trial)
+    prune = _pruning(comparison, rows, trial, out) if entry.prunes else None
     task = comparison.tasks[trial.task]
-    rows.append(run_trial(trial, task, config, prune, out, reporting, spent=spent))
+    rows.append(run_trial(trial, task, config, prune, out, reporting))
     write_json_lines(out / COMPARISON_TRIALS, rows)
 
 
-def _pruning(comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial) -> PruneConfig | None:
+def _pruning(
+    comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial, out: Path
+) -> PruneConfig | None:
     """What to prune: where the final training has no validation images, what they chose in the tuning before;
     None where they chose not to."""
     if trial.stage == "tuning" or comparison.final_on == "train":
@@ -145,23 +145,12 @@ def _pruning(comparison: Comparison, rows: Sequence[ComparisonRow], trial: Trial
     tuned = dataclasses.replace(trial, stage="tuning", task=task, seed=0).found_in(rows)
     if tuned is None or tuned["diverged"]:
         return comparison.prune
+    check_rows(out / COMPARISON_TRIALS, [tuned], {"tokens": float, "segments": float})
     if tuned["tokens"] == tuned["segments"] == 1.0:
         return None
     return dataclasses.replace(
         comparison.prune, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],)
     )
-
-
-def _take_over_twin(comparison: Comparison, out: Path, rows: Sequence[ComparisonRow], trial: Trial) -> float:
-    """Begin with the finished training of the entry that does not prune; returns the seconds it took."""
-    entry = comparison.entries[trial.method]
-    for name, other in comparison.entries.items():
-        twin = dataclasses.replace(trial, method=name)
-        same = not other.prunes and dataclasses.replace(other, prunes=True, lrs=entry.lrs) == entry
-        done = twin.found_in(rows) if same else None
-        if done and take_over_training(trial, twin, out):
-            return float(done.get("seconds", 0.0))
-    return 0.0
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:

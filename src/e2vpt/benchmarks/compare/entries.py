@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
+from e2vpt.errors import ConfigError
 from e2vpt.methods.peft import PEFT_METHODS
 from e2vpt.runs.folder import RunConfig
 
@@ -64,6 +65,18 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
     "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_visual": 0}),
 }
+
+
+def entries_named(names: Sequence[str]) -> dict[str, ComparedMethod]:
+    """Some of the rows, in this order.
+
+    Raises:
+        ConfigError: a name of none of them, or no name.
+    """
+    unknown = [name for name in names if name not in ENTRIES]
+    if unknown or not names:
+        raise ConfigError(f"methods: {', '.join(unknown) or 'none'}; expected some of {', '.join(ENTRIES)}.")
+    return {name: ENTRIES[name] for name in names}
 
 
 def config_of(config: RunConfig, entry: ComparedMethod, lr: float | None, seed: int) -> RunConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,10 @@ from e2vpt.config import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import Diverged
-from e2vpt.files.atomic import make_folder, write_atomic
+from e2vpt.files.atomic import check_rows, read_json_lines
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, CONFIG, RunConfig
+from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
@@ -32,6 +32,29 @@ ComparisonRow = dict[str, Any]
 """One finished training: stage, task, method, lr, seed, val_accuracy (None without validation images),
 diverged; where it pruned: the shares tokens and segments that were kept; where final: accuracy, num_tuned,
 num_head, adapter_bytes, seconds (of training), images_per_second (of inference), peak_mib (of a step)."""
+_ALWAYS: Mapping[str, type] = {
+    **dict.fromkeys(("stage", "task", "method"), str),
+    "lr": float,
+    "seed": int,
+    "diverged": bool,
+}
+_FINAL: Mapping[str, type] = {
+    **dict.fromkeys(("num_tuned", "num_head", "adapter_bytes"), int),
+    **dict.fromkeys(("accuracy", "seconds", "images_per_second", "peak_mib"), float),
+}
+
+
+def read_trials(path: Path) -> list[ComparisonRow]:
+    """The finished trainings of a comparison.
+
+    Raises:
+        RunError: the file cannot be read, or a row lacks a figure.
+    """
+    rows = read_json_lines(path, _ALWAYS)
+    check_rows(path, [row for row in rows if row["stage"] == "tuning"], {"val_accuracy": float})
+    final = [row for row in rows if row["stage"] == "final" and not row["diverged"]]
+    check_rows(path, final, _FINAL)
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +91,8 @@ def run_trial(
     prune: PruneConfig | None,
     out: Path,
     reporting: Reporting,
-    *,
-    spent: float = 0.0,
 ) -> ComparisonRow:
-    """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too.
-
-    `spent` seconds of training are in the folder already.
-    """
+    """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too."""
     folder, began = out / trial.folder, time.perf_counter()
     row = trial.row()
     try:
@@ -89,21 +107,8 @@ def run_trial(
         return row | {"val_accuracy": 0.0, "diverged": True}
     best = trained.result.history[trained.result.best_epoch]
     row |= {"val_accuracy": best.get("val_accuracy"), "diverged": False}
-    seconds = spent + time.perf_counter() - began
+    seconds = time.perf_counter() - began
     return row if trial.stage == "tuning" else row | _on_test_images(task, trained, config, seconds)
-
-
-def take_over_training(trial: Trial, done: Trial, out: Path) -> bool:
-    """Begin a trial that prunes with one that does not, of the same settings and seed: it is the first of its
-    two trainings, to the bit. False where there is nothing to take over, or the trial has begun already."""
-    first, folder = out / done.folder, out / trial.folder
-    if folder.exists() or not (first / CHECKPOINT).exists():
-        return False
-    make_folder(folder)
-    # The config comes first: a folder with one is a run that can be gone on with.
-    for name in (CONFIG, *sorted({path.name for path in first.iterdir()} - {CONFIG, ADAPTER})):
-        write_atomic(folder / name, (first / name).read_bytes())
-    return True
 
 
 def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float) -> ComparisonRow:

@@ -9,6 +9,7 @@ d head width, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.sites import find_sites
 from e2vpt.prompting.swin import from_windows, to_windows, window_mask
 
 
@@ -62,68 +64,52 @@ class CarriedAttention(nn.Module):
         return projected
 
 
-class CarriedViT(nn.Module):
-    """A ViT whose sequence is [prefix, prompts, patches] in every block: [B, 3, h, w] -> [B, C]."""
+class CarriedForm(nn.Module):
+    """A plain backbone, changed, that carries the deep prompts of `layers`: [B, 3, h, w] -> [B, C].
+
+    A ViT's sequence is [prefix, prompts, patches] in every block. Every window of a Swin starts with the
+    prompt rows, averaged over the windows of its own image afterwards (the official code mixes images,
+    reference.md section 2); their last output is not pooled.
+
+    Raises:
+        ConfigError: the prompts are shallow.
+    """
 
     timm: Any
 
-    def __init__(self, backbone: nn.Module, layers: list[BlockPrompts], *, fused: bool) -> None:
+    def __init__(self, backbone: nn.Module, layers: Sequence[BlockPrompts], *, fused: bool) -> None:
+        if any(layer.travels for layer in layers):
+            raise ConfigError("The carried form is for deep prompts.")
         super().__init__()
         self.timm = backbone
-        for block, layer in zip(self.timm.blocks, layers, strict=True):
+        for site, layer in zip(find_sites(backbone), layers, strict=True):
+            block: Any = site.block
             block.attn = CarriedAttention(block.attn, layer, fused=fused)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""
         timm = self.timm
-        x = timm.norm_pre(timm._pos_embed(timm.patch_embed(images)))
-        front, carried = timm.num_prefix_tokens, 0
-        for block in timm.blocks:
-            rows = _rows(block.attn.prompts, x)
-            x = torch.cat([x[:, :front], rows, x[:, front + carried :]], dim=1)
-            carried = rows.shape[1]
-            x = block(x)
-        logits: Tensor = timm.forward_head(timm.norm(x))
+        blocks = _through_swin if isinstance(timm, SwinTransformer) else _through_vit
+        logits: Tensor = timm.forward_head(timm.norm(blocks(timm, timm.patch_embed(images))))
         return logits
 
 
-class CarriedSwin(nn.Module):
-    """A Swin whose every window starts with the prompt rows, averaged over windows: [B, 3, h, w] -> [B, C].
-
-    Their last output is not pooled, and a window's rows are averaged over its own image only (the official
-    code mixes images, reference.md section 2).
-    """
-
-    timm: Any
-
-    def __init__(self, backbone: nn.Module, layers: list[BlockPrompts], *, fused: bool) -> None:
-        super().__init__()
-        self.timm = backbone
-        blocks = [block for stage in self.timm.layers for block in stage.blocks]
-        for block, layer in zip(blocks, layers, strict=True):
-            block.attn = CarriedAttention(block.attn, layer, fused=fused)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of images."""
-        x = self.timm.patch_embed(images)
-        for stage in self.timm.layers:
-            x = stage.downsample(x)
-            for block in stage.blocks:
-                x = _swin_block(block, x)
-        logits: Tensor = self.timm.forward_head(self.timm.norm(x))
-        return logits
+def _through_vit(timm: Any, x: Tensor) -> Tensor:
+    x = timm.norm_pre(timm._pos_embed(x))
+    front, carried = timm.num_prefix_tokens, 0
+    for block in timm.blocks:
+        rows = _rows(block.attn.prompts, x)
+        x = block(torch.cat([x[:, :front], rows, x[:, front + carried :]], dim=1))
+        carried = rows.shape[1]
+    return x
 
 
-def carried(backbone: nn.Module, layers: list[BlockPrompts], *, fused: bool) -> CarriedViT | CarriedSwin:
-    """A plain backbone, changed, that carries the deep prompts of `layers`, one for each block.
-
-    Raises:
-        ConfigError: the prompts are shallow.
-    """
-    if any(layer.travels for layer in layers):
-        raise ConfigError("The carried form is for deep prompts.")
-    kind = CarriedSwin if isinstance(backbone, SwinTransformer) else CarriedViT
-    return kind(backbone, layers, fused=fused)
+def _through_swin(timm: Any, x: Tensor) -> Tensor:
+    for stage in timm.layers:
+        x = stage.downsample(x)
+        for block in stage.blocks:
+            x = _swin_block(block, x)
+    return x
 
 
 def _rows(prompts: BlockPrompts, x: Tensor) -> Tensor:

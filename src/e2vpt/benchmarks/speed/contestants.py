@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.backbones.load import build_backbone
-from e2vpt.benchmarks.speed.carried import carried
+from e2vpt.benchmarks.speed.carried import CarriedForm
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import check_choices, check_count
-from e2vpt.methods.peft import inject
+from e2vpt.methods.adapt import adapt
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier, prompt_layers
+from e2vpt.prompting.sites import find_sites
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.prefix import first_tokens
 
@@ -26,7 +28,6 @@ SpeedMethod = Literal[
     "plain", "linear", "full", "bias", "lora", "carried", "carried-fused", "e2vpt", "e2vpt-bias", "late"
 ]
 PROMPTED: tuple[SpeedMethod, ...] = ("carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")
-_LORA_RANK = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,10 @@ class Case:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_count("batch_size", self.batch_size, 1)
+        for name, least in (("batch_size", 1), ("image_size", 8), ("depth", 1)):
+            value = getattr(self, name)
+            if value is not None:
+                check_count(name, value, least)
 
     def make_backbone(self) -> nn.Module:
         """The frozen backbone, its head tunable."""
@@ -116,6 +120,15 @@ class Contestant:
         self.optimizer.zero_grad(set_to_none=True)
 
 
+def contestant_names(
+    methods: Sequence[SpeedMethod], num_visual: Sequence[int]
+) -> list[tuple[SpeedMethod, int]]:
+    """Methods with their numbers of visual prompts, the plain forward pass first."""
+    plain = [(method, 0) for method in ("plain", *methods) if method not in PROMPTED]
+    prompted = [(method, count) for count in num_visual for method in methods if method in PROMPTED]
+    return [*plain, *prompted]
+
+
 def make_contestants(
     case: Case, methods: Sequence[SpeedMethod], num_visual: Sequence[int], num_kv: int
 ) -> list[Contestant]:
@@ -126,81 +139,54 @@ def make_contestants(
     """
     torch.manual_seed(0)
     backbone = case.make_backbone()
-    data = case.make_data(backbone)
-    full = copy.deepcopy(backbone).requires_grad_(True) if "full" in methods else None
-
-    def contestant(
-        method: SpeedMethod, model: nn.Module, count: int = 0, given: Tensor = data[0]
-    ) -> Contestant:
-        tuned = [p for p in model.parameters() if p.requires_grad]
-        return Contestant(
-            method=method,
-            num_visual=count,
-            num_kv=num_kv if method in PROMPTED else 0,
-            num_tuned=sum(p.numel() for p in tuned) - num_head,
-            model=model,
-            case=case,
-            images=data[0],
-            data=(given, data[1]),
-            optimizer=torch.optim.AdamW(tuned, lr=1e-4),
-        )
-
+    images, labels = case.make_data(backbone)
     num_head = sum(p.numel() for p in classifier(backbone).parameters())
-    made = [contestant("plain", backbone)]
-    if "linear" in methods:
-        made.append(contestant("linear", _sharing(backbone)))
-    if full is not None:
-        made.append(contestant("full", full))
-    if "bias" in methods:
-        made.append(contestant("bias", _tuning_biases(_sharing(backbone, biases=False))))
-    if "lora" in methods:
-        made.append(contestant("lora", _lora(_sharing(backbone))))
-    for count in num_visual:
-        ours = prompt(_sharing(backbone), PromptConfig(num_visual=count, num_kv=num_kv))
-        for method in ("carried", "carried-fused"):
-            if method in methods:
-                official = _carried(_sharing(backbone), ours, fused=method == "carried-fused")
-                made.append(contestant(method, official, count))
-        if "e2vpt" in methods:
-            made.append(contestant("e2vpt", ours, count))
-        if "e2vpt-bias" in methods:
-            both = prompt(_sharing(backbone, biases=False), PromptConfig(num_visual=count, num_kv=num_kv))
-            made.append(contestant("e2vpt-bias", _tuning_biases(both), count))
-        if "late" in methods:
-            middle = len(prompt_layers(ours)) // 2
-            config = PromptConfig(num_visual=count, num_kv=num_kv, first_block=middle)
-            late = prompt(_sharing(backbone), config)
-            made.append(contestant("late", late, count, first_tokens(late, data[0])))
+    made = []
+    for method, count in contestant_names(methods, num_visual):
+        model = _adapted(backbone, method, PromptConfig(num_visual=count, num_kv=num_kv))
+        tuned = [p for p in model.parameters() if p.requires_grad]
+        made.append(
+            Contestant(
+                method=method,
+                num_visual=count,
+                num_kv=num_kv if method in PROMPTED else 0,
+                num_tuned=sum(p.numel() for p in tuned) - num_head,
+                model=model,
+                case=case,
+                images=images,
+                data=(first_tokens(model, images) if method == "late" else images, labels),
+                optimizer=torch.optim.AdamW(tuned, lr=1e-4),
+            )
+        )
     if case.precision == "bf16":
         HeldFrozen(backbone, torch.bfloat16).__enter__()  # for good; the copies' tensors are the same
     return made
 
 
-def _sharing(backbone: nn.Module, *, biases: bool = True) -> nn.Module:
-    """A copy on the same frozen tensors, with a head of its own, and its own biases where asked for."""
+def _adapted(backbone: nn.Module, method: SpeedMethod, prompts: PromptConfig) -> nn.Module:
+    """The backbone as a method adapts it, on the same frozen tensors."""
+    if method == "plain":
+        return backbone
+    model = _sharing(backbone, method)
+    if method == "linear":
+        return model
+    torch.manual_seed(0)  # Prompts of every form begin alike.
+    if method in ("carried", "carried-fused"):
+        layers = prompt_layers(prompt(_sharing(backbone, method), prompts))
+        return CarriedForm(model, layers, fused=method == "carried-fused")
+    if method == "late":
+        prompts = dataclasses.replace(prompts, first_block=len(find_sites(model)) // 2)
+    options = MethodConfig(beside="bias" if method == "e2vpt-bias" else "none")
+    name = "e2vpt" if method in PROMPTED else method
+    return adapt(model, name, prompts, options, weights="not asked for")
+
+
+def _sharing(backbone: nn.Module, method: SpeedMethod) -> nn.Module:
+    """A copy that has its own head, and its own of what the method tunes; the rest is the same in memory."""
+
+    def is_own(name: str) -> bool:
+        return method == "full" or (method in ("bias", "e2vpt-bias") and name.endswith(".bias"))
+
     tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
-    shared = (t for name, t in tensors if not t.requires_grad and (biases or not _is_bias(name)))
+    shared = (t for name, t in tensors if not t.requires_grad and not is_own(name))
     return copy.deepcopy(backbone, {id(t): t for t in shared})
-
-
-def _tuning_biases(model: nn.Module) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        if _is_bias(name):
-            parameter.requires_grad_(True)
-    return model
-
-
-def _is_bias(name: str) -> bool:
-    return name.rpartition(".")[2] == "bias"
-
-
-def _carried(backbone: nn.Module, ours: nn.Module, *, fused: bool) -> nn.Module:
-    """The carried form with prompts of its own, equal to those of `ours`."""
-    return carried(backbone, [copy.deepcopy(layer) for layer in prompt_layers(ours)], fused=fused)
-
-
-def _lora(backbone: nn.Module) -> nn.Module:
-    """LoRA of rank 8 on every fused qkv projection, by PEFT."""
-    inject(backbone, "lora", MethodConfig(lora_rank=_LORA_RANK))
-    classifier(backbone).requires_grad_(True)
-    return backbone

@@ -16,7 +16,13 @@ from typing import Any, Literal, get_args
 
 from e2vpt.benchmarks.cost import flops, peak_memory, saved_bytes
 from e2vpt.benchmarks.speed.clock import Timing, take_turns
-from e2vpt.benchmarks.speed.contestants import PROMPTED, Case, Contestant, SpeedMethod, make_contestants
+from e2vpt.benchmarks.speed.contestants import (
+    Case,
+    Contestant,
+    SpeedMethod,
+    contestant_names,
+    make_contestants,
+)
 from e2vpt.config.fields import check_count, require
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 from e2vpt.prompting.folding import folded
@@ -32,6 +38,12 @@ ratio, ratio_low, ratio_high (time over that of the plain forward pass), images_
 flop_ratio; peak_mib and saved_mib (allocated by a call; kept for the backward pass)."""
 
 SPEED_ROWS = "speed.jsonl"
+_FIELDS: Mapping[str, type] = {
+    **dict.fromkeys(("mode", "method"), str),
+    **dict.fromkeys(("num_visual", "num_kv", "num_tuned"), int),
+    **{field.name: float for field in dataclasses.fields(Timing)},
+    **dict.fromkeys(("images_per_second", "flop_ratio", "peak_mib", "saved_mib"), float),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,15 +95,17 @@ def measure_speed(
         MissingExtra: LoRA without PEFT.
     """
     make_folder(out)
-    rows = read_json_lines(out / SPEED_ROWS)
+    rows = read_json_lines(out / SPEED_ROWS, _FIELDS)
     cases = [
         (case, [mode for mode in config.modes if not _is_measured(rows, config, case, mode)])
         for case in config.cases
     ]
-    count = len(contestant_names(config)) * (config.rounds + 1)
+    count = len(contestant_names(config.methods, config.num_visual)) * (config.rounds + 1)
     total, done = count * sum(len(modes) for _, modes in cases), itertools.count(1)
     for case, modes in cases:
-        contestants = _contestants(case, config) if modes else []
+        contestants = (
+            make_contestants(case, config.methods, config.num_visual, config.num_kv) if modes else []
+        )
         for mode in modes:
             on_stage(f"{case_in_words(dataclasses.asdict(case))}: {mode}")
             measured = _measure(contestants, mode, config.rounds, lambda: on_call(next(done), total))
@@ -105,22 +119,12 @@ def measure_speed(
     ]
 
 
-def contestant_names(config: SpeedConfig) -> list[tuple[SpeedMethod, int]]:
-    """Methods with their numbers of visual prompts, the plain forward pass first."""
-    plain = [(m, 0) for m in ("plain", *config.methods) if m not in PROMPTED]
-    return [*plain, *((m, p) for p in config.num_visual for m in config.methods if m in PROMPTED)]
-
-
 def case_in_words(case: Mapping[str, Any]) -> str:
     """The fields of a case, or of a row, as a title."""
     size = "" if case["image_size"] is None else f", {case['image_size']} px"
     depth = "" if case["depth"] is None else f", {case['depth']} blocks"
     name = f"{case['backbone']}{size}{depth}"
     return f"{name}, {case['precision']}, batch {case['batch_size']}, {case['device']}"
-
-
-def _contestants(case: Case, config: SpeedConfig) -> list[Contestant]:
-    return make_contestants(case, config.methods, config.num_visual, config.num_kv)
 
 
 def _measure(
@@ -171,9 +175,9 @@ def _name(contestant: Contestant) -> str:
 
 def _is_measured(rows: list[SpeedRow], config: SpeedConfig, case: Case, mode: Mode) -> bool:
     found = {(row["method"], row["num_visual"]) for row in rows if _is_of(row, config, case, mode)}
-    return found >= set(contestant_names(config))
+    return found >= set(contestant_names(config.methods, config.num_visual))
 
 
 def _is_of(row: SpeedRow, config: SpeedConfig, case: Case, mode: Mode) -> bool:
-    same = all(row[name] == value for name, value in dataclasses.asdict(case).items())
+    same = dataclasses.asdict(case).items() <= row.items()
     return same and row["mode"] == mode and row["num_kv"] in (0, config.num_kv)

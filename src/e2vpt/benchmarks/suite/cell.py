@@ -8,7 +8,7 @@ paper  `train_by_the_paper`: SGD, its whole grid, keep ratios for what prunes, f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,9 +30,17 @@ from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig
 from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
 
-CELL_ROWS = "rows.jsonl"
-"""In a finished cell's folder: a row for each final training, as in `ComparisonRow`, with group, source and
-num_backbone (parameters of the backbone)."""
+CELLS, CELL_ROWS = "cells", "rows.jsonl"
+"""In a finished cell's folder: a row for each final training, with what of `ComparisonRow` does not depend on
+the hour, tuned_percent and with_head_percent (of the backbone's parameters), group and source."""
+_MEASURED: Mapping[str, type] = {
+    **dict.fromkeys(("task", "method"), str),
+    **dict.fromkeys(("seed", "num_tuned", "num_head", "adapter_bytes"), int),
+    "lr": float,
+    "accuracy": float,
+    "diverged": bool,
+}
+_SHARES: Mapping[str, type] = {"tuned_percent": float, "with_head_percent": float}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,12 +86,12 @@ def grid_of(protocol: Protocol, entry: ComparedMethod) -> GridConfig:
 
 def cell_folder(out: Path, task: str, method: str) -> Path:
     """Where a cell's trainings lie."""
-    return out / "cells" / task / method
+    return out / CELLS / task / method
 
 
 def finished_rows(out: Path, task: str, method: str, protocol: Protocol) -> list[ComparisonRow]:
     """A cell's final rows; none where one of its seeds is missing."""
-    rows = read_json_lines(cell_folder(out, task, method) / CELL_ROWS)
+    rows = read_json_lines(cell_folder(out, task, method) / CELL_ROWS, {**_MEASURED, **_SHARES})
     return rows if protocol.name == "paper" or len(rows) >= protocol.seeds else []
 
 
@@ -100,16 +108,20 @@ def run_cell(
     folder = cell_folder(out, name, method)
     run = _fast if protocol.name == "fast" else _paper
     rows = run(task, entry, protocol, method, folder, reporting)
-    shared = {
-        "group": suite.tasks[name],
-        "source": suite.source,
-        "num_backbone": num_backbone(protocol.config),
-    }
-    write_json_lines(folder / CELL_ROWS, [row | shared for row in rows])
+    shared = {"group": suite.tasks[name], "source": suite.source}
+    whole = num_backbone(protocol.config)
+    write_json_lines(folder / CELL_ROWS, [_row(row, whole) | shared for row in rows])
     # A finished training needs no checkpoint; those of full fine-tuning would fill a disk.
     for name in (CHECKPOINT, LAST):
         for path in folder.rglob(name):
-            path.unlink()
+            path.unlink(missing_ok=True)
+
+
+def _row(row: ComparisonRow, whole: int) -> ComparisonRow:
+    """What a table needs of a final training, and what it tunes in % of the backbone's parameters."""
+    tuned, head = row["num_tuned"], row["num_head"]
+    shares = {"tuned_percent": 100 * tuned / whole, "with_head_percent": 100 * (tuned + head) / whole}
+    return {name: row[name] for name in _MEASURED} | shares
 
 
 def num_backbone(config: RunConfig) -> int:

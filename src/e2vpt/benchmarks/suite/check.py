@@ -21,6 +21,7 @@ from e2vpt.benchmarks.suite.headers import (
     unlike_official,
     unreadable,
 )
+from e2vpt.benchmarks.suite.tasks import ARCHIVES
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.image_lists import list_folders
 from e2vpt.benchmarks.vtab.read import read_vtab
@@ -67,7 +68,6 @@ class Checked:
 class Check:
     """All tasks of a benchmark in one place, and problems that no task has alone."""
 
-    where: str
     tasks: tuple[Checked, ...]
     problems: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ def check_vtab(directory: Path | str, names: Sequence[str] = (), *, on_task: OnT
         places = "; ".join(f"{task.name} in {' or '.join(_places(task))}" for task in wanted)
         raise DataError(f"{visible(str(where))} holds no task of VTAB-1k. Looked for {places}.")
     tasks = [_check_vtab_task(where, task, on_task) for task in wanted]
-    return Check(where=visible(str(where)), tasks=tuple(tasks), problems=_mixed(tasks))
+    return Check(tasks=tuple(tasks), problems=_mixed(tasks))
 
 
 def check_fgvc_sets(
@@ -105,13 +105,9 @@ def check_fgvc_sets(
     Raises:
         DataError: as for `find_fgvc`.
     """
-    directory = Path(directory).expanduser()
     found = find_fgvc(directory)
     wanted = [name for name in FGVC if not names or name in names]
-    return Check(
-        where=visible(str(directory)),
-        tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted),
-    )
+    return Check(tasks=tuple(_check_fgvc_set(name, found.get(name), on_task) for name in wanted))
 
 
 def check_markdown(check: Check) -> list[str]:
@@ -173,7 +169,7 @@ def _check_fgvc_set(name: FgvcName, folder: Path | None, on_task: OnTask | None)
         task, problems = check_fgvc(folder, name)
     except DataError as error:
         return replace(checked, state="broken", problems=(str(error),))
-    checked = replace(checked, source="archives", num_classes=len(task.classes))
+    checked = replace(checked, source=ARCHIVES, num_classes=len(task.classes))
     return _with_images(checked, task.splits(), read_headers(task.splits()), problems)
 
 

@@ -120,12 +120,13 @@ def _spread(images: Sequence[ImageSource]) -> Sequence[ImageSource]:
 
 
 def _header(image: ImageSource) -> Header:
+    unknown = Header(image=image, format="", size=(0, 0))
     try:
         with Image.open(_stored(image)) as opened:
             table = tuple(getattr(opened, "quantization", {}).get(0, ()))
             return Header(image=image, format=opened.format or "", size=opened.size, table=table)
     except Exception:  # Decoders raise almost anything on broken bytes.
-        return Header(image=image, format="", size=(0, 0))
+        return unknown
 
 
 def _stored(image: ImageSource) -> io.BytesIO:

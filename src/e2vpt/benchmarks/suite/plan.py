@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import math
 import statistics
 import tempfile
 import time
@@ -17,17 +15,15 @@ from PIL import Image
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
 from e2vpt.benchmarks.fgvc.read import DATA_SETS
 from e2vpt.benchmarks.suite.cell import Protocol, entry_of, grid_of
-from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, load_suite_task
+from e2vpt.benchmarks.suite.tasks import Benchmark
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
-from e2vpt.config import DataConfig
 from e2vpt.config.fields import as_tuple
-from e2vpt.data.images import ImageSource, decode
+from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.task import Split, Task
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.progress import duration
-from e2vpt.runs.recipe import pairs_to_try
 from e2vpt.runs.run import Trained, train_run
 from e2vpt.training.evaluate import evaluate
 
@@ -35,6 +31,8 @@ _LONG = 3.0
 """Seconds of a training that tell more than chance: with 1 s a cell was 135 to 205 s, now 174 to 189 s."""
 _MOST = 32
 """Batches of it at most."""
+_FOR_PRUNING = 2
+"""Epochs that scores and looks at prunings take together, about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,24 +52,19 @@ class Speeds:
 
     Attributes:
         step, forward, decode: for an image: trained on, evaluated, read and preprocessed.
-        epoch: for an epoch beside its images.
-        start: for a training beside its epochs.
+        start: for a run beside its images.
         bytes: of its adapter.
-        prunings: how many are looked at, where the method prunes.
     """
 
     step: float
     forward: float
     decode: float
-    epoch: float
     start: float
     bytes: int
-    prunings: int
 
-    def training(self, train: int, val: int, epochs: int) -> float:
-        """One training, whose images are decoded once."""
-        images = train * self.step + val * self.forward
-        return self.start + (train + val) * self.decode + epochs * (self.epoch + images)
+    def run(self, train: int, val: int, epochs: int) -> float:
+        """A run, whose images are decoded once."""
+        return self.start + (train + val) * self.decode + epochs * (train * self.step + val * self.forward)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,20 +77,8 @@ class Planned:
     bytes: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Bytes:
-    """An image file in memory, decoded whenever it is opened."""
-
-    name: str
-    content: bytes
-
-    def open(self, as_stored: bool = False) -> Image.Image:
-        """See `ImageSource.open`."""
-        return decode(self.content, self.name, as_stored)
-
-
 def published_tasks(kind: Benchmark) -> list[PlannedTask]:
-    """The benchmark by its published sizes, for a plan before any image is there."""
+    """The benchmark by its published sizes: a plan needs no image."""
     if kind == "fgvc":
         return [PlannedTask(name=name, classes=own.classes, **own.images) for name, own in DATA_SETS.items()]
     ours = {"train": TRAIN_IMAGES, "val": VAL_IMAGES}
@@ -107,40 +88,18 @@ def published_tasks(kind: Benchmark) -> list[PlannedTask]:
     ]
 
 
-def suite_tasks(suite: Suite, config: DataConfig) -> tuple[list[PlannedTask], list[ImageSource]]:
-    """The benchmark as it lies there, and some of its images to time decoding on."""
-    planned: list[PlannedTask] = []
-    images: list[ImageSource] = []
-    for name in suite.tasks:
-        task = load_suite_task(suite, name, config)
-        sizes = {which: len(split) for which, split in task.splits().items()}
-        planned.append(PlannedTask(name=name, classes=len(task.classes), **sizes))
-        images += task.train.images[:8]
-    return planned, images
-
-
-def made_up_images() -> list[ImageSource]:
-    """A JPEG file of 500 by 375 pixels, about what the benchmarks' photographs take to decode."""
-    file = io.BytesIO()
-    Image.effect_noise((63, 47), 80).convert("RGB").resize((500, 375)).save(file, "JPEG")
-    return [_Bytes(name="noise.jpg", content=file.getvalue())]
-
-
-def plan(
-    tasks: Sequence[PlannedTask], protocol: Protocol, methods: Sequence[str], images: Sequence[ImageSource]
-) -> list[Planned]:
-    """Every method's cost on one device, after a few short trainings of each."""
-    classes, found = round(statistics.mean(task.classes for task in tasks)), []
-    for method in methods:
-        entry = entry_of(protocol, method)
-        speeds = measure(entry, protocol, images, classes)
-        costs = [_cell(task, entry, protocol, speeds) for task in tasks]
-        trainings = sum(trainings for trainings, _ in costs)
+def plan(tasks: Sequence[PlannedTask], protocol: Protocol, method: str) -> Planned:
+    """A method's cost on one device, after a few short trainings with a made-up photograph."""
+    entry = entry_of(protocol, method)
+    speeds = measure(entry, protocol, round(statistics.mean(task.classes for task in tasks)))
+    trainings = len(tasks) * sum(runs * each for runs, each in _runs(entry, protocol))
+    return Planned(
+        method=method,
+        trainings=trainings,
+        seconds=sum(_seconds(task, entry, protocol, speeds) for task in tasks),
         # What prunes keeps the unpruned adapter, the pruned one, and the chosen one.
-        size = trainings * speeds.bytes * (3 if entry.prunes else 2) // 2
-        seconds = sum(seconds for _, seconds in costs)
-        found.append(Planned(method=method, trainings=trainings, seconds=seconds, bytes=size))
-    return found
+        bytes=trainings * speeds.bytes * (3 if entry.prunes else 2) // 2,
+    )
 
 
 def plan_markdown(found: Sequence[Planned]) -> list[str]:
@@ -156,55 +115,51 @@ def plan_markdown(found: Sequence[Planned]) -> list[str]:
     return [*table, "", f"In all {duration(total[1])} on one device like this one."]
 
 
-def measure(entry: ComparedMethod, protocol: Protocol, images: Sequence[ImageSource], classes: int) -> Speeds:
-    """Time short trainings of two lengths and two sizes; what they differ in says what an image, an epoch and
-    a training cost."""
+def measure(entry: ComparedMethod, protocol: Protocol, classes: int) -> Speeds:
+    """Time short trainings of one epoch and of two, in which they differ by a step for each image."""
     config = config_of(protocol.config, entry, None, 0)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        count, one = _long_enough(config, images, classes, out)
-        large = _task(images, 2 * count, classes)
-        two, _ = _timed(_task(images, count, classes), config, 2, out / "two")
-        more, trained = _timed(large, config, 2, out / "more")
-        size = trained.adapter.stat().st_size
+        task, one = _long_enough(config, _photograph(out / "noise.jpg"), classes, out)
+        two, trained = _timed(task, config, 2, out / "two")
         began = time.perf_counter()
-        batches = list(eval_loader(large.train, trained.preprocessing, config))
+        batches = list(eval_loader(task.train, trained.preprocessing, config))
         decoded = time.perf_counter()
         evaluate(trained.model, batches)
-        forward = (time.perf_counter() - decoded) / len(large.train)
-    reading = (decoded - began) / len(large.train)
-    step = max(0.0, ((more - two) / count - reading) / 2)
-    epoch = max(0.0, two - one - count * step)
+        evaluated = time.perf_counter()
+        size = trained.adapter.stat().st_size
+    count = len(task.train)
+    step, decode = max(0.0, (two - one) / count), (decoded - began) / count
     return Speeds(
         step=step,
-        forward=forward,
-        decode=reading,
-        epoch=epoch,
-        start=max(0.0, one - count * (reading + step) - epoch - config.train.batch_size * forward),
+        forward=(evaluated - decoded) / count,
+        decode=decode,
+        start=max(0.0, one - count * (decode + step)),
         bytes=size,
-        prunings=len(pairs_to_try(protocol.prune, trained.model)) if entry.prunes else 0,
     )
 
 
-def _long_enough(
-    config: RunConfig, images: Sequence[ImageSource], classes: int, out: Path
-) -> tuple[int, float]:
-    """Images, whole batches, with which an epoch takes long enough to be timed, and the seconds it took."""
+def _photograph(path: Path) -> ImageFile:
+    """A JPEG file of 500 by 375 pixels, about what the benchmarks' photographs take to decode."""
+    Image.effect_noise((63, 47), 80).convert("RGB").resize((500, 375)).save(path, "JPEG")
+    return ImageFile(name=path.name, path=path)
+
+
+def _long_enough(config: RunConfig, image: ImageSource, classes: int, out: Path) -> tuple[Task, float]:
+    """Whole batches with which an epoch takes long enough to be timed, and the seconds it took."""
     size = config.train.batch_size
-    _timed(_task(images, size, classes), config, 1, out / "warm")
-    batches, seconds = 1, 0.0
+    _timed(_task(image, size, classes), config, 1, out / "warm")
+    batches = 1
     while True:
-        seconds, _ = _timed(_task(images, batches * size, classes), config, 1, out / f"long{batches}")
+        task = _task(image, batches * size, classes)
+        seconds, _ = _timed(task, config, 1, out / f"long{batches}")
         if seconds >= _LONG or batches >= _MOST:
-            return batches * size, seconds
+            return task, seconds
         batches *= 2
 
 
-def _task(images: Sequence[ImageSource], count: int, classes: int) -> Task:
-    split = Split(
-        images=tuple(images[i % len(images)] for i in range(count)),
-        labels=tuple(i % classes for i in range(count)),
-    )
+def _task(image: ImageSource, count: int, classes: int) -> Task:
+    split = Split(images=(image,) * count, labels=tuple(i % classes for i in range(count)))
     return Task(name="plan", classes=tuple(map(str, range(classes))), train=split, complete=False)
 
 
@@ -215,27 +170,21 @@ def _timed(task: Task, config: RunConfig, epochs: int, out: Path) -> tuple[float
     return time.perf_counter() - began, trained
 
 
-def _cell(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: Speeds) -> tuple[int, float]:
-    """Trainings and seconds of one task with one method."""
-    epochs, both = protocol.config.train.epochs, task.train + task.val
-    chosen, final = speeds.training(task.train, task.val, epochs), speeds.training(both, 0, epochs)
-    # Without validation images, the last batch is looked at once more when all is over.
-    final += both / math.ceil(both / protocol.config.train.batch_size) * speeds.forward
-    test, decoded = task.test * (speeds.decode + speeds.forward), both * speeds.decode
+def _runs(entry: ComparedMethod, protocol: Protocol) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Runs that choose settings, and final ones, each with the number of trainings in one of them."""
     if protocol.name == "paper":
         grid = grid_of(protocol, entry)
         seeds = len(as_tuple(grid.final_seeds))
-        # The trainings before the final ones share the images they hold in memory; the grid's best is scored.
-        scoring = task.train * speeds.step if entry.prunes else 0.0
-        before = decoded + (grid.num_trainings() - seeds) * (chosen - decoded) + scoring
-        return grid.num_trainings(), before + seeds * (final + test)
+        return (1, grid.num_trainings() - seeds), (seeds, 1)
     tried = len(entry.lrs) if len(entry.lrs) > 1 or entry.prunes else 0
-    if entry.prunes:
-        # The second training goes on with the model and the images of the first, after scores and looks.
-        looks = (speeds.prunings + 2) * task.val * speeds.forward
-        chosen += chosen - speeds.start - decoded + task.train * speeds.step + looks
-        # Before, with the one chosen pruning, and after: without validation images, training images tell.
-        looks = 3 * both * speeds.forward
-        final += final - speeds.start - decoded + both * speeds.step + looks
-    trainings = (tried + protocol.seeds) * (2 if entry.prunes else 1)
-    return trainings, tried * chosen + protocol.seeds * (final + test)
+    each = 2 if entry.prunes else 1
+    return (tried, each), (protocol.seeds, each)
+
+
+def _seconds(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: Speeds) -> float:
+    """One task with one method: settings are chosen on validation images, final runs train on them too."""
+    (tried, each), (seeds, each_final) = _runs(entry, protocol)
+    epochs, more = protocol.config.train.epochs, _FOR_PRUNING if entry.prunes else 0
+    choosing = speeds.run(task.train, task.val, each * epochs + more)
+    final = speeds.run(task.train + task.val, 0, each_final * epochs + (more if each_final > 1 else 0))
+    return tried * choosing + seeds * (final + task.test * (speeds.decode + speeds.forward))

@@ -6,44 +6,24 @@ the folders of jobs that cannot be put together: nothing is ever run twice.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from e2vpt.benchmarks.compare.compare import TASKS
 from e2vpt.benchmarks.compare.trial import ComparisonRow
-from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder, finished_rows, run_cell
-from e2vpt.benchmarks.suite.tasks import Suite, suite_notes
-from e2vpt.errors import ConfigError, E2VPTError, RunError
-from e2vpt.files.atomic import make_folder, write_atomic
-from e2vpt.runs.folder import CONFIG, open_folder, read_config
+from e2vpt.benchmarks.suite.cell import CELL_ROWS, CELLS, Protocol, cell_folder, finished_rows, run_cell
+from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task, suite_notes
+from e2vpt.errors import DataError, E2VPTError
+from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
+from e2vpt.files.paths import listed, look_at
+from e2vpt.runs.folder import CONFIG, hold_images, open_folder, read_config, saved_images
+from e2vpt.runs.held import backbone_fingerprint, hold_task
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.cluster import run_on_cluster
 
 Cell = tuple[str, str]
 """Task and method."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What of a benchmark is to be run here, and by whom.
-
-    Attributes:
-        shard: (i, n): the i-th of n shares of the cells, from 1.
-        workers: processes of this machine that run cells, each with a GPU of its own where there are any;
-            0 for this process itself.
-        address: a Ray cluster to run on instead, as ray.init takes it.
-    """
-
-    shard: tuple[int, int] = (1, 1)
-    workers: int = 0
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        index, count = self.shard
-        if not 1 <= index <= count:
-            raise ConfigError(f"shard is {index}/{count}; expected a number from 1 to {count}.")
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}; expected 0 or more.")
 
 
 def cells_of(suite: Suite, methods: Sequence[str], shard: tuple[int, int] = (1, 1)) -> list[Cell]:
@@ -57,25 +37,33 @@ def run_suite(
     protocol: Protocol,
     methods: Sequence[str],
     out: Path,
-    job: Job,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    workers: int = 0,
+    address: str | None = None,
     reporting: Reporting | None = None,
-) -> None:
-    """Run what is missing of a benchmark's cells. A cell that fails does not stop the others.
+) -> dict[Cell, str]:
+    """Run what is missing of a benchmark's cells; returns those that failed and why: they stop no others.
+
+    `shard` (i, n) is the i-th of n shares of the cells, from 1. Cells run in this process, one after another;
+    with `workers`, in so many processes of this machine, each with a GPU of its own where there are any; with
+    `address`, on the Ray cluster there.
 
     Raises:
-        RunError: the folder holds a benchmark with other settings or from another source; or at the end,
-            naming every cell that failed and why.
+        RunError: the folder holds a benchmark of other settings, weights or images, or cannot be written.
     """
     reporting = reporting or Reporting()
-    open_folder(
-        out, protocol.settings() | {"kind": suite.kind, "source_of_images": suite.source}, resume=True
-    )
+    own = {"kind": suite.kind, "source_of_images": suite.source}
+    weights = {"fingerprint": backbone_fingerprint(protocol.config)}
+    open_folder(out, protocol.settings() | own | weights, resume=True)
     for note in suite_notes(suite):
         reporting.stage(note)
-    cells = cells_of(suite, methods, job.shard)
+    cells = cells_of(suite, methods, shard)
+    broken = _hold_images(suite, protocol, [task for task, _ in cells], out)
     missing = [cell for cell in cells if not finished_rows(out, *cell, protocol)]
     reporting.stage(f"{len(cells) - len(missing)} of {len(cells)} cells are there already.")
-    failed: dict[Cell, str] = {}
+    failed: dict[Cell, str] = {cell: broken[cell[0]] for cell in missing if cell[0] in broken}
+    missing = [cell for cell in missing if cell not in failed]
 
     def on_done(cell: Cell, problem: str | None) -> None:
         if problem is not None:
@@ -83,37 +71,57 @@ def run_suite(
         words = "failed" if problem else _accuracy(finished_rows(out, *cell, protocol))
         reporting.stage(f"{cell[0]}, {cell[1]}: {words}")
 
-    if job.workers or job.address:
-        run: Callable[[Cell], None] = _OnWorker(suite, protocol, out.resolve())
-        run_on_cluster(run, missing, on_done, workers=job.workers, address=job.address)
-        missing = []
-    for number, cell in enumerate(missing, start=1):
-        reporting.stage(f"Cell {number} of {len(missing)}: {cell[0]}, {cell[1]}")
-        problem = None
+    if workers or address:
+        run = functools.partial(_run_elsewhere, suite, protocol, out.absolute())
+        run_on_cluster(run, missing, on_done, workers=workers, address=address)
+    else:
+        for number, cell in enumerate(missing, start=1):
+            reporting.stage(f"Cell {number} of {len(missing)}: {cell[0]}, {cell[1]}")
+            problem = None
+            try:
+                run_cell(suite, protocol, *cell, out, Reporting(on_step=reporting.on_step))
+            except E2VPTError as error:
+                problem = str(error)
+            on_done(cell, problem)
+    return failed
+
+
+def _hold_images(suite: Suite, protocol: Protocol, names: Iterable[str], out: Path) -> dict[str, str]:
+    """Hold tasks to the images that the benchmark began with; what is wrong with those that cannot be read.
+
+    Finished cells are held too: their rows stand in one table with those to come.
+    """
+    broken = {}
+    for name in dict.fromkeys(names):
         try:
-            run_cell(suite, protocol, *cell, out, Reporting(on_step=reporting.on_step))
-        except E2VPTError as error:
-            problem = str(error)
-        on_done(cell, problem)
-    if failed:
-        lines = "\n".join(f"  {task}, {method}: {why}" for (task, method), why in failed.items())
-        raise RunError(f"{len(failed)} of {len(cells)} cells failed; the others are kept in {out}:\n{lines}")
+            hold_task(out / TASKS / name, load_suite_task(suite, name, protocol.config.data))
+        except DataError as error:
+            broken[name] = str(error)
+    return broken
+
+
+def _run_elsewhere(suite: Suite, protocol: Protocol, out: Path, cell: Cell) -> None:
+    """A cell in another process, which tells nobody how it gets on."""
+    run_cell(suite, protocol, *cell, out, Reporting())
 
 
 def merge(folders: Sequence[Path], out: Path) -> int:
     """Copy the finished cells of other jobs' folders into one; returns how many came.
 
     Raises:
-        RunError: a folder is no benchmark, or one with other settings or another source.
+        RunError: a folder is no benchmark, or one of other settings, weights or images.
     """
     count = 0
     for folder in folders:
         open_folder(out, read_config(folder / CONFIG), resume=True)
-        for rows in sorted((folder / "cells").glob(f"*/*/{CELL_ROWS}")):
+        for images in listed(folder / TASKS) if look_at(folder / TASKS) == "folder" else ():
+            make_folder(out / TASKS / images.name)
+            hold_images(out / TASKS / images.name, saved_images(images))
+        for rows in sorted((folder / CELLS).glob(f"*/*/{CELL_ROWS}")):
             target = cell_folder(out, rows.parent.parent.name, rows.parent.name) / CELL_ROWS
-            if not target.exists():
+            if look_at(target) == "nothing":
                 make_folder(target.parent)
-                write_atomic(target, rows.read_bytes())
+                write_json_lines(target, read_json_lines(rows))
                 count += 1
     return count
 
@@ -121,18 +129,6 @@ def merge(folders: Sequence[Path], out: Path) -> int:
 def all_rows(suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path) -> list[ComparisonRow]:
     """The final rows of every finished cell."""
     return [row for cell in cells_of(suite, methods) for row in finished_rows(out, *cell, protocol)]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _OnWorker:
-    """Runs a cell in another process."""
-
-    suite: Suite
-    protocol: Protocol
-    out: Path
-
-    def __call__(self, cell: Cell) -> None:
-        run_cell(self.suite, self.protocol, *cell, self.out, Reporting())
 
 
 def _accuracy(rows: Sequence[ComparisonRow]) -> str:
