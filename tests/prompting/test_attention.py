@@ -6,10 +6,9 @@ import pytest
 import torch
 from support.backbones_for_tests import prompted, relative, tiny_swin, tiny_vit
 from support.oracles import PlainAttention
-from torch import Tensor, nn
+from torch import Tensor
 
 from e2vpt.benchmarks.cost import flops
-from e2vpt.prompting.attention import take_over
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,17 +17,6 @@ B, H, Q, N, T, D = 2, 3, 4, 5, 6, 8
 
 def qkv() -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(B, H, rows, D, dtype=torch.float64) for rows in (Q, N, N))
-
-
-def test_taking_over_shares_parts_and_not_the_containers() -> None:
-    old = tiny_vit().blocks[0].attn
-    old.register_forward_hook(lambda *_: None)
-    new = nn.Module.__new__(type(old))
-    take_over(new, old)
-    assert dict(new.named_parameters()).keys() == dict(old.named_parameters()).keys()
-    assert new.qkv is old.qkv and len(new._forward_hooks) == 1
-    new.extra = nn.Identity()
-    assert not hasattr(old, "extra")
 
 
 @pytest.mark.parametrize("num_queries", [1, 3, 17])

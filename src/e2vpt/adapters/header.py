@@ -166,7 +166,7 @@ def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
 def _options(header: Mapping[str, Any]) -> MethodConfig:
     options = from_dict(MethodConfig, _object(header, "options"))
     if options.beside == "auto":
-        raise ValueError("options.beside is 'auto'; expected what was tuned: none, bias or norm.")
+        raise ValueError("options.beside is 'auto'; expected what was tuned beside the method.")
     return options
 
 

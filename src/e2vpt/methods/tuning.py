@@ -13,6 +13,7 @@ from e2vpt.errors import ConfigError
 from e2vpt.methods.bottleneck import Bottleneck, Followed
 from e2vpt.methods.side import SideForward, SideNetwork
 from e2vpt.prompting.parts import classifier
+from e2vpt.prompting.scaling import ScaledLinear
 from e2vpt.prompting.sites import find_sites
 
 
@@ -34,18 +35,40 @@ def _final_norms(model: Any) -> list[nn.Module]:
     return [model.norm, *([model.fc_norm] if isinstance(model, VisionTransformer) else [])]
 
 
-def tune_biases(model: nn.Module, _: MethodConfig) -> None:
+def _tune_biases(model: nn.Module, _: MethodConfig) -> None:
     """Every bias of the backbone (BitFit, arXiv 2106.10199)."""
     for name, parameter in model.named_parameters():
         if name.split(".")[-1] == "bias":
             parameter.requires_grad_(True)
 
 
-def tune_norms(model: nn.Module, _: MethodConfig) -> None:
+def _tune_norms(model: nn.Module, _: MethodConfig) -> None:
     """Every LayerNorm of the backbone."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.requires_grad_(True)
+
+
+def _tune_biases_and_norms(model: nn.Module, options: MethodConfig) -> None:
+    _tune_biases(model, options)
+    _tune_norms(model, options)
+
+
+def _tune_biases_and_scales(model: nn.Module, options: MethodConfig) -> None:
+    """Biases, and scales of the outputs of every frozen linear layer (SSF, arXiv 2210.08823)."""
+    _tune_biases(model, options)
+    frozen = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear and not child.weight.requires_grad
+    ]
+    if not frozen:
+        raise ConfigError(
+            "beside is 'scale'; this method leaves no linear layer frozen whose outputs to scale."
+        )
+    for parent, name, child in frozen:
+        setattr(parent, name, ScaledLinear(child))
 
 
 def _add_hidden_layers(model: Any, options: MethodConfig) -> None:
@@ -77,8 +100,15 @@ TUNE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
     "full": _tune_all,
     "partial": _tune_last_blocks,
     "mlp": _add_hidden_layers,
-    "bias": tune_biases,
-    "layernorm": tune_norms,
+    "bias": _tune_biases,
+    "layernorm": _tune_norms,
     "adapter": _add_adapters,
     "sidetune": _add_side_network,
 }
+BESIDE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
+    "bias": _tune_biases,
+    "norm": _tune_norms,
+    "gamma": _tune_biases_and_norms,
+    "scale": _tune_biases_and_scales,
+}
+"""What `beside` adds to a method; the head is trained already."""

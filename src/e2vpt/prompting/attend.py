@@ -16,6 +16,8 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.prompting.scaling import parts_of
+
 
 def attend(
     q_BHQd: Tensor,
@@ -46,12 +48,15 @@ def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Tensor | None
 
     No keys and values of tokens are projected (see `PromptedAttention.attend_first`). The biases come last:
     what all keys have in common changes no softmax, and weights add up to one. So the tokens go without b_k
-    and b_v, and the table has them taken off.
+    and b_v, and the table has them taken off. Scales of the projection move to the query and to the sum.
     """
-    parts = (3, q_BHd.shape[1], -1)
-    _, to_key_HdD, to_value_HdD = torch.unflatten(qkv.weight, 0, parts).unbind()
-    bias_3Hd = None if qkv.bias is None else torch.unflatten(qkv.bias, 0, parts)
-    scores_BHt = torch.einsum("bhd,hde->bhe", q_BHd, to_key_HdD) @ x_BND.transpose(1, 2)
+    weight_3HdD, bias_3Hd, scale_3Hd = (
+        None if part is None else torch.unflatten(part, 0, (3, q_BHd.shape[1], -1)) for part in parts_of(qkv)
+    )
+    assert weight_3HdD is not None
+    _, to_key_HdD, to_value_HdD = weight_3HdD.unbind()
+    moved_BHd = q_BHd if scale_3Hd is None else q_BHd * scale_3Hd[1]
+    scores_BHt = torch.einsum("bhd,hde->bhe", moved_BHd, to_key_HdD) @ x_BND.transpose(1, 2)
     if table is not None:
         key, value = (table if bias_3Hd is None else table - bias_3Hd[1:]).unbind(-3)
         rows = "thd" if key.dim() == 3 else "bthd"
@@ -59,6 +64,7 @@ def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Tensor | None
     weights_BHt = scores_BHt.softmax(dim=-1).to(x_BND.dtype)
     weights_BHN, rest_BHt = weights_BHt.tensor_split([x_BND.shape[1]], dim=-1)
     out_BHd = torch.einsum("bhe,hde->bhd", weights_BHN @ x_BND, to_value_HdD)
+    out_BHd = out_BHd if scale_3Hd is None else out_BHd * scale_3Hd[2]
     if table is not None:
         out_BHd = out_BHd + torch.einsum(f"bht,{rows}->bhd", rest_BHt, value)
     return out_BHd if bias_3Hd is None else out_BHd + bias_3Hd[2]

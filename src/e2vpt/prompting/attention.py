@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.attend import attend, one_query
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.sites import take_over
 from e2vpt.prompting.tables import (
     Projection,
     append_table,
@@ -26,13 +27,6 @@ from e2vpt.prompting.tables import (
     project_tokens,
     split_qkv,
 )
-
-
-def take_over(new: nn.Module, old: nn.Module) -> None:
-    """Give `new` every parameter, buffer, child, hook and attribute of `old`, under the same names."""
-    new.__dict__.update(
-        {name: value.copy() if isinstance(value, (dict, set)) else value for name, value in vars(old).items()}
-    )
 
 
 class AttentionWithPrompts(nn.Module):

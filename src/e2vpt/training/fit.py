@@ -29,6 +29,7 @@ from e2vpt.training.checkpoint import (
     load_checkpoint,
     load_trained,
     save_checkpoint,
+    trained_parameters,
     trained_state,
 )
 from e2vpt.training.evaluate import Metrics, evaluate
@@ -141,10 +142,10 @@ class _Run:
         self.plain = model.to(device)
         self.model = shared_by_processes(self.plain, self.accelerator)
         self.frozen = HeldFrozen(model, self.autocast)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self.parameters:
+        trained = trained_parameters(model)
+        if not trained:
             raise ConfigError("Nothing to train: no parameter of this model requires grad.")
-        self.optimizer = make_optimizer(self.parameters, config)
+        self.parameters, self.optimizer = list(trained.values()), make_optimizer(trained, config)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
         if not self.num_steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -13,16 +14,22 @@ from e2vpt.errors import ConfigError
 from e2vpt.training.steps import Batches
 
 
-def make_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW; on a GPU all of its parameters are updated at once."""
+def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW; on a GPU all of its parameters are updated at once.
+
+    Output scales have no weight decay: it would draw them from one, where the backbone is, to zero.
+    """
+    scales = [p for name, p in parameters.items() if name.endswith(".scale")]
+    others = [p for name, p in parameters.items() if not name.endswith(".scale")]
+    groups: list[dict[str, Any]] = [{"params": others}]
+    if scales:
+        groups.append({"params": scales, "weight_decay": 0.0})
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=config.peak_lr, momentum=config.momentum, weight_decay=config.weight_decay
+            groups, lr=config.peak_lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    fused = parameters[0].device.type == "cuda"
-    return torch.optim.AdamW(
-        parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=fused or None
-    )
+    fused = next(iter(parameters.values())).device.type == "cuda"
+    return torch.optim.AdamW(groups, lr=config.peak_lr, weight_decay=config.weight_decay, fused=fused or None)
 
 
 def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
