@@ -16,7 +16,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt.prompting.scaling import parts_of
+from e2vpt.prompting.tuned_linear import parts_of
 
 
 def attend(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.attention import AttentionWithPrompts
-from e2vpt.prompting.scaling import ScaledLinear
+from e2vpt.prompting.tuned_linear import TunedLinear
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def folded(model: nn.Module) -> Iterator[None]:
         raise ConfigError(
             "folded(model) is for prediction, and this model is in training mode. Call model.eval() first."
         )
-    scaled = [module for module in model.modules() if isinstance(module, ScaledLinear)]
+    scaled = [m for m in model.modules() if isinstance(m, TunedLinear) and m.scale is not None]
     weights = [linear.scaled_weight() for linear in scaled]
     tables: list[dict[torch.dtype | None, Tensor | None]] = [{} for _ in attentions]
     for attention, own in zip(attentions, tables, strict=True):

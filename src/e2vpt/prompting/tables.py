@@ -20,7 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from e2vpt.prompting.scaling import ScaledLinear, parts_of, scaled_linear
+from e2vpt.prompting.tuned_linear import TunedLinear, parts_of, scaled_linear
 
 Projection = Callable[[Tensor], Tensor]
 
@@ -133,6 +133,6 @@ def split_qkv(qkv: nn.Linear) -> tuple[Projection, Projection]:
 
 def is_plain(linear: nn.Module) -> bool:
     """Whether a layer computes what its parts say: not one that PEFT or a hook has changed."""
-    return type(linear) in (nn.Linear, ScaledLinear) and not (
+    return type(linear) in (nn.Linear, TunedLinear) and not (
         linear._forward_hooks or linear._forward_pre_hooks
     )

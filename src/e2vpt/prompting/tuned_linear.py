@@ -1,9 +1,9 @@
-"""A frozen linear layer whose outputs are scaled, one factor per channel: y = s ⊙ (W x) + b.
+"""A frozen linear layer and what is tuned beside its weight: y = s ⊙ (W x) + b.
 
-The scales are those of SSF (arXiv 2210.08823), its shifts are the biases. They are part of the weights, so
-attention algebra that reads a weight has to ask `parts_of`.
+The scales s, one for each output channel, are those of SSF (arXiv 2210.08823), whose shifts are the biases.
+Attention algebra that reads a weight or a bias has to ask `parts_of`.
 
-Shapes: C_in and C_out channels.
+Shapes: C_in and C_out channels; A channels each of queries, keys and values.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ LinearParts = tuple[Tensor, Tensor | None, Tensor | None]
 """Weight [C_out, C_in]; bias and scale [C_out], or None."""
 
 
-class ScaledLinear(nn.Linear):
-    """A linear layer, its parameters under their own names, and `scale` [C_out], which starts at one.
+class TunedLinear(nn.Linear):
+    """A linear layer with its parameters under their own names.
 
     Attributes:
+        scale: Parameter [C_out], which starts at one; or None.
+        has_key_bias: False in a projection to queries, keys and values whose `bias` is [2·A], without that of
+            the keys (see `without_key_bias`).
         stored: scaled weights, of each `folded` that is entered; empty outside.
     """
 
+    scale: nn.Parameter | None
+
     def __init__(self, linear: nn.Linear) -> None:
         take_over(self, linear)
-        self.scale = nn.Parameter(torch.ones_like(linear.weight[:, 0]))
+        self.scale = None
+        self.has_key_bias = True
         self.stored: list[Tensor] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,8 +50,32 @@ class ScaledLinear(nn.Linear):
     @torch.no_grad()
     def scaled_weight(self) -> Tensor:
         """s ⊙ W: what a plain linear layer would have to hold to compute the same."""
+        assert self.scale is not None
         with torch.inference_mode(False):
             return self.weight * self.scale.unsqueeze(1)
+
+
+def with_scale(linear: nn.Linear) -> TunedLinear:
+    """The layer with scales of one."""
+    tuned = linear if isinstance(linear, TunedLinear) else TunedLinear(linear)
+    tuned.scale = nn.Parameter(torch.ones_like(linear.weight[:, 0]))
+    return tuned
+
+
+def without_key_bias(qkv: nn.Linear) -> TunedLinear:
+    """A projection to queries, keys and values, without the keys' bias.
+
+    Exact where all keys have it: q·(k + b) adds q·b to every score of a query, which no softmax sees.
+    """
+    tuned = TunedLinear(qkv)
+    tuned.bias, tuned.has_key_bias = nn.Parameter(cut_key_bias(qkv.bias)), False
+    return tuned
+
+
+def cut_key_bias(bias_3A: Tensor) -> Tensor:
+    """[3·A] -> [2·A]: the biases of queries and of values."""
+    queries, _, values = bias_3A.detach().chunk(3)
+    return torch.cat([queries, values])
 
 
 def parts_of(linear: nn.Linear) -> LinearParts:
@@ -54,15 +84,19 @@ def parts_of(linear: nn.Linear) -> LinearParts:
     Raises:
         ConfigError: in training mode inside `folded`.
     """
-    if not isinstance(linear, ScaledLinear):
+    if not isinstance(linear, TunedLinear):
         return linear.weight, linear.bias, None
+    bias: Tensor | None = linear.bias
+    if not linear.has_key_bias:
+        queries, values = linear.bias.chunk(2)
+        bias = torch.cat([queries, torch.zeros_like(queries), values])
     if not linear.stored:
-        return linear.weight, linear.bias, linear.scale
+        return linear.weight, bias, linear.scale
     if linear.training:
         raise ConfigError(
             "Inside `folded` a model only predicts. Train outside the block, or call model.eval()."
         )
-    return linear.stored[-1], linear.bias, None
+    return linear.stored[-1], bias, None
 
 
 def scaled_linear(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor:

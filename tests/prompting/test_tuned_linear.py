@@ -1,4 +1,7 @@
-"""Output scales: the numbers of a model whose weights were multiplied by them, wherever a weight is read."""
+"""Output scales: the numbers of a model whose weights were multiplied by them, wherever a weight is read.
+
+And biases of keys that no softmax sees.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from torch.func import functional_call
 import e2vpt
 from e2vpt import MethodConfig, PromptConfig
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.scaling import ScaledLinear
+from e2vpt.prompting.tuned_linear import TunedLinear
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,10 +32,12 @@ KINDS = MODELS | {
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def made(kind: str, beside: str, method: str = "e2vpt", dtype: torch.dtype = torch.float64) -> nn.Module:
+def made(
+    kind: str, beside: str, method: str = "e2vpt", dtype: torch.dtype = torch.float64, **config: Any
+) -> nn.Module:
     """An adapted model, what is tuned at random values; the same ones whatever is beside."""
     make, options = KINDS[kind]
-    prompts = PromptConfig(**({"num_visual": 3, "num_kv": 2} | options))
+    prompts = PromptConfig(**({"num_visual": 3, "num_kv": 2} | options | config))
     torch.manual_seed(0)
     model = e2vpt.adapt(make(dtype), method, prompts, MethodConfig(beside=beside)).to(dtype)
     with torch.no_grad():
@@ -90,7 +95,7 @@ def test_scales_start_where_the_backbone_is(kind: str, method: str) -> None:
     images = images_for(model)
     assert relative(model(images), twin(images)) < 1e-12
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    scaled = {id(m) for m in linears if isinstance(m, ScaledLinear)}
+    scaled = {id(m) for m in linears if isinstance(m, TunedLinear)}
     assert {id(m) for m in linears if not m.weight.requires_grad} == scaled
     names = {n.replace(".base_layer", "") for n, m in model.named_modules() if id(m) in scaled}
     kinds = {"qkv", "proj", "fc1", "fc2"} | ({"reduction"} if kind == "swin" else set())
@@ -110,7 +115,7 @@ def test_nothing_to_scale_is_refused() -> None:
 @each_kind
 def test_folded_multiplies_once(kind: str, method: str) -> None:
     model = made(kind, "scale", method).eval()
-    images, linears = images_for(model), [m for m in model.modules() if isinstance(m, ScaledLinear)]
+    images, linears = images_for(model), [m for m in model.modules() if isinstance(m, TunedLinear)]
     expected = model(images)
     with e2vpt.folded(model):
         assert all(torch.equal(m.stored[0], m.weight * m.scale.unsqueeze(1)) for m in linears)
@@ -134,7 +139,7 @@ def test_folded_multiplies_once(kind: str, method: str) -> None:
 def test_under_autocast_scales_are_rounded_as_weights_are(kind: str) -> None:
     model = made(kind, "scale", dtype=torch.float32)
     images = images_for(model)
-    linear = next(m for m in model.modules() if isinstance(m, ScaledLinear))
+    linear = next(m for m in model.modules() if isinstance(m, TunedLinear))
     expected = model(images)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(torch.ones(1, linear.in_features)).dtype == torch.bfloat16
@@ -152,3 +157,49 @@ def test_peft_around_a_scaled_layer_keeps_its_scales() -> None:
     model = made("vit", "scale")
     images, expected = images_for(model), made("vit", "scale")(images_for(model))
     assert relative(with_lora(model).double()(images), expected) < 1e-12
+
+
+def with_key_biases(model: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The same model with all biases of its projections, those of the keys at random: the oracle."""
+    twin, parameters = copy.deepcopy(model), dict(model.named_parameters())
+    for name, module in list(twin.named_modules()):
+        if isinstance(module, TunedLinear) and not module.has_key_bias:
+            module.has_key_bias = True
+            queries, values = parameters[f"{name}.bias"].chunk(2)
+            parameters[f"{name}.bias"] = torch.cat([queries, torch.randn_like(queries), values])
+    return twin, parameters
+
+
+@pytest.mark.parametrize("beside", ["bias", "gamma", "scale"])
+@pytest.mark.parametrize("kind", ["vit", "vit-shallow", "swin", "swin-shallow-pooled"])
+def test_biases_of_keys_are_left_out_where_no_softmax_sees_them(kind: str, beside: str) -> None:
+    model = made(kind, beside, num_kv=0).train()
+    qkvs = [m for name, m in model.named_modules() if name.endswith("attn.qkv")]
+    assert [m.bias.numel() * 3 for m in qkvs] == [m.out_features * 2 for m in qkvs]
+    images, parameters = images_for(model), tuned(model)
+    twin, with_keys = with_key_biases(model)
+    found, expected = model(images), functional_call(twin, with_keys, (images,))
+    assert relative(found, expected) < EXACT
+    ours, theirs = (
+        torch.autograd.grad(logits.square().sum(), list(parameters.values())) for logits in (found, expected)
+    )
+    scale = max(float(gradient.abs().max()) for gradient in theirs)
+    assert max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) < EXACT * scale
+    with torch.no_grad():
+        assert relative(model.eval()(images), expected) < EXACT
+        with e2vpt.folded(model):
+            assert relative(model(images), expected) < EXACT
+
+
+def test_biases_of_keys_stay_where_they_have_an_effect() -> None:
+    """Beside key-value prompts, before a norm of keys, and in the method that is named after them."""
+    makers = {"kv": ("vit", "e2vpt", 2), "norm": ("vit-avg", "e2vpt", 0), "peer": ("vit", "bias", 0)}
+    for kind, method, num_kv in makers.values():
+        prompts = PromptConfig(num_visual=2, num_kv=num_kv)
+        beside = "none" if method == "bias" else "bias"
+        model = e2vpt.adapt(KINDS[kind][0](), method, prompts, MethodConfig(beside=beside))
+        assert all(block.attn.qkv.bias.shape == (144,) for block in model.blocks)
+        assert all(block.attn.qkv.bias.requires_grad for block in model.blocks)
+    some = PromptConfig(num_visual=2, num_kv=(0, 3, 0))
+    model = e2vpt.adapt(KINDS["vit"][0](), "e2vpt", some, MethodConfig(beside="bias"))
+    assert [len(block.attn.qkv.bias) for block in model.blocks] == [96, 144, 96]
