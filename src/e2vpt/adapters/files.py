@@ -1,8 +1,8 @@
 """The adapter file of a task: prompts, head, and all that is needed to use them on the same backbone.
 
 One safetensors file. Tensors: `blocks.<i>.visual` and its mask (see `packing`), `blocks.<i>.key` [H, m, d],
-`blocks.<i>.value` (only when not shared with the keys), `head.<name>`, and `tuned.<name>` for whatever else
-is tuned. The JSON header holds what `AdapterInfo` lists.
+`blocks.<i>.value` (only when not shared with the keys), `blocks.<i>.gate` [H] (of gated attention only),
+`head.<name>`, and `tuned.<name>` for whatever else is tuned. The JSON header holds what `AdapterInfo` lists.
 """
 
 from __future__ import annotations

@@ -154,6 +154,8 @@ def _site_shape(
     site = sites[index]
     if kind in ("key", "value"):
         return (site.num_heads, tensor.shape[1], site.head_dim)
+    if kind == "gate":
+        return (site.num_heads,)
     num_segments = info.segments[index] if info.segments else 1
     if tensor.dim() == 2:
         return (info.num_visual[index], site.width)

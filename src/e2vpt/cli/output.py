@@ -115,6 +115,7 @@ def _prompts(info: AdapterInfo) -> dict[str, str]:
     return {
         "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
         "key-value prompts": _counts(info.num_kv),
+        **({"attention": info.prompts.attention} if info.prompts.attention != "joint" else {}),
     }
 
 

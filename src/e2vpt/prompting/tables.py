@@ -79,6 +79,12 @@ def append_table(
     return k.transpose(1, 2), v.transpose(1, 2)
 
 
+def gated(table: Tensor, gate_H: Tensor) -> Tensor:
+    """A table whose values are weighted by a gate: g·(softmax(q K) V) is softmax(q K)·(g V)."""
+    key, value = table.unbind(-3)
+    return torch.stack([key, value * gate_H.unsqueeze(-1)], dim=-3)
+
+
 def for_windows(table: Tensor, num_windows: int) -> Tensor:
     """The table of every window, where each image is cut into `num_windows` (image-major)."""
     if table.dim() == 4 or num_windows == 1:
