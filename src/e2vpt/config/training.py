@@ -31,6 +31,11 @@ class TrainConfig:
         "none", "Weight classes in the loss by inverse frequency."
     )
     label_smoothing: float = option(0.1, "Label smoothing.")
+    average: float = option(
+        0.0,
+        "Validate and keep weights averaged over the steps, exponentially with this decay, such as 0.99 "
+        "(0: the last ones).",
+    )
     patience: int = option(0, "Stop after this many epochs without improvement on validation (0: never).")
     seed: int = option(0, "Random seed of initial values, order and augmentation.")
 
@@ -43,7 +48,7 @@ class TrainConfig:
         if self.lr is not None:
             check_number("lr", self.lr, 0.0, math.inf)
         check_number("weight_decay", self.weight_decay, 0.0, math.inf)
-        for name in ("momentum", "warmup", "label_smoothing"):
+        for name in ("momentum", "warmup", "label_smoothing", "average"):
             check_number(name, getattr(self, name), 0.0, 1.0)
         require(
             self.accumulation <= self.batch_size,
