@@ -31,6 +31,14 @@ class TrainConfig:
         "none", "Weight classes in the loss by inverse frequency."
     )
     label_smoothing: float = option(0.1, "Label smoothing.")
+    drop_path: float = option(
+        0.0,
+        "Skip blocks for an image by chance while training, with a probability that rises to this in the "
+        "last block (0: as the backbone was created).",
+    )
+    mixup: float = option(
+        0.0, "Blend each training image with another, by a share from Beta(x, x), such as 0.2 (0: never)."
+    )
     average: float = option(
         0.0,
         "Validate and keep weights averaged over the steps, exponentially with this decay, such as 0.99 "
@@ -47,8 +55,9 @@ class TrainConfig:
             check_count(name, getattr(self, name), 0)
         if self.lr is not None:
             check_number("lr", self.lr, 0.0, math.inf)
-        check_number("weight_decay", self.weight_decay, 0.0, math.inf)
-        for name in ("momentum", "warmup", "label_smoothing", "average"):
+        for name in ("weight_decay", "mixup"):
+            check_number(name, getattr(self, name), 0.0, math.inf)
+        for name in ("momentum", "warmup", "label_smoothing", "average", "drop_path"):
             check_number(name, getattr(self, name), 0.0, 1.0)
         require(
             self.accumulation <= self.batch_size,

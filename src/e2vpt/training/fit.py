@@ -17,7 +17,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError
@@ -33,9 +32,11 @@ from e2vpt.training.checkpoint import (
     trained_parameters,
     trained_state,
 )
+from e2vpt.training.drop_path import DroppedPaths
 from e2vpt.training.evaluate import Metrics, evaluate
 from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
+from e2vpt.training.loss import mixed, summed_hits, summed_loss, summed_weight
 from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
@@ -114,7 +115,8 @@ def fit(
         if progress.is_over(config.patience):
             break
         with run.frozen, written_out(model, run.autocast):
-            row = run.train_epoch(epoch, average)
+            with run.dropping:
+                row = run.train_epoch(epoch, average)
             with average.in_place():
                 row |= run.validate()
                 run.check(row)
@@ -151,7 +153,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.plain = model.to(device)
         self.model = shared_by_processes(self.plain, self.accelerator)
-        self.frozen = HeldFrozen(model, self.autocast)
+        self.frozen, self.dropping = HeldFrozen(model, self.autocast), DroppedPaths(model, config.drop_path)
         self.trained = trained_parameters(model)
         if not self.trained:
             raise ConfigError("Nothing to train: no parameter of this model requires grad.")
@@ -161,6 +163,8 @@ class _Run:
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
         self.outputs = num_outputs(model)
+        if config.mixup and not self.outputs:
+            raise ConfigError("mixup needs a model whose head is a linear layer, to know its classes.")
         check_labels(torch.as_tensor(getattr(train_loader, "labels", ())), self.outputs)
         parameters = list(self.trained.values())
         self.last_parts: list[tuple[Tensor, Tensor]] = []
@@ -181,8 +185,11 @@ class _Run:
         for index, parts in enumerate(steps(self.train_loader, config.accumulation)):
             lr = learning_rate(first + index, self.num_steps * config.epochs, config)
             self._check_labels(parts, epoch)
+            given = parts
+            if config.mixup and self.outputs:
+                given = mixed(parts, self.outputs, config.mixup, (config.seed, epoch, index, rank))
             with overflow_is_divergence(epoch):
-                self._step(parts, lr, figures)
+                self._step(given, lr, figures)
             average.add(first + index + 1)
             self.last_parts = parts
             self.tell(epoch, index + 1, figures, began)
@@ -208,7 +215,7 @@ class _Run:
         """
         device, world = self.accelerator.device, self.accelerator.num_processes
         labels = [part[1].to(device, non_blocking=True) for part in parts]
-        weights = torch.stack([self._weight(y) for y in labels])
+        weights = torch.stack([summed_weight(y, self.class_weights) for y in labels])
         share = weights.sum()
         batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
         # DDP averages gradients over processes; this batch wants their sum.
@@ -218,7 +225,7 @@ class _Run:
             is_last = index == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 loss, hits = work(images.to(device, non_blocking=True), y, scale)
-            figures.add([loss, weights[index], hits, _filled(len(y), device)])
+            figures.add([loss, weights[index], hits, summed_weight(y, None)])
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
@@ -229,11 +236,12 @@ class _Run:
         """Adds the gradients of a part of a batch; its summed loss and hits."""
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             logits = self.model(images)
-        if images.device.type == "cpu":  # also a head that is not known beforehand
+        if images.device.type == "cpu" and labels.dim() == 1:  # also a head that is not known beforehand
             check_labels(labels, logits.shape[1])
-        loss = self._summed_loss(logits.float() if self.autocast else logits, labels)
+        logits = logits.float() if self.autocast else logits
+        loss = summed_loss(logits, labels, self.class_weights, self.config.label_smoothing)
         self.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), (logits.argmax(1) == labels).sum()
+        return loss.detach(), summed_hits(logits, labels)
 
     def _can_replay(self) -> bool:
         """Whether a step may be captured: nothing in it meets other processes or asks for the host."""
@@ -258,25 +266,11 @@ class _Run:
         # Not what DDP puts around the model: it would wait for processes that have fewer batches.
         return evaluate(self.plain, loader, reduce=self._sum, autocast=self.autocast)
 
-    def _summed_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing = self.config.label_smoothing
-        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing, reduction="sum")
-
-    def _weight(self, labels: Tensor) -> Tensor:
-        if self.class_weights is None:
-            return _filled(len(labels), labels.device)
-        return self.class_weights[labels].sum()
-
     def _sum(self, values: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
             return values
         total: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
         return total.cpu()
-
-
-def _filled(value: float, device: torch.device) -> Tensor:
-    """A number on the device, without a copy from the host that would wait for it."""
-    return torch.full((), float(value), device=device)
 
 
 def _enable_checkpointing(model: nn.Module) -> None:
