@@ -18,6 +18,7 @@ class TrainConfig:
         64, "Images per optimizer step, over all processes and accumulation steps together."
     )
     lr: float | None = option(None, "Peak learning rate. Default: the method's own.")
+    head_lr_scale: float = option(1.0, "Learning rate of the head, as a multiple of that of the rest.")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or SGD with momentum as in the paper.")
     weight_decay: float = option(1e-4, "Weight decay.")
     momentum: float = option(0.9, "Momentum of SGD.")
@@ -55,7 +56,7 @@ class TrainConfig:
             check_count(name, getattr(self, name), 0)
         if self.lr is not None:
             check_number("lr", self.lr, 0.0, math.inf)
-        for name in ("weight_decay", "mixup"):
+        for name in ("weight_decay", "mixup", "head_lr_scale"):
             check_number(name, getattr(self, name), 0.0, math.inf)
         for name in ("momentum", "warmup", "label_smoothing", "average", "drop_path"):
             check_number(name, getattr(self, name), 0.0, 1.0)

@@ -37,7 +37,7 @@ from e2vpt.training.evaluate import Metrics, evaluate
 from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.loss import mixed, summed_hits, summed_loss, summed_weight
-from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
+from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer, set_learning_rate
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
 from e2vpt.training.step_report import StepReport, StepTeller
@@ -157,7 +157,7 @@ class _Run:
         self.trained = trained_parameters(model)
         if not self.trained:
             raise ConfigError("Nothing to train: no parameter of this model requires grad.")
-        self.optimizer = make_optimizer(self.trained, config)
+        self.optimizer = make_optimizer(self.trained, config, model)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
         if not self.num_steps:
@@ -226,8 +226,7 @@ class _Run:
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 loss, hits = work(images.to(device, non_blocking=True), y, scale)
             figures.add([loss, weights[index], hits, summed_weight(y, None)])
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self.optimizer, lr)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=self.replayed is None)
