@@ -119,6 +119,7 @@ def test_folded_multiplies_once(kind: str, method: str) -> None:
     expected = model(images)
     with e2vpt.folded(model):
         assert all(torch.equal(m.stored[0], m.weight * m.scale.unsqueeze(1)) for m in linears)
+        assert not any(m.stored[0].requires_grad for m in linears)
         for context in (torch.inference_mode, torch.no_grad, torch.enable_grad):
             with context():
                 assert relative(model(images), expected) < EXACT

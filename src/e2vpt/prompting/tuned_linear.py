@@ -47,11 +47,11 @@ class TunedLinear(nn.Linear):
         """x [..., C_in] -> [..., C_out]."""
         return scaled_linear(x, *parts_of(self))
 
-    @torch.no_grad()
     def scaled_weight(self) -> Tensor:
-        """s ⊙ W: what a plain linear layer would have to hold to compute the same."""
+        """s ⊙ W: what a plain linear layer would have to hold to compute the same. Without gradients."""
         assert self.scale is not None
-        with torch.inference_mode(False):
+        # In this order: leaving inference mode switches gradients on.
+        with torch.inference_mode(False), torch.no_grad():
             return self.weight * self.scale.unsqueeze(1)
 
 
