@@ -48,7 +48,8 @@ def mixed(parts: Pairs, num_classes: int, alpha: float, keys: Sequence[int]) -> 
     partners = torch.tensor(shuffled(range(len(labels)), "mixup", *keys))
     targets = F.one_hot(labels, num_classes).to(images.dtype)
     images, targets = (
-        share * values + (1 - share) * values[partners.to(values.device)] for values in (images, targets)
+        share * values + (1 - share) * values[partners.to(values.device, non_blocking=True)]
+        for values in (images, targets)
     )
     sizes = [len(part[1]) for part in parts]
     return list(zip(torch.split(images, sizes), torch.split(targets, sizes), strict=True))
