@@ -172,9 +172,11 @@ def with_key_biases(model: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("beside", ["bias", "gamma", "scale"])
-@pytest.mark.parametrize("kind", ["vit", "vit-shallow", "swin", "swin-shallow-pooled"])
+@pytest.mark.parametrize("kind", ["vit", "vit-shallow", "swin", "swin-shallow-pooled", "kv-apart"])
 def test_biases_of_keys_are_left_out_where_no_softmax_sees_them(kind: str, beside: str) -> None:
-    model = made(kind, beside, num_kv=0).train()
+    apart = {"attention": "gated", "num_visual": 0, "share_kv": False}
+    model = made("vit", beside, **apart) if kind == "kv-apart" else made(kind, beside, num_kv=0)
+    model.train()
     qkvs = [m for name, m in model.named_modules() if name.endswith("attn.qkv")]
     assert [m.bias.numel() * 3 for m in qkvs] == [m.out_features * 2 for m in qkvs]
     images, parameters = images_for(model), tuned(model)
@@ -194,9 +196,14 @@ def test_biases_of_keys_are_left_out_where_no_softmax_sees_them(kind: str, besid
 
 def test_biases_of_keys_stay_where_they_have_an_effect() -> None:
     """Beside key-value prompts, before a norm of keys, and in the method that is named after them."""
-    makers = {"kv": ("vit", "e2vpt", 2), "norm": ("vit-avg", "e2vpt", 0), "peer": ("vit", "bias", 0)}
+    makers = {
+        "kv": ("vit", "e2vpt", 2),
+        "gated": ("vit-gated", "e2vpt", 2),
+        "norm": ("vit-avg", "e2vpt", 0),
+        "peer": ("vit", "bias", 0),
+    }
     for kind, method, num_kv in makers.values():
-        prompts = PromptConfig(num_visual=2, num_kv=num_kv)
+        prompts = PromptConfig(num_visual=2, num_kv=num_kv, **KINDS[kind][1])
         beside = "none" if method == "bias" else "bias"
         model = e2vpt.adapt(KINDS[kind][0](), method, prompts, MethodConfig(beside=beside))
         assert all(block.attn.qkv.bias.shape == (144,) for block in model.blocks)

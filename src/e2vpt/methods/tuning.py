@@ -54,9 +54,11 @@ def _tune_biases_with_effect(model: nn.Module, options: MethodConfig) -> None:
 def _has_idle_key_bias(attention: Attention | WindowAttention) -> bool:
     """Key-value prompts are keys without a bias; norms of keys, and what PEFT puts around, come after it."""
     prompts, k_norm = getattr(attention, "prompts", None), getattr(attention, "k_norm", nn.Identity())
-    is_alone = prompts is None or not prompts.num_kv
+    # With a gate they have a softmax of their own, which visual prompts share.
+    is_apart = prompts is not None and prompts.gate is not None and not prompts.num_visual
+    all_alike = prompts is None or not prompts.num_kv or is_apart
     plain = type(attention.qkv) is nn.Linear and attention.qkv.bias is not None
-    return is_alone and plain and isinstance(k_norm, nn.Identity)
+    return all_alike and plain and isinstance(k_norm, nn.Identity)
 
 
 def _tune_norms(model: nn.Module, _: MethodConfig) -> None:
