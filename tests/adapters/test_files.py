@@ -52,6 +52,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "key-value-only": {"num_visual": 0, "share_kv": False},
     "per-block": {"num_visual": (3, 0, 1, 2), "num_kv": (0, 2, 1, 0)},
     "linear": {"num_visual": 0, "num_kv": 0},
+    "gated": {"attention": "gated", "num_visual": 3, "num_kv": 2},
 }
 
 
@@ -74,7 +75,7 @@ def learned(model: nn.Module) -> dict[str, Tensor]:
     """Everything of the task, by name: prompts, masks and head."""
     found = {}
     for index, layer in enumerate(e2vpt.prompt_layers(model)):
-        found |= {f"{index}.{name}": getattr(layer, name) for name in ("key", "value", "keep")}
+        found |= {f"{index}.{name}": getattr(layer, name) for name in ("key", "value", "keep", "gate")}
         if layer.visual is not None:  # what is masked is not stored
             found[f"{index}.visual"] = layer.visual * layer.keep
     found |= {f"head.{name}": tensor for name, tensor in model.get_classifier().state_dict().items()}

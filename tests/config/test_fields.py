@@ -147,7 +147,11 @@ def test_a_bad_setting_is_named() -> None:
 
 def test_json_of_the_wrong_shape_is_named() -> None:
     wrong: list[tuple[type[Any], dict[str, Any], str]] = [
-        (PromptConfig, {"num_visuals": 3}, "PromptConfig has no field 'num_visuals'; it has dropout, first"),
+        (
+            PromptConfig,
+            {"num_visuals": 3},
+            "PromptConfig has no field 'num_visuals'; it has attention, dropout",
+        ),
         (PromptConfig, {"share_kv": 1}, "PromptConfig.share_kv is 1; expected bool."),
         (PromptConfig, {"dropout": True}, "PromptConfig.dropout is True; expected float."),
         (PromptConfig, {"init": ["zeros"]}, "PromptConfig.init is ('zeros',); expected str."),

@@ -87,7 +87,7 @@ def test_a_captured_step_is_the_step(
     device: torch.device, precision: str, accumulation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = tiny_vit(torch.float32, dropout=0.1)
-    values = {"precision": precision, "accumulation": accumulation, "class_weights": "none"}
+    values = {"precision": precision, "accumulation": accumulation, "average": 0.9, "mixup": 0.3}
     data, captured = [*batches(STEPS, torch.float32), *batches([5, 5], torch.float32, 9)], []
     real = Replayed._captured
     monkeypatch.setattr(Replayed, "_captured", lambda self: captured.append(real(self)) or captured[-1])

@@ -98,7 +98,12 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
     side = count(made("vit", "sidetune"))
     assert side == (7 * 7 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 128 + 128) + (128 * d + d) + 1
     separate = dataclasses.replace(PROMPTS, share_kv=False)
-    for beside, others in (("auto", biases), ("bias", biases), ("none", 0), ("norm", norms)):
+    scales = biases - (2 * blocks + 1) * d - d  # one beside every bias of a linear layer
+    gammas = norms // 2
+    for beside, others in (
+        *(("auto", biases), ("bias", biases), ("none", 0), ("norm", norms)),
+        *(("gamma", biases + gammas), ("scale", biases + scales)),
+    ):
         together = adapt(tiny_vit(), "e2vpt", separate, MethodConfig(beside=beside))
         assert (count(together), prompt_count(together)) == (others, blocks * (p + 2 * m) * d)
 
@@ -175,6 +180,22 @@ def test_saved_and_loaded_to_the_bit(kind: str, method: str, tmp_path: Path) -> 
         assert torch.equal(loaded(images), model(images))
 
 
+@both_backbones
+@pytest.mark.parametrize("beside", ["norm", "gamma", "scale"])
+def test_what_is_tuned_beside_is_saved_and_loaded_to_the_bit(kind: str, beside: str, tmp_path: Path) -> None:
+    model = moved(made(kind, "e2vpt", MethodConfig(beside=beside), torch.float32)).eval()
+    path, images = tmp_path / "task.safetensors", images_for(model)
+    save_adapter(model, path, preprocessing=PREPROCESSING)
+    loaded, info = load_adapter(path, BACKBONES[kind](torch.float32))
+    assert torch.equal(loaded(images), model(images))
+    assert info.options.beside == beside and info.num_tuned == count(model) + num_kept(model)
+    save_adapter(loaded, tmp_path / "again.safetensors", preprocessing=PREPROCESSING)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    other = edited(path, tmp_path / "other.safetensors", {"options": {"beside": "bias"}})
+    with pytest.raises(BackboneMismatch, match="was made by method e2vpt"):
+        load_adapter(other, BACKBONES[kind](torch.float32))
+
+
 def test_the_fingerprint_is_that_of_the_untouched_backbone(tmp_path: Path) -> None:
     model = moved(made("vit", "full", dtype=torch.float32))
     assert fingerprint(model) != fingerprint(tiny_vit(torch.float32)) == adapted_as(model).fingerprint
@@ -246,8 +267,9 @@ def test_bad_settings(method: str, options: dict[str, Any], message: str) -> Non
         adapt(tiny_vit(), method, PROMPTS, MethodConfig(**options))
 
 
-def test_rewinding_brings_back_what_is_tuned_beside() -> None:
-    model = made("vit", "e2vpt", MethodConfig(beside="bias"))
+@pytest.mark.parametrize("beside", ["bias", "scale"])
+def test_rewinding_brings_back_what_is_tuned_beside(beside: str) -> None:
+    model = made("vit", "e2vpt", MethodConfig(beside=beside))
     origin = snapshot(model)
     moved(model)
     moved_biases = {name: p.detach().clone() for name, p in tuned_parameters(model).items()}
@@ -291,17 +313,18 @@ def test_it_trains_in_a_run_like_any_other(method: str, tmp_path: Path) -> None:
     assert (tmp_path / "broken/adapter.safetensors").read_bytes() == done.adapter.read_bytes()
 
 
-def test_prompts_and_biases_together_are_pruned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", ["bias", "scale"])
+def test_prompts_and_what_is_beside_are_pruned(beside: str, tmp_path: Path) -> None:
     task = e2vpt.load_task(write_task(tmp_path / "shapes"))
     config = RunConfig(
         backbone="demo",
         prompts=PROMPTS,
-        options=MethodConfig(beside="bias"),
+        options=MethodConfig(beside=beside),
         train=TrainConfig(epochs=1, batch_size=9),
     )
     pruned = train_and_prune(task, config, PruneConfig(num_segments=4, tolerance=1.0), tmp_path / "run")
     loaded, info = load_adapter(pruned.trained.adapter)
-    assert info.visual_kept <= 0.5 and info.options.beside == "bias"
+    assert info.visual_kept <= 0.5 and info.options.beside == beside
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(images), pruned.trained.model(images))

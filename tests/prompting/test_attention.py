@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from support.backbones_for_tests import prompted, relative, tiny_swin, tiny_vit
-from support.oracles import PlainAttention
-from torch import Tensor, nn
+from support.backbones_for_tests import (
+    assert_same,
+    gradients,
+    images_for,
+    prompted,
+    relative,
+    tiny_swin,
+    tiny_vit,
+    tuned,
+)
+from support.oracles import GatedAttention, PlainAttention, gated_oracle
+from torch import Tensor
 
+import e2vpt
 from e2vpt.benchmarks.cost import flops
-from e2vpt.prompting.attention import take_over
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,17 +29,6 @@ B, H, Q, N, T, D = 2, 3, 4, 5, 6, 8
 
 def qkv() -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(B, H, rows, D, dtype=torch.float64) for rows in (Q, N, N))
-
-
-def test_taking_over_shares_parts_and_not_the_containers() -> None:
-    old = tiny_vit().blocks[0].attn
-    old.register_forward_hook(lambda *_: None)
-    new = nn.Module.__new__(type(old))
-    take_over(new, old)
-    assert dict(new.named_parameters()).keys() == dict(old.named_parameters()).keys()
-    assert new.qkv is old.qkv and len(new._forward_hooks) == 1
-    new.extra = nn.Identity()
-    assert not hasattr(old, "extra")
 
 
 @pytest.mark.parametrize("num_queries", [1, 3, 17])
@@ -91,3 +91,68 @@ def test_dropped_weights_take_the_general_path() -> None:
         found.append(compute(x))
     assert torch.equal(*found)
     assert not torch.equal(attention.attend_first(x), attention.attend_first(x))
+
+
+GATED: dict[str, dict[str, Any]] = {
+    "mixed": {"num_visual": 4, "num_kv": 3},
+    "separate-kv": {"num_visual": 4, "num_kv": 3, "share_kv": False},
+    "visual-only": {"num_visual": 4, "num_kv": 0},
+    "kv-only": {"num_visual": 0, "num_kv": 3},
+    "first-kv": {"num_visual": 2, "num_kv": 3, "kv_depth": "shallow"},
+    "dropout": {"num_visual": 4, "num_kv": 2, "dropout": 0.4},
+}
+BACKBONES = {
+    "vit": tiny_vit,
+    "vit-avg": lambda: tiny_vit(qk_norm=True, global_pool="avg"),
+    "swin": tiny_swin,
+}
+
+
+@pytest.mark.parametrize("prompts", GATED)
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_gated_attention_is_the_sum_of_two_softmaxes(
+    kind: str, prompts: str, drawn: dict[int, Tensor]
+) -> None:
+    backbone = BACKBONES[kind]()
+    model = prompted(backbone, attention="gated", **GATED[prompts]).train()
+    images = images_for(model, batch=3)
+    found = model(images)
+    rows = [drawn.get(id(layer)) for layer in e2vpt.prompt_layers(model)]
+    assert_same(model, found, gated_oracle(backbone, model, images, rows))
+    assert {"gate"} <= {name.split(".")[-1] for name in tuned(model)}
+    expected = gated_oracle(backbone, model.eval(), images)
+    model.set_grad_checkpointing()
+    assert_same(model, model(images), expected)
+    with torch.no_grad():
+        assert relative(model(images), expected) < 1e-12
+        with torch.autocast("cpu", torch.bfloat16):
+            assert relative(model.float()(images.float()), expected) < 0.1
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_gates_start_where_the_backbone_is(kind: str) -> None:
+    """And only the gates have a gradient there, beside the head."""
+    model = prompted(BACKBONES[kind](), attention="gated", num_visual=4, num_kv=3)
+    gates = [layer.gate for layer in e2vpt.prompt_layers(model)]
+    with torch.no_grad():
+        for gate in gates:
+            gate.zero_()
+    images = images_for(model)
+    found = model(images)
+    with e2vpt.disabled(model):
+        assert relative(found, model(images)) < 1e-14
+    moved = {name.split(".")[-1] for name, g in gradients(model, found.square().sum()).items() if g.any()}
+    assert moved == {"gate", "weight", "bias"}
+    fresh = e2vpt.prompt(BACKBONES[kind](), e2vpt.PromptConfig(attention="gated"))
+    assert not any(layer.gate.any() for layer in e2vpt.prompt_layers(fresh))
+
+
+def test_a_gated_mask_is_over_image_tokens() -> None:
+    backbone = tiny_vit()
+    attention = prompted(backbone, attention="gated", num_visual=4, num_kv=3).blocks[1].attn
+    x, mask = torch.randn(2, 17, 48, dtype=torch.float64), torch.rand(17, 17) > 0.5
+    mask[:, 0] = True
+    layer, norm = attention.prompts, backbone.blocks[1].norm1
+    oracle = GatedAttention(backbone.blocks[1].attn, norm, layer, layer.masked_visual(2))
+    assert relative(attention(x, attn_mask=mask), oracle(x, attn_mask=mask)) < 1e-12
+    assert relative(attention(x, is_causal=True), oracle(x, is_causal=True)) < 1e-12

@@ -29,6 +29,8 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit-kv-only": (tiny_vit, {"num_visual": 0}),
     "vit-some-blocks": (tiny_vit, {"num_visual": (0, 3, 0), "num_kv": (0, 0, 2)}),
     "vit-shallow": (tiny_vit, {"visual_depth": "shallow"}),
+    "vit-gated": (tiny_vit, {"attention": "gated"}),
+    "swin-gated": (tiny_swin, {"attention": "gated"}),
     "swin": (tiny_swin, {}),
     "swin-separate": (tiny_swin, {"share_kv": False}),
     "swin-shallow": (tiny_swin, {"visual_depth": "shallow"}),

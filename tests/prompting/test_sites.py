@@ -15,7 +15,7 @@ from torch import nn
 import e2vpt
 from e2vpt.backbones.families import is_swin, is_vit
 from e2vpt.errors import ConfigError, UnsupportedBackbone
-from e2vpt.prompting.sites import find_sites
+from e2vpt.prompting.sites import find_sites, take_over
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -162,3 +162,14 @@ def test_a_backbone_without_weights_can_be_prompted() -> None:
         backbone = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=1, num_heads=3)
     model = e2vpt.prompt(backbone)
     assert all(p.is_meta for p in model.parameters())
+
+
+def test_taking_over_shares_parts_and_not_the_containers() -> None:
+    old = tiny_vit().blocks[0].attn
+    old.register_forward_hook(lambda *_: None)
+    new = nn.Module.__new__(type(old))
+    take_over(new, old)
+    assert dict(new.named_parameters()).keys() == dict(old.named_parameters()).keys()
+    assert new.qkv is old.qkv and len(new._forward_hooks) == 1
+    new.extra = nn.Identity()
+    assert not hasattr(old, "extra")

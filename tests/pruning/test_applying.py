@@ -67,6 +67,8 @@ def test_a_removed_token_and_one_that_never_was_give_the_same_logits(kind: str) 
             if small.key is not None:
                 small.key.copy_(whole.key[:, m])
                 small.value.copy_(whole.value[:, m])
+            if small.gate is not None:
+                small.gate.copy_(whole.gate)
     for context in (torch.enable_grad, torch.no_grad, torch.no_grad):
         with context():
             assert model(images).equal(never(images))
@@ -141,7 +143,7 @@ def make_optimizer(how: str, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, 1e-3, amsgrad=True)
 
 
-@pytest.mark.parametrize("kind", ["vit", "vit-separate-kv", "swin"])
+@pytest.mark.parametrize("kind", ["vit", "vit-separate-kv", "vit-gated", "swin"])
 @pytest.mark.parametrize("how", ["adamw", "sgd"])
 def test_the_optimizer_follows(how: str, kind: str) -> None:
     """After pruning, training goes on as that of a model that never had more, with the state cut by hand."""
@@ -162,8 +164,10 @@ def test_the_optimizer_follows(how: str, kind: str) -> None:
             index = [layer.get_parameter(kind_of) is parameter for layer in e2vpt.prompt_layers(model)].index(
                 True
             )
-            kept, dim = cut[kind_of][index]
-            state = {k: v.index_select(dim, kept.nonzero()[:, 0]) if v.dim() else v for k, v in state.items()}
+            if kind_of != "gate":
+                kept, dim = cut[kind_of][index]
+                rows = kept.nonzero()[:, 0]
+                state = {k: v.index_select(dim, rows) if v.dim() else v for k, v in state.items()}
         by_hand.append(state)
     apply(model, selection, optimizer)
     never = copy.deepcopy(model)

@@ -140,7 +140,9 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit": (tiny_vit, {}),
     "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
     "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
+    "vit-gated": (tiny_vit, {"attention": "gated"}),
     "swin": (tiny_swin, {}),
+    "swin-gated": (tiny_swin, {"attention": "gated"}),
     "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
 }
 """Small models of every kind, and what their prompts are like."""

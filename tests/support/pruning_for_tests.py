@@ -17,6 +17,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit": (tiny_vit, {}),
     "vit-separate-kv": (tiny_vit, {"share_kv": False}),
     "vit-shallow": (tiny_vit, {"visual_depth": "shallow"}),
+    "vit-gated": (tiny_vit, {"attention": "gated"}),
     "swin": (tiny_swin, {}),
     "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),
 }

@@ -29,6 +29,8 @@ def check_tensors(
             expected[f"blocks.{i}.key"] = (None, m, None)
             if not prompts.share_kv:
                 expected[f"blocks.{i}.value"] = (None, m, None)
+        if prompts.attention == "gated" and (p or m):
+            expected[f"blocks.{i}.gate"] = (None,)
     if "keep" in tensors:
         expected["keep"] = (None,)
     # Their shapes are the model's: `matching.check_tuned` holds them to it.

@@ -1,8 +1,8 @@
 """The adapter file of a task: prompts, head, and all that is needed to use them on the same backbone.
 
 One safetensors file. Tensors: `blocks.<i>.visual` and its mask (see `packing`), `blocks.<i>.key` [H, m, d],
-`blocks.<i>.value` (only when not shared with the keys), `head.<name>`, and `tuned.<name>` for whatever else
-is tuned. The JSON header holds what `AdapterInfo` lists.
+`blocks.<i>.value` (only when not shared with the keys), `blocks.<i>.gate` [H] (of gated attention only),
+`head.<name>`, and `tuned.<name>` for whatever else is tuned. The JSON header holds what `AdapterInfo` lists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
-from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, image_size, pooling
+from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, fitted, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
 from e2vpt.backbones.families import plain_name, unwrapped
 from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone, without_memory
@@ -124,7 +124,7 @@ def load_adapter(
         check_weights(path, info, model)
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
         _fit_head(model, tensors["head.weight"])
-        _fill(model, info, tensors)
+        _fill(model, info, fitted(tensors, model))
     return model.eval(), info
 
 
@@ -136,7 +136,7 @@ def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor]
             adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
     except ConfigError as error:
         raise BackboneMismatch(f"{path} has settings that do not fit this backbone: {error}") from error
-    check_tuned(path, info, tensors, tuned_parameters(model))
+    check_tuned(path, info, fitted(tensors, model), tuned_parameters(model))
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
 def _options(header: Mapping[str, Any]) -> MethodConfig:
     options = from_dict(MethodConfig, _object(header, "options"))
     if options.beside == "auto":
-        raise ValueError("options.beside is 'auto'; expected what was tuned: none, bias or norm.")
+        raise ValueError("options.beside is 'auto'; expected what was tuned beside the method.")
     return options
 
 
@@ -185,8 +185,10 @@ def _method(value: object, prompts: PromptConfig, blocks: int) -> str:
 
 
 def _is_tuned(name: str) -> bool:
-    """Key-value prompts, and what is tuned beside prompts and head; masks count the visual prompts."""
-    return name.startswith("tuned.") or (name.startswith("blocks.") and name.endswith((".key", ".value")))
+    """Key-value prompts, gates, and what is tuned beside prompts and head; masks count the visual prompts."""
+    return name.startswith("tuned.") or (
+        name.startswith("blocks.") and name.endswith((".key", ".value", ".gate"))
+    )
 
 
 def _word(value: object) -> str:

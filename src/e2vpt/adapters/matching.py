@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import count_kept, split_masks
+from e2vpt.backbones.families import plain_name
 from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import backbone_name
 from e2vpt.errors import BackboneMismatch
 from e2vpt.prompting.sites import Site, find_sites
+from e2vpt.prompting.tuned_linear import TunedLinear, cut_key_bias
 
 
 def check_backbone(
@@ -72,6 +74,21 @@ def check_weights(path: str | Path, info: AdapterInfo, model: nn.Module) -> None
             f"{_made_for(path, info)}, and {_found(model)} has other weights (fingerprint {weights[:12]}, "
             f"expected {info.fingerprint[:12]}). Load the weights the adapter was trained on, in float32."
         )
+
+
+def fitted(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A file's tensors, without biases of keys where the model has none.
+
+    Earlier versions trained and stored them wherever biases are tuned, also where no softmax sees them.
+    """
+    cut = dict(tensors)
+    for name, module in model.named_modules():
+        stored = cut.get(f"tuned.{plain_name(name)}.bias")
+        if stored is None or not isinstance(module, TunedLinear) or module.has_key_bias:
+            continue
+        if stored.shape == module.weight.shape[:1]:
+            cut[f"tuned.{plain_name(name)}.bias"] = cut_key_bias(stored)
+    return cut
 
 
 def check_tuned(
@@ -137,6 +154,8 @@ def _site_shape(
     site = sites[index]
     if kind in ("key", "value"):
         return (site.num_heads, tensor.shape[1], site.head_dim)
+    if kind == "gate":
+        return (site.num_heads,)
     num_segments = info.segments[index] if info.segments else 1
     if tensor.dim() == 2:
         return (info.num_visual[index], site.width)

@@ -32,7 +32,10 @@ def pack(layers: Sequence[BlockPrompts]) -> tuple[dict[str, Tensor], Layout, lis
     tensors: dict[str, Tensor] = {}
     for index, layer in enumerate(layers):
         value = None if layer.share_kv else layer.value
-        for name, tensor in (("visual", layer.visual), ("key", layer.key), ("value", value)):
+        for name, tensor in (
+            *(("visual", layer.visual), ("key", layer.key), ("value", value)),
+            ("gate", layer.gate),
+        ):
             if tensor is not None:
                 tensors[f"blocks.{index}.{name}"] = tensor.detach()
     keeps = {i: layer.keep.bool().cpu() for i, layer in enumerate(layers) if layer.keep is not None}
@@ -84,7 +87,7 @@ def unpack(
     """Put a file's tensors into blocks of the counts it was made from; masked elements become zero."""
     for index, layer in enumerate(layers):
         layer.waits_for_images = False
-        for name in ("key", "value"):
+        for name in ("key", "value", "gate"):
             stored, target = tensors.get(f"blocks.{index}.{name}"), getattr(layer, name)
             if stored is not None and target is not None:
                 target.copy_(stored)

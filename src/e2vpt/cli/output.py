@@ -84,6 +84,14 @@ def plain(info: AdapterInfo) -> dict[str, Any]:
     return {f.name: nested.get(f.name, getattr(info, f.name)) for f in dataclasses.fields(info)}
 
 
+_BESIDE = {
+    "bias": "every bias of the backbone",
+    "norm": "every norm of the backbone",
+    "gamma": "every bias and norm of the backbone",
+    "scale": "every bias of the backbone, and a scale for every output of its linear layers",
+}
+
+
 def describe(info: AdapterInfo) -> str:
     """An adapter in words, one fact a line."""
     classes = ", ".join(map(visible, info.classes[:8])) + (", ..." if len(info.classes) > 8 else "")
@@ -95,11 +103,7 @@ def describe(info: AdapterInfo) -> str:
         "image size": f"{info.preprocessing.image_size[0]} x {info.preprocessing.image_size[1]}",
         "classes": f"{len(info.classes)}: {classes}",
         **(_prompts(info) if has_prompts else {}),
-        **(
-            {}
-            if info.options.beside == "none"
-            else {"beside": f"every {info.options.beside} of the backbone"}
-        ),
+        **({"beside": _BESIDE[info.options.beside]} if info.options.beside in _BESIDE else {}),
         "parameters": f"{info.num_tuned} {where}, {info.num_head} in the head",
         "file": f"{info.bytes} bytes, {info.precision}",
     }
@@ -111,6 +115,7 @@ def _prompts(info: AdapterInfo) -> dict[str, str]:
     return {
         "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
         "key-value prompts": _counts(info.num_kv),
+        **({"attention": info.prompts.attention} if info.prompts.attention != "joint" else {}),
     }
 
 

@@ -12,9 +12,10 @@ from e2vpt.config.fields import check_choices, check_count, option, require
 class MethodConfig:
     """What other methods than prompts are made of, and what is tuned beside a method's own."""
 
-    beside: Literal["auto", "none", "bias", "norm"] = option(
+    beside: Literal["auto", "none", "bias", "norm", "gamma", "scale"] = option(
         "auto",
-        "Also train the backbone's biases or LayerNorms. `auto`: biases with method e2vpt, unless "
+        "Also train the backbone's biases (bias), its LayerNorms (norm), both (gamma), or biases and a scale "
+        "of every output channel of its linear layers (scale). `auto`: biases with method e2vpt, unless "
         "--first-block is set; nothing with other methods.",
     )
     partial_blocks: int = option(1, "Method partial: how many of the last blocks to train.")

@@ -10,6 +10,7 @@ from e2vpt.config.fields import Counts, as_tuple, check_choices, check_count, ch
 Depth = Literal["deep", "shallow"]
 VisualInit = Literal["uniform", "normal", "zeros", "patch"]
 KeyValueInit = Literal["kaiming", "normal", "zeros", "patch"]
+PromptAttention = Literal["joint", "gated"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +38,11 @@ class PromptConfig:
         0, "First block with prompts (deep only); what comes before it is computed once for each image (ViT)."
     )
     dropout: float = option(0.0, "Dropout of visual prompts, drawn for every image, while training.")
+    attention: PromptAttention = option(
+        "joint",
+        "Prompts share the softmax of the image tokens (joint, the paper's), or have one of their own, "
+        "weighted by a gate for each head that starts at zero (gated, deep only).",
+    )
     pool_prompts: bool = option(
         False, "Swin: average the last block's prompt rows into the feature (official code)."
     )
@@ -53,6 +59,10 @@ class PromptConfig:
         require(
             self.first_block == 0 or (self.visual_depth, self.kv_depth) == ("deep", "deep"),
             "first_block is for deep prompts; shallow ones are in the first block.",
+        )
+        require(
+            self.attention == "joint" or not (self.visual_depth == "shallow" or self.pool_prompts),
+            "attention 'gated' is for deep prompts that are not pooled; others stand among the image tokens.",
         )
 
     def visual_counts(self, num_blocks: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ class TrainConfig:
         64, "Images per optimizer step, over all processes and accumulation steps together."
     )
     lr: float | None = option(None, "Peak learning rate. Default: the method's own.")
+    head_lr_scale: float = option(1.0, "Learning rate of the head, as a multiple of that of the rest.")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "AdamW, or SGD with momentum as in the paper.")
     weight_decay: float = option(1e-4, "Weight decay.")
     momentum: float = option(0.9, "Momentum of SGD.")
@@ -31,6 +32,19 @@ class TrainConfig:
         "none", "Weight classes in the loss by inverse frequency."
     )
     label_smoothing: float = option(0.1, "Label smoothing.")
+    drop_path: float = option(
+        0.0,
+        "Skip blocks for an image by chance while training, with a probability that rises to this in the "
+        "last block (0: as the backbone was created).",
+    )
+    mixup: float = option(
+        0.0, "Blend each training image with another, by a share from Beta(x, x), such as 0.2 (0: never)."
+    )
+    average: float = option(
+        0.0,
+        "Validate and keep weights averaged over the steps, exponentially with this decay, such as 0.99 "
+        "(0: the last ones).",
+    )
     patience: int = option(0, "Stop after this many epochs without improvement on validation (0: never).")
     seed: int = option(0, "Random seed of initial values, order and augmentation.")
 
@@ -42,8 +56,9 @@ class TrainConfig:
             check_count(name, getattr(self, name), 0)
         if self.lr is not None:
             check_number("lr", self.lr, 0.0, math.inf)
-        check_number("weight_decay", self.weight_decay, 0.0, math.inf)
-        for name in ("momentum", "warmup", "label_smoothing"):
+        for name in ("weight_decay", "mixup", "head_lr_scale"):
+            check_number(name, getattr(self, name), 0.0, math.inf)
+        for name in ("momentum", "warmup", "label_smoothing", "average", "drop_path"):
             check_number(name, getattr(self, name), 0.0, 1.0)
         require(
             self.accumulation <= self.batch_size,

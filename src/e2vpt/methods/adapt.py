@@ -16,7 +16,7 @@ from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.errors import ConfigError
 from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.methods.peft import PEFT_METHODS, inject
-from e2vpt.methods.tuning import TUNE, tune_biases, tune_norms
+from e2vpt.methods.tuning import BESIDE, TUNE
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier, prompt_layers, tuned_parameters
 from e2vpt.prompting.sites import find_sites
@@ -101,9 +101,9 @@ def adapt(
             inject(backbone, method, options)
         else:
             TUNE[method](backbone, options)
-    if options.beside != "none":
-        (tune_biases if options.beside == "bias" else tune_norms)(backbone, options)
     classifier(backbone).requires_grad_(True)
+    if options.beside != "none":
+        BESIDE[options.beside](backbone, options)
     backbone.adapted = Adapted(  # type: ignore[assignment]
         method=method,
         options=options,

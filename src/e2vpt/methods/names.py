@@ -62,10 +62,11 @@ def own_lr(method: str, prompts: PromptConfig) -> float:
 def prompts_of(method: str, asked: PromptConfig) -> PromptConfig | None:
     """The prompts of a method, or None for one that has no room for prompts."""
     none: dict[str, Any] = {"num_visual": 0, "num_kv": 0, "visual_depth": "deep", "kv_depth": "deep"}
+    none["attention"] = "joint"
     only: dict[str, dict[str, Any]] = {
         "e2vpt": {},
         "vpt-deep": {"num_kv": 0, "visual_depth": "deep"},
-        "vpt-shallow": {"num_kv": 0, "visual_depth": "shallow", "first_block": 0},
+        "vpt-shallow": {"num_kv": 0, "visual_depth": "shallow", "first_block": 0, "attention": "joint"},
         "kv": {"num_visual": 0, "visual_depth": "deep"},
         "linear": {**none, "first_block": 0},
     }

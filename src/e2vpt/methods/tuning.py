@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.swin_transformer import WindowAttention
+from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import nn
 
 from e2vpt.config import MethodConfig
@@ -14,6 +15,7 @@ from e2vpt.methods.bottleneck import Bottleneck, Followed
 from e2vpt.methods.side import SideForward, SideNetwork
 from e2vpt.prompting.parts import classifier
 from e2vpt.prompting.sites import find_sites
+from e2vpt.prompting.tuned_linear import TunedLinear, with_scale, without_key_bias
 
 
 def _tune_all(model: nn.Module, _: MethodConfig) -> None:
@@ -34,18 +36,60 @@ def _final_norms(model: Any) -> list[nn.Module]:
     return [model.norm, *([model.fc_norm] if isinstance(model, VisionTransformer) else [])]
 
 
-def tune_biases(model: nn.Module, _: MethodConfig) -> None:
+def _tune_biases(model: nn.Module, _: MethodConfig) -> None:
     """Every bias of the backbone (BitFit, arXiv 2106.10199)."""
     for name, parameter in model.named_parameters():
         if name.split(".")[-1] == "bias":
             parameter.requires_grad_(True)
 
 
-def tune_norms(model: nn.Module, _: MethodConfig) -> None:
+def _tune_biases_with_effect(model: nn.Module, options: MethodConfig) -> None:
+    """Every bias but those of keys, where no softmax sees them: all keys of the block have the same."""
+    for module in model.modules():
+        if isinstance(module, (Attention, WindowAttention)) and _has_idle_key_bias(module):
+            module.qkv = without_key_bias(module.qkv)
+    _tune_biases(model, options)
+
+
+def _has_idle_key_bias(attention: Attention | WindowAttention) -> bool:
+    """Key-value prompts are keys without a bias; norms of keys, and what PEFT puts around, come after it."""
+    prompts, k_norm = getattr(attention, "prompts", None), getattr(attention, "k_norm", nn.Identity())
+    # With a gate they have a softmax of their own, which visual prompts share.
+    is_apart = prompts is not None and prompts.gate is not None and not prompts.num_visual
+    all_alike = prompts is None or not prompts.num_kv or is_apart
+    plain = type(attention.qkv) is nn.Linear and attention.qkv.bias is not None
+    return all_alike and plain and isinstance(k_norm, nn.Identity)
+
+
+def _tune_norms(model: nn.Module, _: MethodConfig) -> None:
     """Every LayerNorm of the backbone."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.requires_grad_(True)
+
+
+def _tune_biases_and_norms(model: nn.Module, options: MethodConfig) -> None:
+    _tune_biases_with_effect(model, options)
+    _tune_norms(model, options)
+
+
+def _tune_biases_and_scales(model: nn.Module, options: MethodConfig) -> None:
+    """Biases, and scales of the outputs of every frozen linear layer (SSF, arXiv 2210.08823)."""
+    _tune_biases_with_effect(model, options)
+    frozen = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Linear)
+        and type(child) in (nn.Linear, TunedLinear)
+        and not child.weight.requires_grad
+    ]
+    if not frozen:
+        raise ConfigError(
+            "beside is 'scale'; this method leaves no linear layer frozen whose outputs to scale."
+        )
+    for parent, name, child in frozen:
+        setattr(parent, name, with_scale(child))
 
 
 def _add_hidden_layers(model: Any, options: MethodConfig) -> None:
@@ -77,8 +121,15 @@ TUNE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
     "full": _tune_all,
     "partial": _tune_last_blocks,
     "mlp": _add_hidden_layers,
-    "bias": tune_biases,
-    "layernorm": tune_norms,
+    "bias": _tune_biases,
+    "layernorm": _tune_norms,
     "adapter": _add_adapters,
     "sidetune": _add_side_network,
 }
+BESIDE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {
+    "bias": _tune_biases_with_effect,
+    "norm": _tune_norms,
+    "gamma": _tune_biases_and_norms,
+    "scale": _tune_biases_and_scales,
+}
+"""What `beside` adds to a method; the head is trained already."""

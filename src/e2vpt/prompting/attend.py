@@ -16,6 +16,8 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.prompting.tuned_linear import parts_of
+
 
 def attend(
     q_BHQd: Tensor,
@@ -41,24 +43,36 @@ def attend(
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
 
 
-def one_query(q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Tensor | None) -> Tensor:
+def one_query(
+    q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Tensor | None, *, is_apart: bool = False
+) -> Tensor:
     """Attention of one scaled query over what `qkv` makes of tokens x, and over a table -> [B, H, d].
+
+    The table shares the softmax of the tokens, or `is_apart` and has its own.
 
     No keys and values of tokens are projected (see `PromptedAttention.attend_first`). The biases come last:
     what all keys have in common changes no softmax, and weights add up to one. So the tokens go without b_k
-    and b_v, and the table has them taken off.
+    and b_v, and a table in their softmax has them taken off. Scales of the projection move to the query and
+    to the sum.
     """
-    parts = (3, q_BHd.shape[1], -1)
-    _, to_key_HdD, to_value_HdD = torch.unflatten(qkv.weight, 0, parts).unbind()
-    bias_3Hd = None if qkv.bias is None else torch.unflatten(qkv.bias, 0, parts)
-    scores_BHt = torch.einsum("bhd,hde->bhe", q_BHd, to_key_HdD) @ x_BND.transpose(1, 2)
+    weight_3HdD, bias_3Hd, scale_3Hd = (
+        None if part is None else torch.unflatten(part, 0, (3, q_BHd.shape[1], -1)) for part in parts_of(qkv)
+    )
+    assert weight_3HdD is not None
+    _, to_key_HdD, to_value_HdD = weight_3HdD.unbind()
+    moved_BHd = q_BHd if scale_3Hd is None else q_BHd * scale_3Hd[1]
+    scores_BHt = torch.einsum("bhd,hde->bhe", moved_BHd, to_key_HdD) @ x_BND.transpose(1, 2)
     if table is not None:
-        key, value = (table if bias_3Hd is None else table - bias_3Hd[1:]).unbind(-3)
+        key, value = (table if bias_3Hd is None or is_apart else table - bias_3Hd[1:]).unbind(-3)
         rows = "thd" if key.dim() == 3 else "bthd"
-        scores_BHt = torch.cat([scores_BHt, torch.einsum(f"bhd,{rows}->bht", q_BHd, key)], dim=-1)
+        extra_BHt = torch.einsum(f"bhd,{rows}->bht", q_BHd, key)
+        scores_BHt = scores_BHt if is_apart else torch.cat([scores_BHt, extra_BHt], dim=-1)
     weights_BHt = scores_BHt.softmax(dim=-1).to(x_BND.dtype)
     weights_BHN, rest_BHt = weights_BHt.tensor_split([x_BND.shape[1]], dim=-1)
+    if table is not None and is_apart:
+        rest_BHt = extra_BHt.softmax(dim=-1).to(x_BND.dtype)
     out_BHd = torch.einsum("bhe,hde->bhd", weights_BHN @ x_BND, to_value_HdD)
+    out_BHd = out_BHd if scale_3Hd is None else out_BHd * scale_3Hd[2]
     if table is not None:
         out_BHd = out_BHd + torch.einsum(f"bht,{rows}->bhd", rest_BHt, value)
     return out_BHd if bias_3Hd is None else out_BHd + bias_3Hd[2]

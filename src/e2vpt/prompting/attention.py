@@ -17,22 +17,17 @@ from torch import Tensor, nn
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.attend import attend, one_query
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.sites import take_over
 from e2vpt.prompting.tables import (
     Projection,
     append_table,
     as_queries,
     build_table,
+    gated,
     is_plain,
     project_tokens,
     split_qkv,
 )
-
-
-def take_over(new: nn.Module, old: nn.Module) -> None:
-    """Give `new` every parameter, buffer, child, hook and attribute of `old`, under the same names."""
-    new.__dict__.update(
-        {name: value.copy() if isinstance(value, (dict, set)) else value for name, value in vars(old).items()}
-    )
 
 
 class AttentionWithPrompts(nn.Module):
@@ -98,7 +93,26 @@ class AttentionWithPrompts(nn.Module):
             visual = prompts.masked_visual(batch).to(next(norm.parameters(), self.qkv.weight).dtype)
         to_kv, k_norm = to_kv or split_qkv(self.qkv)[1], getattr(self, "k_norm", None)
         table = build_table(visual, prompts.key_value(batch), norm, to_kv, k_norm, self.num_heads)
+        if table is not None and prompts.gate is not None:
+            table = gated(table, prompts.gate)
         return None if table is None else table.to(like.dtype)
+
+    def look(
+        self, q_BHQd: Tensor, kv_BN2Hd: Tensor, table: Tensor | None, bias: Tensor | None = None
+    ) -> Tensor:
+        """What queries find at the image tokens, over which `bias` is, and at the table: [B, H, Q, d].
+
+        In one softmax; or in two, where there is a gate, which is in the table already.
+        """
+        dropout: float = self.attn_drop.p if self.training else 0.0  # type: ignore[assignment, union-attr]
+        apart = table if self.prompts.gate is not None else None
+        k, v = append_table(kv_BN2Hd, table if apart is None else None, getattr(self, "k_norm", None))
+        num_extra = k.shape[2] - kv_BN2Hd.shape[1]
+        out = attend(q_BHQd, k, v, bias, num_extra=num_extra, dropout=dropout)
+        if apart is None:
+            return out
+        k, v = append_table(apart.expand(len(k), *apart.shape[-4:]), None)
+        return out + attend(q_BHQd, k, v, dropout=dropout)
 
 
 class PromptedAttention(AttentionWithPrompts, Attention):
@@ -113,12 +127,9 @@ class PromptedAttention(AttentionWithPrompts, Attention):
     ) -> Tensor:
         """Outputs [B, Q, D] of the first Q tokens, which look at all N tokens and at the prompts."""
         q, kv, to_kv = project_tokens(self.qkv, x_BND, num_queries, self.num_heads)
-        k, v = append_table(kv, self.table(kv, len(x_BND), to_kv), self.k_norm)
-        num_tokens = x_BND.shape[1]
         if is_causal:
-            attn_mask = torch.ones(num_queries, num_tokens, dtype=torch.bool, device=q.device).tril()
-        dropout = self.attn_drop.p if self.training else 0.0
-        out = attend(self.q_norm(q), k, v, attn_mask, num_extra=k.shape[2] - num_tokens, dropout=dropout)
+            attn_mask = torch.ones(num_queries, x_BND.shape[1], dtype=torch.bool, device=q.device).tril()
+        out = self.look(self.q_norm(q), kv, self.table(kv, len(x_BND), to_kv), attn_mask)
         return self._project_out(out.transpose(1, 2).flatten(2), x_BND)
 
     def attend_first(self, x_BND: Tensor) -> Tensor:
@@ -133,7 +144,8 @@ class PromptedAttention(AttentionWithPrompts, Attention):
         to_q, to_kv = split_qkv(self.qkv)
         q_BHd = as_queries(to_q(x_BND[:, :1]), self.num_heads).squeeze(2)
         table = self.table(q_BHd, len(x_BND), to_kv)
-        out_BHd = one_query(self.q_norm(q_BHd) * self.scale, x_BND, self.qkv, table)
+        is_apart = self.prompts.gate is not None
+        out_BHd = one_query(self.q_norm(q_BHd) * self.scale, x_BND, self.qkv, table, is_apart=is_apart)
         return self._project_out(out_BHd.flatten(1).unsqueeze(1), x_BND)
 
     def _project_out(self, out_BQA: Tensor, x_BND: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ def _make_prompts(
         share_kv=config.share_kv,
         dropout=config.dropout,
         travels=config.visual_depth == "shallow",
+        gated=config.attention == "gated",
     )
     height, width = backbone.patch_embed.patch_size  # type: ignore[union-attr, misc]
     init_visual(prompts, config.init, int(height) * int(width))

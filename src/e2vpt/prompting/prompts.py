@@ -26,6 +26,8 @@ class BlockPrompts(nn.Module):
         key: Parameter [H, m, d], or None; joins the keys after the projection, as it is.
         value: Parameter [H, m, d]; the same Parameter as `key` when the two are shared. A state dict then
             holds `key` alone.
+        gate: Parameter [H] that weights a softmax of the prompts' own, or None where they share that of the
+            image tokens, or there are none.
         keep: buffer [p, D] of 0/1 that multiplies `visual`, or None where there is none. A row of zeros is
             not a removed prompt: LayerNorm turns it into its own bias, which still makes a key and a value.
         share_kv: `key` and `value` are one Parameter.
@@ -42,6 +44,7 @@ class BlockPrompts(nn.Module):
     visual: nn.Parameter | None
     key: nn.Parameter | None
     value: nn.Parameter | None
+    gate: nn.Parameter | None
     keep: Tensor | None
 
     def __init__(
@@ -55,6 +58,7 @@ class BlockPrompts(nn.Module):
         share_kv: bool = True,
         dropout: float = 0.0,
         travels: bool = False,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.visual = _parameter(torch.zeros(num_visual, width))
@@ -62,6 +66,8 @@ class BlockPrompts(nn.Module):
         key_value = torch.zeros(num_heads, num_kv, head_dim)
         self.key = _parameter(key_value)
         self.value = self.key if share_kv else _parameter(key_value)
+        has_gate = gated and (num_visual or num_kv)
+        self.gate = nn.Parameter(torch.zeros(num_heads)) if has_gate else None
         self.share_kv = share_kv
         self.dropout = dropout
         self.travels = travels
@@ -112,17 +118,22 @@ class BlockPrompts(nn.Module):
         return prompts if self.watch is None else self.watch(kind, prompts.expand(batch, *prompts.shape))
 
     @torch.no_grad()
-    def resize(self, *, visual: Tensor | None, keep: Tensor | None, **key_value: Tensor | None) -> None:
-        """Take other tensors, of other counts: `visual` and `keep` [p, D], `key` and `value` [H, m, d].
+    def resize(self, *, visual: Tensor | None, keep: Tensor | None, **others: Tensor | None) -> None:
+        """Take other tensors: `visual` and `keep` [p, D], `key` and `value` [H, m, d], `gate` [H].
 
         They become new Parameters (what hangs on an old one knows its old shape), None where no row is left.
-        Masked elements become zero.
+        Masked elements become zero. A gate that is not given stays while there are prompts.
         """
         self.visual = _parameter(visual if visual is None or keep is None else visual * keep)
         self.keep = None if self.visual is None or keep is None else keep.detach().clone()
-        if key_value:
-            self.key = _parameter(key_value["key"])
-            self.value = self.key if self.share_kv else _parameter(key_value["value"])
+        if "key" in others:
+            self.key = _parameter(others["key"])
+            self.value = self.key if self.share_kv else _parameter(others["value"])
+        gate = others.get("gate", self.gate)
+        if gate is None or (self.visual is None and self.key is None):
+            self.gate = None
+        elif gate is not self.gate:
+            self.gate = nn.Parameter(gate.detach().clone())
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Shared keys and values under one name: safetensors, and so Hugging Face's Trainer, refuse two."""

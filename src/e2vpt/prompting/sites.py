@@ -1,4 +1,4 @@
-"""Where prompts enter a timm model."""
+"""Where prompts enter a timm model, and how a module of it is replaced."""
 
 from __future__ import annotations
 
@@ -58,4 +58,11 @@ def _site(path: str, block: nn.Module) -> Site:
         width=attention.qkv.in_features,
         num_heads=attention.num_heads,
         head_dim=attention.qkv.out_features // 3 // attention.num_heads,
+    )
+
+
+def take_over(new: nn.Module, old: nn.Module) -> None:
+    """Give `new` every parameter, buffer, child, hook and attribute of `old`, under the same names."""
+    new.__dict__.update(
+        {name: value.copy() if isinstance(value, (dict, set)) else value for name, value in vars(old).items()}
     )

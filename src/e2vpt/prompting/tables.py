@@ -19,7 +19,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from e2vpt.prompting.tuned_linear import TunedLinear, parts_of, scaled_linear
 
 Projection = Callable[[Tensor], Tensor]
 
@@ -78,6 +79,12 @@ def append_table(
     return k.transpose(1, 2), v.transpose(1, 2)
 
 
+def gated(table: Tensor, gate_H: Tensor) -> Tensor:
+    """A table whose values are weighted by a gate: g·(softmax(q K) V) is softmax(q K)·(g V)."""
+    key, value = table.unbind(-3)
+    return torch.stack([key, value * gate_H.unsqueeze(-1)], dim=-3)
+
+
 def for_windows(table: Tensor, num_windows: int) -> Tensor:
     """The table of every window, where each image is cut into `num_windows` (image-major)."""
     if table.dim() == 4 or num_windows == 1:
@@ -120,12 +127,18 @@ def split_qkv(qkv: nn.Linear) -> tuple[Projection, Projection]:
     width = qkv.out_features // 3
     if not is_plain(qkv):
         return (lambda x: qkv(x)[..., :width]), (lambda x: qkv(x)[..., width:])
-    weights = torch.split(qkv.weight, [width, 2 * width])
-    biases = (None, None) if qkv.bias is None else torch.split(qkv.bias, [width, 2 * width])
-    to_q, to_kv = (partial(F.linear, weight=w, bias=b) for w, b in zip(weights, biases, strict=True))
+    sizes, (weight, *others) = [width, 2 * width], parts_of(qkv)
+    weights = torch.split(weight, sizes)
+    biases, scales = ((None, None) if part is None else torch.split(part, sizes) for part in others)
+    to_q, to_kv = (
+        partial(scaled_linear, weight=w, bias=b, scale=s)
+        for w, b, s in zip(weights, biases, scales, strict=True)
+    )
     return to_q, to_kv
 
 
 def is_plain(linear: nn.Module) -> bool:
-    """Whether a layer computes what its weight and bias say: not one that PEFT or a hook has changed."""
-    return type(linear) is nn.Linear and not (linear._forward_hooks or linear._forward_pre_hooks)
+    """Whether a layer computes what its parts say: not one that PEFT or a hook has changed."""
+    return type(linear) in (nn.Linear, TunedLinear) and not (
+        linear._forward_hooks or linear._forward_pre_hooks
+    )

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.attention import PromptedAttention, take_over
+from e2vpt.prompting.attention import PromptedAttention
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.sites import take_over
 
 
 class EdgeBlock(Block):

@@ -12,9 +12,8 @@ from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import Tensor
 
 from e2vpt.errors import UnsupportedBackbone
-from e2vpt.prompting.attend import attend
 from e2vpt.prompting.attention import AttentionWithPrompts
-from e2vpt.prompting.tables import append_table, for_windows, project_tokens
+from e2vpt.prompting.tables import for_windows, project_tokens
 
 
 class PromptedWindowAttention(AttentionWithPrompts, WindowAttention):
@@ -29,13 +28,10 @@ class PromptedWindowAttention(AttentionWithPrompts, WindowAttention):
 
     def attend(self, q_BHNd: Tensor, kv_BN2Hd: Tensor, table: Tensor | None, mask: Tensor | None) -> Tensor:
         """Outputs [B·W, N, D] of windows, which look at themselves and at the table."""
-        k, v = append_table(kv_BN2Hd, table)
         bias = self._get_rel_pos_bias()
         if mask is not None:
-            bias = (bias + mask.unsqueeze(1)).repeat(len(k) // len(mask), 1, 1, 1)
-        dropout = self.attn_drop.p if self.training else 0.0
-        num_extra = k.shape[2] - kv_BN2Hd.shape[1]
-        return self.project_out(attend(q_BHNd, k, v, bias, num_extra=num_extra, dropout=dropout))
+            bias = (bias + mask.unsqueeze(1)).repeat(len(kv_BN2Hd) // len(mask), 1, 1, 1)
+        return self.project_out(self.look(q_BHNd, kv_BN2Hd, table, bias))
 
     def project_out(self, out_BHNd: Tensor) -> Tensor:
         """Heads joined and projected: [B, H, N, d] -> [B, N, D]."""

@@ -36,6 +36,8 @@ def apply(model: nn.Module, selection: Selection, optimizer: torch.optim.Optimiz
         _cut(layer, tokens, selection.segments[index], key_value, selection.layout)
         if optimizer is not None:
             for name, parameter in before.items():
+                if getattr(layer, name) is parameter:  # a gate
+                    continue
                 kept, dim = (tokens, 0) if name == "visual" else (key_value, 1)
                 _follow(optimizer, parameter, getattr(layer, name), kept, dim)
 

@@ -24,7 +24,7 @@ class Snapshot:
 def snapshot(model: nn.Module) -> Snapshot:
     """All that is tuned, and the keep masks, as they are now; taken before the first step, the origin."""
     copies = [
-        {name: _copy(getattr(layer, name)) for name in ("visual", "keep", "key", "value")}
+        {name: _copy(getattr(layer, name)) for name in ("visual", "keep", "key", "value", "gate")}
         for layer in find_prompts(model)
     ]
     head = classifier(model).state_dict()

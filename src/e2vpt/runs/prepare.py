@@ -136,7 +136,8 @@ def _with_prefix(prepared: Prepared) -> Prepared:
     """Batches of what enters the first prompted block, where chance and memory allow it."""
     model, config = prepared.model, prepared.config
     splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
-    if config.data.augment != "none" or not isinstance(model, VisionTransformer):
+    by_chance = config.data.augment != "none" or config.train.drop_path or config.train.mixup
+    if by_chance or not isinstance(model, VisionTransformer):
         return prepared
     if any(num_prefix_bytes(model, len(split)) > _KEEP_BYTES for split in splits):
         return prepared
@@ -158,9 +159,9 @@ def _same_images(like: Prepared, task: Task, config: RunConfig, preprocessing: P
 
 def _prefix_of(config: RunConfig) -> object:
     """What tokens kept in place of images depend on; None where batches are images."""
-    first = config.prompts.first_block
-    made_by = (config.backbone, config.weights, config.method, config.options, config.train.precision)
-    return (first, *made_by) if first else None
+    first, train = config.prompts.first_block, config.train
+    made_by = (config.backbone, config.weights, config.method, config.options)
+    return (first, *made_by, train.precision, train.drop_path, train.mixup) if first else None
 
 
 def build_model(config: RunConfig, *, num_classes: int) -> nn.Module:

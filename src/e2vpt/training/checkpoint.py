@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class Progress:
         history: one row of figures per finished epoch.
         best: trained tensors of the best epoch so far.
         best_epoch: that epoch, from 0; -1 before the first.
+        average: trained tensors averaged over the steps so far; none where nothing is averaged.
     """
 
     history: list[Row]
     best: Tensors
     best_epoch: int
+    average: Tensors = field(default_factory=dict)
 
     def is_better(self, row: Row) -> bool:
         """Whether a new epoch is better on validation than the best before it."""
@@ -78,6 +80,7 @@ def save_checkpoint(
     """Write the state after an epoch atomically."""
     tensors = {f"model.{name}": tensor for name, tensor in trained_state(model).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
     # As bytes: a header is bounded, and a training has as many epochs as it has.
@@ -112,10 +115,15 @@ def load_checkpoint(
             f"Cannot resume: {path} holds other parameters than this model trains. Use another --out."
         )
     device = next(iter(trained.values())).device
-    best = {name[5:]: tensor.to(device) for name, tensor in tensors.items() if name.startswith("best.")}
+    best, average = (
+        {name.removeprefix(kind): t.to(device) for name, t in tensors.items() if name.startswith(kind)}
+        for kind in ("best.", "average.")
+    )
     try:
         history = json.loads(bytes(tensors["history"].tolist()))
-        progress = Progress(history=history, best=best, best_epoch=header["best_epoch"])
+        if config.average:
+            average = {name: average[name].view_as(parameter) for name, parameter in trained.items()}
+        progress = Progress(history=history, best=best, best_epoch=header["best_epoch"], average=average)
         load_trained(model, saved)
         _load_optimizer(optimizer, tensors)
         scaler.load_state_dict(header["scaler"])

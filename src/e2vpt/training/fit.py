@@ -17,33 +17,35 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError
 from e2vpt.prompting.attend import written_out
 from e2vpt.prompting.initial import NEEDS_IMAGES, waits_for_images
+from e2vpt.training.average import AveragedWeights
 from e2vpt.training.checkpoint import (
     Progress,
     Row,
     load_checkpoint,
     load_trained,
     save_checkpoint,
+    trained_parameters,
     trained_state,
 )
+from e2vpt.training.drop_path import DroppedPaths
 from e2vpt.training.evaluate import Metrics, evaluate
 from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
-from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer
+from e2vpt.training.loss import mixed, summed_hits, summed_loss, summed_weight
+from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer, set_learning_rate
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
-from e2vpt.training.step_report import StepReport, peak_resident_memory
+from e2vpt.training.step_report import StepReport, StepTeller
 from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps, warn_of_batch_size
 from e2vpt.training.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions of a TrainConfig as the dtype of autocast."""
-_TELL_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +74,9 @@ def fit(
 ) -> FitResult:
     """Train the parameters of `model` that require grad; afterwards it holds those of the best epoch.
 
+    With `config.average` an epoch's parameters are averages over the steps so far: in validation, in what is
+    kept, and in what `on_epoch` finds in the model.
+
     Best is the highest validation accuracy, then the lowest validation loss; without `val_loader` the last
     epoch. With `checkpoint` the state is kept there after every epoch, and `resume` goes on from it to the
     same numbers as a training that was never interrupted. Under `torchrun` or `accelerate launch` each
@@ -94,9 +99,15 @@ def fit(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and resume and path.exists():
         progress = load_checkpoint(path, model, run.optimizer, run.scaler, config)
-        # A kill may have come between a checkpoint and what is made of it.
-        if progress.history and on_epoch is not None and run.accelerator.is_main_process:
-            on_epoch(progress.history)
+    average = AveragedWeights(run.trained, config.average, progress.average)
+
+    def tell_epoch() -> None:
+        if on_epoch is not None and run.accelerator.is_main_process:
+            with average.in_place():
+                on_epoch(progress.history)
+
+    if progress.history:  # a kill may have come between a checkpoint and what is made of it
+        tell_epoch()
     if not progress.history and waits_for_images(model):
         raise ConfigError(NEEDS_IMAGES)
     run.first_epoch = len(progress.history)
@@ -104,15 +115,17 @@ def fit(
         if progress.is_over(config.patience):
             break
         with run.frozen, written_out(model, run.autocast):
-            row = run.train_epoch(epoch) | run.validate()
-            run.check(row)
-        if val_loader is None or progress.is_better(row):
-            progress.best, progress.best_epoch = trained_state(model), epoch
+            with run.dropping:
+                row = run.train_epoch(epoch, average)
+            with average.in_place():
+                row |= run.validate()
+                run.check(row)
+                if val_loader is None or progress.is_better(row):
+                    progress.best, progress.best_epoch = trained_state(model), epoch
         progress.history.append(row)
         if path is not None and run.accelerator.is_main_process:
             save_checkpoint(path, model, run.optimizer, run.scaler, progress, config)
-        if on_epoch is not None and run.accelerator.is_main_process:
-            on_epoch(progress.history)
+        tell_epoch()
     run.replayed = None  # it holds the run in a circle, and memory of the GPU
     load_trained(model, progress.best)
     return FitResult(history=progress.history, best_epoch=progress.best_epoch)
@@ -130,7 +143,7 @@ class _Run:
         on_step: Callable[[StepReport], None] | None,
     ) -> None:
         self.accelerator = open_processes()
-        self.config, self.on_step = config, on_step
+        self.config = config
         device = self.accelerator.device
         if config.precision == "fp16" and device.type == "cpu":
             raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
@@ -140,36 +153,46 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.plain = model.to(device)
         self.model = shared_by_processes(self.plain, self.accelerator)
-        self.frozen = HeldFrozen(model, self.autocast)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self.parameters:
+        self.frozen, self.dropping = HeldFrozen(model, self.autocast), DroppedPaths(model, config.drop_path)
+        self.trained = trained_parameters(model)
+        if not self.trained:
             raise ConfigError("Nothing to train: no parameter of this model requires grad.")
-        self.optimizer = make_optimizer(self.parameters, config)
+        self.optimizer = make_optimizer(self.trained, config, model)
         self.train_loader, self.val_loader = train_loader, val_loader
         self.num_steps = math.ceil(len(cast(Sized, train_loader)) / config.accumulation)
         if not self.num_steps:
             raise DataError("The training loader has no batch.")
         self.outputs = num_outputs(model)
+        if config.mixup and not self.outputs:
+            raise ConfigError("mixup needs a model whose head is a linear layer, to know its classes.")
         check_labels(torch.as_tensor(getattr(train_loader, "labels", ())), self.outputs)
+        parameters = list(self.trained.values())
         self.last_parts: list[tuple[Tensor, Tensor]] = []
-        self.class_weights = class_weights(train_loader, config, model, self.parameters[0])
-        self.last_told, self.first_epoch = -math.inf, 0
-        self.replayed = Replayed(self._forward_backward, self.parameters) if self._can_replay() else None
+        self.class_weights = class_weights(train_loader, config, model, parameters[0])
+        self.first_epoch = 0
+        listener = on_step if self.accelerator.is_main_process else None
+        self.tell = StepTeller(listener, config.epochs, self.num_steps, self.accelerator)
+        self.replayed = Replayed(self._forward_backward, parameters) if self._can_replay() else None
 
-    def train_epoch(self, epoch: int) -> Row:
-        """One pass over the training images."""
+    def train_epoch(self, epoch: int, average: AveragedWeights) -> Row:
+        """One pass over the training images; the weights after every step go into the average."""
         config, rank = self.config, self.accelerator.process_index
         torch.manual_seed(_seed(config.seed, epoch, rank))
         set_epoch(self.train_loader, epoch)
         self.model.train()
         began, figures, lr = time.monotonic(), RunningSums(4), 0.0
+        first = epoch * self.num_steps
         for index, parts in enumerate(steps(self.train_loader, config.accumulation)):
-            lr = learning_rate(epoch * self.num_steps + index, self.num_steps * config.epochs, config)
+            lr = learning_rate(first + index, self.num_steps * config.epochs, config)
             self._check_labels(parts, epoch)
+            given = parts
+            if config.mixup and self.outputs:
+                given = mixed(parts, self.outputs, config.mixup, (config.seed, epoch, index, rank))
             with overflow_is_divergence(epoch):
-                self._step(parts, lr, figures)
+                self._step(given, lr, figures)
+            average.add(first + index + 1)
             self.last_parts = parts
-            self._tell(epoch, index + 1, figures, began)
+            self.tell(epoch, index + 1, figures, began)
         weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
         return {
             "epoch": epoch,
@@ -192,7 +215,7 @@ class _Run:
         """
         device, world = self.accelerator.device, self.accelerator.num_processes
         labels = [part[1].to(device, non_blocking=True) for part in parts]
-        weights = torch.stack([self._weight(y) for y in labels])
+        weights = torch.stack([summed_weight(y, self.class_weights) for y in labels])
         share = weights.sum()
         batch_weight = self.accelerator.reduce(share, "sum") if world > 1 else share
         # DDP averages gradients over processes; this batch wants their sum.
@@ -202,9 +225,8 @@ class _Run:
             is_last = index == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 loss, hits = work(images.to(device, non_blocking=True), y, scale)
-            figures.add([loss, weights[index], hits, _filled(len(y), device)])
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            figures.add([loss, weights[index], hits, summed_weight(y, None)])
+        set_learning_rate(self.optimizer, lr)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=self.replayed is None)
@@ -213,11 +235,12 @@ class _Run:
         """Adds the gradients of a part of a batch; its summed loss and hits."""
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             logits = self.model(images)
-        if images.device.type == "cpu":  # also a head that is not known beforehand
+        if images.device.type == "cpu" and labels.dim() == 1:  # also a head that is not known beforehand
             check_labels(labels, logits.shape[1])
-        loss = self._summed_loss(logits.float() if self.autocast else logits, labels)
+        logits = logits.float() if self.autocast else logits
+        loss = summed_loss(logits, labels, self.class_weights, self.config.label_smoothing)
         self.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), (logits.argmax(1) == labels).sum()
+        return loss.detach(), summed_hits(logits, labels)
 
     def _can_replay(self) -> bool:
         """Whether a step may be captured: nothing in it meets other processes or asks for the host."""
@@ -242,50 +265,11 @@ class _Run:
         # Not what DDP puts around the model: it would wait for processes that have fewer batches.
         return evaluate(self.plain, loader, reduce=self._sum, autocast=self.autocast)
 
-    def _summed_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing = self.config.label_smoothing
-        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=smoothing, reduction="sum")
-
-    def _weight(self, labels: Tensor) -> Tensor:
-        if self.class_weights is None:
-            return _filled(len(labels), labels.device)
-        return self.class_weights[labels].sum()
-
     def _sum(self, values: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
             return values
         total: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
         return total.cpu()
-
-    def _tell(self, epoch: int, step: int, figures: RunningSums, began: float) -> None:
-        if self.on_step is None or not self.accelerator.is_main_process:
-            return
-        # On a GPU the figures are there only once all that is queued is done.
-        now, is_soon = time.monotonic(), self.accelerator.device.type != "cpu" and step < self.num_steps
-        if is_soon and now - self.last_told < _TELL_SECONDS:
-            return
-        loss, weight, hits, images = figures.read().tolist()
-        self.last_told = time.monotonic()
-        seconds = self.last_told - began
-        epochs_left = self.config.epochs - epoch - step / self.num_steps
-        self.on_step(
-            StepReport(
-                epoch=epoch + 1,
-                epochs=self.config.epochs,
-                step=step,
-                steps=self.num_steps,
-                loss=loss / weight,
-                accuracy=hits / images,
-                images_per_second=images * self.accelerator.num_processes / max(seconds, 1e-9),
-                seconds_left=seconds * self.num_steps / step * epochs_left,
-                memory=peak_resident_memory(self.accelerator.device),
-            )
-        )
-
-
-def _filled(value: float, device: torch.device) -> Tensor:
-    """A number on the device, without a copy from the host that would wait for it."""
-    return torch.full((), float(value), device=device)
 
 
 def _enable_checkpointing(model: nn.Module) -> None:

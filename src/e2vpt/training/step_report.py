@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+from e2vpt.training.sums import RunningSums
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_TELL_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +41,46 @@ class StepReport:
     images_per_second: float
     seconds_left: float
     memory: int
+
+
+class StepTeller:
+    """Tells a listener after steps; None where nobody listens."""
+
+    def __init__(
+        self,
+        listener: Callable[[StepReport], None] | None,
+        epochs: int,
+        steps: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self._listener, self._epochs, self._steps = listener, epochs, steps
+        self._device, self._processes = accelerator.device, accelerator.num_processes
+        self._last_told = -math.inf
+
+    def __call__(self, epoch: int, step: int, figures: RunningSums, began: float) -> None:
+        """After `step` steps, from 1, of an epoch, from 0, that `began` then by the monotonic clock."""
+        if self._listener is None:
+            return
+        # On a GPU the figures are there only once all that is queued is done.
+        is_soon = self._device.type != "cpu" and step < self._steps
+        if is_soon and time.monotonic() - self._last_told < _TELL_SECONDS:
+            return
+        loss, weight, hits, images = figures.read().tolist()
+        self._last_told = time.monotonic()
+        seconds = self._last_told - began
+        self._listener(
+            StepReport(
+                epoch=epoch + 1,
+                epochs=self._epochs,
+                step=step,
+                steps=self._steps,
+                loss=loss / weight,
+                accuracy=hits / images,
+                images_per_second=images * self._processes / max(seconds, 1e-9),
+                seconds_left=seconds * self._steps / step * (self._epochs - epoch - step / self._steps),
+                memory=peak_resident_memory(self._device),
+            )
+        )
 
 
 def peak_resident_memory(device: torch.device) -> int:
