@@ -158,8 +158,16 @@ def saved_run_config(run: str | Path) -> RunConfig:
         raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
 
 
-def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
+def open_folder(
+    out: Path,
+    wanted: Mapping[str, Any],
+    *,
+    resume: bool,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Create a folder with its config, or check that what is in it is what is to be resumed.
+
+    `parts` are further settings, each in a folder below; where the config stands, theirs do too.
 
     Raises:
         RunError: it was made with another config, or cannot be written.
@@ -177,12 +185,19 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
                 f"{out} was made with other settings: {'; '.join(different)} (see {out / CONFIG}). "
                 "Resume with the same command, or choose another --out."
             )
+        _open_parts(out, parts)
         return
-    if kind not in ("folder", "nothing") or not all(map(_is_passing, found)):
+    if kind not in ("folder", "nothing") or not all(_is_passing(name) for name in found - set(parts or ())):
         raise _foreign(out)
     make_folder(out)
+    _open_parts(out, parts)
     if not create_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode()):
-        open_folder(out, wanted, resume=resume)  # another process was faster
+        open_folder(out, wanted, resume=resume, parts=parts)  # another process was faster
+
+
+def _open_parts(out: Path, parts: Mapping[str, Mapping[str, Any]] | None) -> None:
+    for name, settings in (parts or {}).items():
+        open_folder(out / name, settings, resume=True)
 
 
 def check_out(out: Path, *, resume: bool) -> None:

@@ -31,7 +31,7 @@ class RunPlan:
     """A training as it was asked for, checked as far as that is cheap.
 
     Attributes:
-        source: where the images are.
+        source: where the images are; absolute, as a resumed run names its images the same.
         config: its settings.
         prune: how to prune; None for one training with everything.
         out: the run folder.
@@ -93,10 +93,11 @@ def plan_run(
         source=absolute(source),
         **configs,
     )
+    assert config.source is not None
     out = out or Path("runs") / Path(source.removeprefix("hf:")).stem
     check_out(out, resume=resume)
     check_backbone_fits(config)
-    return RunPlan(source=source, config=config, prune=pruning if prunes else None, out=out)
+    return RunPlan(source=config.source, config=config, prune=pruning if prunes else None, out=out)
 
 
 def check_backbone_fits(config: RunConfig) -> None:

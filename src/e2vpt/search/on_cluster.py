@@ -18,8 +18,9 @@ from typing import Any
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
-from e2vpt.files.atomic import write_atomic
+from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.lock import only_one
 from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
     TrialResult,
@@ -57,16 +58,31 @@ def search_on_cluster(
 
     Raises:
         MissingExtra: Ray is not installed.
-        RunError: the folder holds another search, or no trial is complete.
+        RunError: the folder holds another search, another process works there, or no trial is complete.
     """
     # Images may have relative paths: trials stay in the folder the search was started from.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     ray, tune = connect(workers), _tune()
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).resolve()
     check_searchable(task, config)
-    open_search(out, task, config, search, prune, resume=resume)
+    with only_one(out):
+        open_search(out, task, config, search, prune, resume=resume)
+        return _search(ray, tune, task, config, out, search, prune, workers)
+
+
+def _search(
+    ray: Any,
+    tune: Any,
+    task: Task,
+    config: RunConfig,
+    out: Path,
+    search: SearchConfig,
+    prune: PruneConfig,
+    workers: int,
+) -> list[TrialResult]:
+    """What is missing of a search in its folder."""
     for name in (_TRIED, _RESULTS):
-        (out / name).mkdir(exist_ok=True)
+        make_folder(out / name)
     trainable = tune.with_resources(
         tune.with_parameters(_trial, task=task, base=config, prune=prune, out=out),
         {"cpu": 1, "gpu": 1 if ray.cluster_resources().get("GPU") else 0},

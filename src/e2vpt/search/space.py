@@ -25,6 +25,7 @@ from e2vpt.runs.prepare import Prepared
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
+from e2vpt.runs.start import check_backbone_fits
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.step_report import StepReport
 
@@ -137,15 +138,17 @@ def trial_log(folder: Path) -> list[Row]:
 
 
 def check_searchable(task: Task, config: RunConfig) -> None:
-    """Hold a task to what a search needs.
+    """Hold a task and its settings to what a search needs.
 
     Raises:
         ConfigError: there are no validation images to search by.
+        And what `check_backbone_fits` raises.
     """
     if task.val is None or config.data.train_on != "train":
         raise ConfigError(
             "A search compares validation accuracies; give it validation images, and train_on=train."
         )
+    check_backbone_fits(config)
 
 
 def open_search(

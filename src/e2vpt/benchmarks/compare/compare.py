@@ -26,7 +26,9 @@ from e2vpt.errors import ConfigError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 from e2vpt.runs.folder import RunConfig, hold_images, open_folder
 from e2vpt.runs.identity import image_rows
+from e2vpt.runs.lock import only_one
 from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.start import check_backbone_fits
 
 COMPARISON_TRIALS = "trials.jsonl"
 
@@ -89,13 +91,22 @@ def compare_methods(
     """Run what is missing of a comparison in a folder; returns all rows.
 
     Raises:
-        RunError: the folder holds something else, or a comparison with other settings.
+        RunError: the folder holds something else, or a comparison with other settings; or another process
+            works there.
+        And what `check_backbone_fits` raises.
     """
-    reporting = reporting or Reporting()
-    open_folder(out, _settings(comparison), resume=resume)
-    for name, task in comparison.tasks.items():
-        make_folder(out / "tasks" / name)
-        hold_images(out / "tasks" / name, image_rows(task))
+    for entry in comparison.entries.values():
+        check_backbone_fits(config_of(comparison.config, entry, entry.lrs[0], 0))
+    with only_one(out):
+        open_folder(out, _settings(comparison), resume=resume)
+        for name, task in comparison.tasks.items():
+            make_folder(out / "tasks" / name)
+            hold_images(out / "tasks" / name, image_rows(task))
+        return _in_folder(comparison, out, reporting or Reporting())
+
+
+def _in_folder(comparison: Comparison, out: Path, reporting: Reporting) -> list[ComparisonRow]:
+    """What is missing of a comparison in its folder."""
     rows = read_json_lines(out / COMPARISON_TRIALS)
     for name in comparison.entries:
         for trial in comparison.tuning(name):
