@@ -53,7 +53,7 @@ def _content(path: Path) -> Any:
 def _finished_trials(path: Path) -> list[Any]:
     import optuna
 
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+    study = optuna.load_study(study_name="e2vpt", storage=f"sqlite:///{path}")
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     names = ("state", "values", "params", "distributions", "intermediate_values", "user_attrs")
     return [[getattr(trial, name) for name in names] for trial in study.get_trials(states=states)]

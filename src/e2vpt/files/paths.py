@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,37 @@ def listed(folder: Path, error: type[E2VPTError] = RunError) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as why:
         raise error(f"Cannot list {_shown(folder)}: {why.strerror or why}.") from why
+
+
+def check_folder_place(folder: Path) -> None:
+    """Refuse a folder, there or not yet, in which nothing could be written: before anything slow begins.
+
+    Raises:
+        RunError: the nearest folder there is may not be written to.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if look_at(place) != "nothing")
+    if not _takes_files(there):
+        raise RunError(
+            f"Cannot write to {_shown(folder)}: {_shown(there)} is no folder that may be written to."
+        )
+
+
+def check_file_place(path: Path) -> None:
+    """Refuse a file, there or not yet, that could not be written: before anything slow begins.
+
+    Raises:
+        RunError: it is a folder, or the folder it is to lie in is not there or may not be written to.
+    """
+    if look_at(path) == "folder":
+        raise RunError(f"Cannot write {_shown(path)}: it is a folder. Name a file.")
+    if not _takes_files(path.parent):
+        raise RunError(
+            f"Cannot write {_shown(path)}: {_shown(path.parent)} is no folder that may be written to."
+        )
+
+
+def _takes_files(folder: Path) -> bool:
+    return look_at(folder) == "folder" and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _shown(path: Path, limit: int = 300) -> str:

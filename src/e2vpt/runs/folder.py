@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from e2vpt.files.atomic import (
     write_csv,
     write_json_lines,
 )
-from e2vpt.files.paths import listed, look_at
+from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.methods.names import METHODS, own_lr
 from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
 from e2vpt.runs.lock import LOCK
@@ -214,9 +213,7 @@ def check_out(out: Path, *, resume: bool) -> None:
             raise _begun(out)
     elif kind not in ("folder", "nothing"):
         raise RunError(f"{out} is a file. Choose another --out.")
-    there = next(folder for folder in (out, *out.absolute().parents) if look_at(folder) != "nothing")
-    if look_at(there) != "folder" or not os.access(there, os.W_OK):
-        raise RunError(f"Cannot write to {out}: {there} is no folder that may be written to.")
+    check_folder_place(out)
 
 
 def _begun(out: Path) -> RunError:
