@@ -3,9 +3,10 @@
 python scripts/kills.py [--starts 40] [--seed 0] [--only NAME...]
 
 Each start of a command is killed (SIGKILL) at a moment drawn over its whole duration: one moment in each of
-as many equal parts as the command has starts, start-up and end included. Every third `--resume` is killed
-too, at any moment. In the end every file of the folder, logs and locks too, must be there with the same bytes
-as in a run that nobody killed; of a search's study.db, which holds times, finished trials are compared.
+as many equal parts as the command has starts. Every third `--resume` is killed too, at any moment. A command
+is a fork of this process, which has imported everything: kills fall where work is done and files are written.
+In the end every file of the folder, logs and locks too, must be there with the same bytes as in a run that
+nobody killed; of a search's study.db, which holds times, finished trials are compared.
 
 Prints a JSON object a start; exits with 1 if any folder differs.
 """
@@ -13,11 +14,13 @@ Prints a JSON object a start; exits with 1 if any folder differs.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -25,14 +28,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.killing import differences
 from support.tasks_for_tests import write_task
 
+from e2vpt.cli import app
+
+FORK = multiprocessing.get_context("fork")
+SAID = "said.txt"
 NOTHING_YET = "holds no run to go on with"
 """What `train --resume` says where the kill came before the run had begun."""
-_TRAIN = "train shapes --backbone demo --epochs 8 --batch-size 6 --seed 3 --augment crop"
-_SEARCH = "search shapes --backbone demo --epochs 3 --batch-size 9 --trials 4 --visual-choices 2,4"
+_TRAIN = "train shapes --backbone demo --epochs 4 --batch-size 6 --seed 3 --augment crop"
+_SEARCH = "search shapes --backbone demo --epochs 2 --batch-size 9 --trials 3 --visual-choices 2,4"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,21 +73,25 @@ SUBJECTS = {
 
 def run(words: str, out: Path, seconds: float | None = None) -> tuple[bool, str]:
     """Run a command, killed after so many seconds; whether it was killed, and what it said."""
-    command = [sys.executable, "-m", "e2vpt", *words.replace("OUT", out.name).split()]
-    # One thread: with another number of threads, sums are in another order.
-    settings = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=out.parent, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        said, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        said, _ = process.communicate()
-    killed = process.returncode < 0
-    if not killed and process.returncode and NOTHING_YET not in said:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+    process = FORK.Process(target=_command, args=(words.replace("OUT", out.name).split(), out.parent))
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    said = (out.parent / SAID).read_text() if (out.parent / SAID).exists() else ""
+    killed = process.exitcode == -signal.SIGKILL
+    if not killed and process.exitcode and NOTHING_YET not in said:
+        raise RuntimeError(f"e2vpt {words} ended with {process.exitcode}:\n{said}")
     return killed, said
+
+
+def _command(words: Sequence[str], folder: Path) -> None:
+    os.chdir(folder)
+    handle = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    sys.argv = ["e2vpt", *words]
+    app.main()
 
 
 def go_on(subject: Subject, out: Path, chance: random.Random, duration: float) -> int:
@@ -136,10 +149,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     asked = parser.parse_args(words)
+    for module in ("e2vpt.cli.train", "e2vpt.cli.search", "accelerate", "optuna", "sqlalchemy"):
+        importlib.import_module(module)
+    torch.set_num_threads(1)  # With another number of threads, sums are in another order.
     rows: list[dict[str, object]] = []
     for name in asked.only:
         with tempfile.TemporaryDirectory() as folder:
-            write_task(Path(folder) / "shapes", train=12)
+            write_task(Path(folder) / "shapes")
             rows += kill_one(name, asked.starts, random.Random(f"{asked.seed} {name}"), Path(folder))
     wrong = sum(bool(row["different"]) for row in rows)
     kills = sum(row["kills"] for row in rows if isinstance(row["kills"], int))
