@@ -45,11 +45,8 @@ def check_folder_place(folder: Path) -> None:
     Raises:
         RunError: the nearest folder there is may not be written to.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if look_at(place) != "nothing")
-    if not _takes_files(there):
-        raise RunError(
-            f"Cannot write to {_shown(folder)}: {_shown(there)} is no folder that may be written to."
-        )
+    there = next(place for place in (folder, *folder.parents) if look_at(place) != "nothing")
+    _check_takes_files(there, folder)
 
 
 def check_file_place(path: Path) -> None:
@@ -60,14 +57,13 @@ def check_file_place(path: Path) -> None:
     """
     if look_at(path) == "folder":
         raise RunError(f"Cannot write {_shown(path)}: it is a folder. Name a file.")
-    if not _takes_files(path.parent):
-        raise RunError(
-            f"Cannot write {_shown(path)}: {_shown(path.parent)} is no folder that may be written to."
-        )
+    _check_takes_files(path.parent, path)
 
 
-def _takes_files(folder: Path) -> bool:
-    return look_at(folder) == "folder" and os.access(folder, os.W_OK | os.X_OK)
+def _check_takes_files(folder: Path, wanted: Path) -> None:
+    if look_at(folder) != "folder" or not os.access(folder, os.W_OK | os.X_OK):
+        where = _shown(folder.absolute())
+        raise RunError(f"Cannot write to {_shown(wanted)}: {where} is no folder that may be written to.")
 
 
 def _shown(path: Path, limit: int = 300) -> str:

@@ -7,14 +7,15 @@ it would have come to, and with the running one from its checkpoint.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import MissingExtra, RunError
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import prepare
@@ -55,14 +56,14 @@ def search_here(
 
     Raises:
         MissingExtra: Optuna is not installed.
-        RunError: the folder holds another search, or every trial diverged.
+        RunError: the folder holds another search, its study cannot be used, or every trial diverged.
         ConfigError: there are no validation images.
     """
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out)
     reporting = reporting or Reporting()
     optuna = _optuna()
     check_searchable(task, config)
-    with only_one(out):
+    with only_one(out), _usable_study(optuna, out / STUDY):
         open_search(out, task, config, search, prune, resume=resume)
         return _search(optuna, task, config, out, search, prune, reporting)
 
@@ -113,6 +114,23 @@ def _search(
     leave_results(out, results)
     best_of(results, out)
     return ranked(results)
+
+
+@contextmanager
+def _usable_study(optuna: Any, path: Path) -> Iterator[None]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        # The last cause is SQLite's own: "database or disk is full", "file is not a database".
+        why: BaseException = error
+        while why.__cause__ is not None:
+            why = why.__cause__
+        raise RunError(
+            f"{path} cannot be read or written: {why}. Free space and go on with --resume; where the file is "
+            "damaged, restore it or choose another --out."
+        ) from error
 
 
 def _optuna() -> Any:
