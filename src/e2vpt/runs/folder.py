@@ -42,7 +42,7 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "config.json",
 )
 SPLITS = "splits.csv"
-PRUNE_FOLDER = "prune"
+PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
 _LOG = "log.jsonl"
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source")
 
