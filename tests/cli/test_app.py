@@ -237,26 +237,6 @@ def test_every_unreadable_image_is_named_before_training(run, home: Path) -> Non
     assert not (home / "never").exists()
 
 
-@pytest.mark.parametrize(
-    ("redirected", "code", "said"),
-    [
-        ("info run > /dev/full", 1, "Could not write the results: No space left on device"),
-        ("--help > /dev/full", 1, "Could not write the results: No space left on device"),
-        ("--help >&-", 0, ""),
-        ("--help | true", None, ""),
-    ],
-)
-def test_stdout_may_be_closed_or_full(home: Path, redirected: str, code: int | None, said: str) -> None:
-    command = f"set -o pipefail; {sys.executable} -m e2vpt {redirected}"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=home, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert said in done.stderr and len(done.stderr.splitlines()) <= 1, done.stderr
-    # A pipe may be closed before or after the last line.
-    assert done.returncode in ((0, 1) if code is None else (code,))
-
-
 def test_wrong_flags_end_with_usage(run) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run("train", "shapes", "--backbone", "demo", "--num-visual", "ten")
     assert code == 2
