@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from e2vpt.cli.output import print_csv, print_final, print_trials, print_tried
@@ -85,3 +89,23 @@ def test_csv_for_spreadsheets(capsys: pytest.CaptureFixture[str], name: str) -> 
     marked = capsys.readouterr().out
     assert marked.encode()[:3] == b"\xef\xbb\xbf"
     assert marked[1:] == plain.replace(name, f"'{name}")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("--version > /dev/full", 1, "Could not write the results: No space left on device"),
+        ("--help > /dev/full", 1, "Could not write the results: No space left on device"),
+        ("--help >&-", 0, ""),
+        ("--help | true", None, ""),
+    ],
+)
+def test_stdout_may_be_closed_or_full(redirected: str, code: int | None, said: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m e2vpt {redirected}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert said in done.stderr and len(done.stderr.splitlines()) <= 1, done.stderr
+    # A pipe may be closed before or after the last line.
+    assert done.returncode in ((0, 1) if code is None else (code,))

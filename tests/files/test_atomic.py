@@ -13,7 +13,7 @@ import pytest
 
 import e2vpt
 from e2vpt.errors import RunError
-from e2vpt.files.atomic import write_atomic
+from e2vpt.files.atomic import remove_unfinished, write_atomic
 
 OLD, NEW = b"old content", b"new content" * 1000
 # The package without its __init__, which would import torch: atomic.py alone starts in a tenth of a second.
@@ -109,6 +109,9 @@ write_atomic(sys.argv[1], {NEW!r})
     left = [entry for entry in path.parent.iterdir() if entry != path]
     assert [entry.read_bytes() for entry in left] == [NEW]  # nobody is left to remove it
     assert left[0].name.startswith(f".{path.name}.") and left[0].suffix == ".tmp"
+    (path.parent / ".mine.tmp").touch()  # not of this package
+    remove_unfinished(path.parent)
+    assert sorted(only(path)) == [".mine.tmp", path.name]
 
 
 @pytest.mark.parametrize(

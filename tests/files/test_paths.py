@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from support.refusals import not_refused
 import e2vpt
 from e2vpt.errors import DataError, E2VPTError, RunError, WeightsError
 from e2vpt.files.atomic import read_json_lines
-from e2vpt.files.paths import listed, look_at
+from e2vpt.files.paths import check_file_place, check_folder_place, listed, look_at
 from e2vpt.runs.folder import adapter_path, check_out, open_folder, saved_run_config
 
 LONG = "x" * 300
@@ -41,6 +42,39 @@ def test_the_reason_is_told_and_a_long_name_is_cut(tmp_path: Path) -> None:
         assert len(str(caught.value)) < 400
     with pytest.raises(RunError, match=r"Cannot list .*Not a directory"):
         listed(Path(__file__))
+
+
+def test_where_nothing_can_be_written_is_found_beforehand(tmp_path: Path) -> None:
+    check_folder_place(tmp_path / "new/run")
+    check_file_place(tmp_path / "file")
+    (tmp_path / "file").touch()
+    check_file_place(tmp_path / "file")
+    cases = [
+        (partial(check_folder_place, tmp_path / "file/run"), "file is no folder that may be written to"),
+        (partial(check_file_place, tmp_path / "file/f.npy"), "file is no folder that may be written to"),
+        (partial(check_file_place, tmp_path / "gone/f.npy"), "gone is no folder that may be written to"),
+        (partial(check_file_place, tmp_path), "it is a folder"),
+    ]
+    assert not_refused(cases, RunError) == []
+
+
+def test_a_read_only_folder_of_somebody_else(tmp_path: Path) -> None:
+    """In a process that is not root, as root may write everywhere."""
+    os.chmod(tmp_path, 0o555)
+    child = multiprocessing.get_context("fork").Process(target=_refused_as_nobody, args=(tmp_path,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+def _refused_as_nobody(folder: Path) -> None:
+    os.chdir(folder)  # Relative from here on: nobody may not come through the folders above.
+    if os.getuid() == 0:
+        os.setuid(65534)
+    cases = [
+        (partial(check, Path("new")), "may be written to") for check in (check_folder_place, check_file_place)
+    ]
+    assert not_refused(cases, RunError) == []
 
 
 def test_every_place_where_a_path_is_given(tmp_path: Path) -> None:

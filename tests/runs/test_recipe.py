@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -13,12 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.killing import killed_process
+from support.killing import differences, killed_process
 from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig, load_adapter, read_adapter
 from e2vpt.errors import ConfigError, RunError
+from e2vpt.files import atomic
 from e2vpt.pruning.rewinding import snapshot
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.recipe import Pruned, pairs_to_try, train_and_prune
@@ -206,9 +209,48 @@ def test_killed_while_training_again_and_resumed_gives_the_same_bytes(
     killed_process([*words, "broken"], tmp_path / "broken/prune/0.500-1.000/log.jsonl", 2)
     code, _, err = e2vpt_command(*words, "broken", "--resume")
     assert code == 0, err
-    files = ["adapter.safetensors", "unpruned.safetensors", "prune/table.csv", "prune/kept.svg"]
-    for name in [*files, "prune/0.500-1.000/log.jsonl"]:
-        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert differences(tmp_path / "whole", tmp_path / "broken") == []
+
+
+def test_a_kill_at_any_write_leaves_a_run_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Each write in turn is cut off half-way; every other time because the disk is full."""
+    data = write_task(tmp_path / "data", train=1, val=1, test=1)
+    settings = {"epochs": 1, "keep_tokens": (0.5,), "num_visual": 2, "tolerance": 1.0, "verbose": False}
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    real, writes, wanted = atomic._write, 0, 0
+
+    def cut_off(path: Path, content: bytes, put: Callable[[Path, Path], object]) -> None:
+        nonlocal writes
+        writes += 1
+        if writes != wanted:
+            return real(path, content, put)
+        if wanted % 2:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fsync", lambda _: full_disk())
+                real(path, content, put)
+        (path.parent / f".{path.name}.0123456789ab.tmp").write_bytes(content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "_write", cut_off)
+    e2vpt.train(data, "demo", whole, **settings)  # type: ignore[arg-type]
+    for wanted in range(1, writes + 1):
+        writes = 0
+        with pytest.raises((RunError, KeyboardInterrupt)):
+            e2vpt.train(data, "demo", out, **settings)  # type: ignore[arg-type]
+        begun = (out / "config.json").exists()
+        again = (
+            {"resume": True, "verbose": False} if begun else {"source": data, "backbone": "demo"} | settings
+        )
+        e2vpt.train(out=out, **again)  # type: ignore[arg-type]
+        assert differences(whole, out) == [], f"write {wanted}"
+        shutil.rmtree(out)
+    assert wanted > 15
+
+
+def full_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_the_picture_shows_what_survived(task: e2vpt.Task, tmp_path: Path) -> None:

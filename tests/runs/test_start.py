@@ -148,6 +148,13 @@ def test_there_is_nothing_to_resume(data: Path, tmp_path: Path) -> None:
         e2vpt.train(data, out=tmp_path / "none")
 
 
+def test_a_run_of_the_papers_protocol_is_not_gone_on_with_as_another(begun: Path) -> None:
+    (begun / "run/grid").mkdir()
+    (begun / "run/grid/config.json").write_text("{}")
+    with pytest.raises(RunError, match="--protocol paper --resume"):
+        e2vpt.train(out=begun / "run", resume=True, verbose=False)
+
+
 def test_class_names_that_no_file_could_hold_are_found_early(tmp_path: Path) -> None:
     data = write_task(tmp_path / "data")
     for split in ("train", "val", "test"):

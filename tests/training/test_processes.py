@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -44,19 +45,49 @@ if rank == 0:
 """
 
 UNEVEN = """
-for train_images, val_images in ((2, 1), (1, 2), (1, 1), (3, 0)):
+from itertools import product
+from torch import nn
+from e2vpt import pruning
+from e2vpt.data import Split
+
+class Hidden(nn.Module):
+    # A head that nobody can know before it runs.
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny_vit(torch.float32)
+        self.register_buffer("seen", torch.zeros(1))  # DDP sends buffers round before a forward pass
+
+    def forward(self, images):
+        return self.inner(images)
+
+generator = torch.Generator().manual_seed(0)
+images, labels = torch.randn(4, 3, 16, 16, generator=generator), torch.tensor([0, 1, 2, 0])
+for hidden, *shares in product((False, True), range(3), range(3)):
+    if not any(shares):
+        continue
+
+    def own(of):
+        # This process's images, each a batch of its own; all of them where there is one process.
+        first, last = (0, sum(of)) if world == 1 else (sum(of[:rank]), sum(of[:rank + 1]))
+        return slice(first, last), range(first, last)
+
     torch.manual_seed(0)
-    images, labels = torch.randn(5, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1])
-    torch.manual_seed(0)
-    model = tiny_vit(torch.float32)
-    model.register_buffer("seen", torch.zeros(1))  # DDP sends buffers round before a forward pass
-    x, y = images[rank:train_images:world], labels[rank:train_images:world]
-    v = [(images[i:i + 1], labels[i:i + 1]) for i in range(rank, val_images, world)]
-    config = TrainConfig(epochs=2, lr=0.01)
-    result = fit(model, [(x, y)], v if val_images else None, config)
+    model = Hidden() if hidden else tiny_vit(torch.float32)
+    here, _ = own(shares)
+    _, val_here = own(shares[::-1])
+    val = [(images[i:i + 1], labels[i:i + 1]) for i in val_here]
+    result = fit(model, [(images[here], labels[here])], val, TrainConfig(epochs=2, lr=0.01))
     if rank == 0:
         values = torch.tensor([list(row.values()) for row in result.history], dtype=torch.float64)
-        save_file({{"history": values}}, out / f"{{train_images}}-{{val_images}}-{{world}}.safetensors")
+        name = f"{{int(hidden)}}{{shares[0]}}{{shares[1]}}-{{world}}.safetensors"
+        save_file({{"history": values}}, out / name)
+for count in (1, 2, 3):
+    torch.manual_seed(0)
+    split = Split(images=task.train.images[:count], labels=task.train.labels[:count])
+    loader = make_loader(split, how, batch_size=2, rank=rank, world=world)
+    scores = pruning.score(tiny_vit(torch.float32), loader.in_order(), num_segments=4)
+    tensors = {{str(i): values.contiguous() for i, values in enumerate(scores.tokens + scores.segments)}}
+    save_file(tensors, out / f"scores{{count}}-{{world}}-{{rank}}.safetensors")
 """
 
 # The second process scores and measures the other way round.
@@ -120,11 +151,16 @@ def training_script(folder: Path) -> str:
 
 
 def test_two_processes_equal_one(folder: Path, one_thread: None) -> None:
-    """Also where a process has no image to train or to validate with, or more batches than the other."""
+    """Also where a process has 0, 1 or 2 images to train or to validate with, whatever the other has."""
     exec(training_script(folder), {})
-    for shares in ("2-1", "1-2", "1-1", "3-0"):
-        one, two = (load_file(folder / f"{shares}-{world}.safetensors")["history"] for world in (1, 2))
-        assert torch.allclose(one, two, rtol=1e-4, atol=1e-5), shares
+    for hidden, *shares in product("01", "012", "012"):
+        if shares != ["0", "0"]:
+            name = "".join([hidden, *shares])
+            one, two = (load_file(folder / f"{name}-{world}.safetensors")["history"] for world in (1, 2))
+            assert torch.allclose(one, two, rtol=1e-4, atol=1e-5), name
+    for count in (1, 2, 3):
+        one, *two = (load_file(folder / f"scores{count}-{end}.safetensors") for end in ("1-0", "2-0", "2-1"))
+        assert all(tensor.equal(other[name]) for other in two for name, tensor in one.items()), count
     one, two = (load_file(folder / f"{world}.safetensors") for world in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():

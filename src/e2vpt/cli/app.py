@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -65,20 +68,46 @@ def make_app(wanted: str | None = None) -> typer.Typer:
 
 def main() -> None:
     """Entry point: errors of ours become one message on stderr and exit code 1."""
+    _open_closed_streams()
     # Library warnings are for developers; what a user must know is said by our own messages.
     warnings.simplefilter("ignore")
     if isinstance(sys.stdout, io.TextIOWrapper):  # Names may hold letters that its encoding does not have.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        make_app(first_word(sys.argv[1:]))()
+        try:
+            make_app(first_word(sys.argv[1:]))()
+        finally:
+            sys.stdout.flush()
     except E2VPTError as error:
-        from rich.markup import escape
-
-        from e2vpt.runs.progress import console
-
-        text = "\n".join(map(visible, str(error).split("\n")))
-        console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        _say_error(str(error))
         sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:  # Not stdout or stderr.
+            raise
+        if error.errno != errno.EPIPE:  # Whoever closed a pipe has read enough.
+            _say_error(
+                f"Could not write the results: {error.strerror}. Free space, then run the command again."
+            )
+        # What is left in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+
+
+def _open_closed_streams() -> None:
+    """Streams that the caller closed lead nowhere; else the next file opened would take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _say_error(message: str) -> None:
+    from rich.markup import escape
+
+    from e2vpt.runs.progress import console
+
+    text = "\n".join(map(visible, message.split("\n")))
+    with contextlib.suppress(OSError):  # stderr may be as full as stdout.
+        console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
 
 
 def first_word(arguments: Sequence[str]) -> str | None:

@@ -22,6 +22,7 @@ from e2vpt.cli.options import (
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError
+from e2vpt.runs.folder import check_out
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.start import absolute
@@ -47,6 +48,7 @@ def compare_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
 ) -> None:
     """Compare methods: three learning rates each, chosen on validation images, then seeds; one table."""
+    check_out(out, resume=resume)
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
     if len(tasks) < len(sources):
         raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")

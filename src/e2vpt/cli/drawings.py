@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from e2vpt.files.atomic import write_atomic
+from e2vpt.files.atomic import make_folder, write_atomic
 
 GRID = 4
 SIDE = 32
@@ -45,7 +45,7 @@ def write_drawings(folder: Path, per_place: Mapping[str, int]) -> Path:
     """Write `<split>/<place>/<number>.png`, `per_place[split]` images of each place; existing files stay."""
     for split_number, (split, num_images) in enumerate(per_place.items()):
         for place, name in enumerate(place_names()):
-            (folder / split / name).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / split / name)
             for number in range(num_images):
                 path = folder / split / name / f"{number:03d}.png"
                 if not path.exists():

@@ -14,6 +14,7 @@ import typer
 from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, Weights
 from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError
+from e2vpt.files.paths import check_file_place
 from e2vpt.runs.embed import embed_images, write_features
 from e2vpt.runs.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, say
@@ -72,6 +73,7 @@ def embed_command(
     """Write features of images: what the head of the adapted backbone sees, one row for each image."""
     if out.suffix not in (".npy", ".csv", ".parquet"):
         raise ConfigError(f"--out is {out}; expected a name that ends in .npy, .csv or .parquet.")
+    check_file_place(out)
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     with image_check("Embedding") as update:

@@ -20,7 +20,7 @@ from e2vpt.cli.options import (
 )
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
-from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.folder import ADAPTER, check_out
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.start import absolute
@@ -49,6 +49,8 @@ def search_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
 ) -> None:
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
+    if out is not None:
+        check_out(out, resume=resume)
     task = load_images(absolute(source), data)
     out = out or Path("runs") / f"{task.name}-search"
     say(describe_task(task))

@@ -25,7 +25,7 @@ from e2vpt.config.recipes import RECIPES, Recipe
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError
 from e2vpt.methods.names import METHODS, Method
-from e2vpt.runs.folder import ADAPTER, RunConfig, saved_run_config
+from e2vpt.runs.folder import ADAPTER, RunConfig, check_out, saved_run_config
 from e2vpt.runs.progress import image_check, say, training
 from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
@@ -106,6 +106,7 @@ def prune_command(
     source = source or config.source
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
+    check_out(run, resume=True)
     _train(load_images(source, config.data), config, prune, run, resume=True)
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from e2vpt.errors import RunError
 from e2vpt.files.paths import look_at
 
 _NOTHING: Mapping[str, type] = {}
+_TEMPORARY = re.compile(r"\..{1,50}\.[0-9a-f]{12}\.tmp")
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
@@ -73,6 +75,14 @@ def _write(path: Path, content: bytes, put: Callable[[Path, Path], object]) -> N
         with contextlib.suppress(OSError, ValueError):
             temporary.unlink()
     _sync_folder(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers left behind when they were killed; nobody else may be writing below `folder`."""
+    for path in folder.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def make_folder(path: Path) -> None:

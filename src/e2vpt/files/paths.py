@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,33 @@ def listed(folder: Path, error: type[E2VPTError] = RunError) -> list[Path]:
         return sorted(folder.iterdir())
     except (OSError, ValueError) as why:
         raise error(f"Cannot list {_shown(folder)}: {getattr(why, 'strerror', None) or why}.") from why
+
+
+def check_folder_place(folder: Path) -> None:
+    """Refuse a folder, there or not yet, in which nothing could be written: before anything slow begins.
+
+    Raises:
+        RunError: the nearest folder there is may not be written to.
+    """
+    there = next(place for place in (folder, *folder.parents) if look_at(place) != "nothing")
+    _check_takes_files(there, folder)
+
+
+def check_file_place(path: Path) -> None:
+    """Refuse a file, there or not yet, that could not be written: before anything slow begins.
+
+    Raises:
+        RunError: it is a folder, or the folder it is to lie in is not there or may not be written to.
+    """
+    if look_at(path) == "folder":
+        raise RunError(f"Cannot write {_shown(path)}: it is a folder. Name a file.")
+    _check_takes_files(path.parent, path)
+
+
+def _check_takes_files(folder: Path, wanted: Path) -> None:
+    if look_at(folder) != "folder" or not os.access(folder, os.W_OK | os.X_OK):
+        where = _shown(folder.absolute())
+        raise RunError(f"Cannot write to {_shown(wanted)}: {where} is no folder that may be written to.")
 
 
 def _shown(path: Path, limit: int = 300) -> str:

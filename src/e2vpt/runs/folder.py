@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from e2vpt.files.atomic import (
     write_csv,
     write_json_lines,
 )
-from e2vpt.files.paths import listed, look_at
+from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.methods.names import METHODS, own_lr
 from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
 from e2vpt.runs.lock import LOCK
@@ -43,7 +42,7 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "config.json",
 )
 SPLITS = "splits.csv"
-PRUNE_FOLDER = "prune"
+PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
 _LOG = "log.jsonl"
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")
 
@@ -160,8 +159,16 @@ def saved_run_config(run: str | Path) -> RunConfig:
         raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
 
 
-def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
+def open_folder(
+    out: Path,
+    wanted: Mapping[str, Any],
+    *,
+    resume: bool,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Create a folder with its config, or check that what is in it is what is to be resumed.
+
+    `parts` are further settings, each in a folder below; where the config stands, theirs do too.
 
     Raises:
         RunError: it was made with another config, or cannot be written.
@@ -179,12 +186,19 @@ def open_folder(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
                 f"{out} was made with other settings: {'; '.join(different)} (see {out / CONFIG}). "
                 "Resume with the same command, or choose another --out."
             )
+        _open_parts(out, parts)
         return
-    if kind not in ("folder", "nothing") or not all(map(_is_passing, found)):
+    if kind not in ("folder", "nothing") or not all(_is_passing(name) for name in found - set(parts or ())):
         raise _foreign(out)
     make_folder(out)
+    _open_parts(out, parts)
     if not create_atomic(out / CONFIG, (json.dumps(wanted, indent=2) + "\n").encode()):
-        open_folder(out, wanted, resume=resume)  # another process was faster
+        open_folder(out, wanted, resume=resume, parts=parts)  # another process was faster
+
+
+def _open_parts(out: Path, parts: Mapping[str, Mapping[str, Any]] | None) -> None:
+    for name, settings in (parts or {}).items():
+        open_folder(out / name, settings, resume=True)
 
 
 def check_out(out: Path, *, resume: bool) -> None:
@@ -201,9 +215,7 @@ def check_out(out: Path, *, resume: bool) -> None:
             raise _begun(out)
     elif kind not in ("folder", "nothing"):
         raise RunError(f"{out} is a file. Choose another --out.")
-    there = next(folder for folder in (out, *out.absolute().parents) if look_at(folder) != "nothing")
-    if look_at(there) != "folder" or not os.access(there, os.W_OK):
-        raise RunError(f"Cannot write to {out}: {there} is no folder that may be written to.")
+    check_folder_place(out)
 
 
 def _begun(out: Path) -> RunError:

@@ -30,7 +30,7 @@ from e2vpt.prompting.parts import evaluating
 from e2vpt.pruning.applying import visual_kept
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, RunConfig, open_folder
+from e2vpt.runs.folder import ADAPTER, CHECKPOINT, GRID_FOLDER, LAST, RunConfig
 from e2vpt.runs.prepare import Prepared, eval_loader, prepare
 from e2vpt.runs.recipe import scores_of, train_reporting
 from e2vpt.runs.reporting import Reporting
@@ -97,9 +97,7 @@ def train_by_the_paper(
         )
     grid = grid or GridConfig()
     config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
-    with opened_run(task, config, out, resume=resume) as prepared:
-        if process_rank()[0] == 0:
-            open_folder(out / "grid", to_dict(grid), resume=True)
+    with opened_run(task, config, out, resume=resume, parts={GRID_FOLDER: to_dict(grid)}) as prepared:
         return _in_folder(prepared, prune or PruneConfig(), grid, out, reporting or Reporting())
 
 

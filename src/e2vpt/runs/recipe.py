@@ -32,7 +32,7 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, score
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig, open_folder
+from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig
 from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, opened_run, save_run_adapter, train_into
@@ -95,9 +95,8 @@ def train_and_prune(
         As `train_run`; ConfigError where there are no visual prompts to prune.
     """
     prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
-    with opened_run(task, config, out, resume=resume, like=like) as prepared:
-        if process_rank()[0] == 0:
-            open_folder(out / PRUNE_FOLDER, to_dict(prune), resume=True)
+    parts = {PRUNE_FOLDER: to_dict(prune)}
+    with opened_run(task, config, out, resume=resume, like=like, parts=parts) as prepared:
         return _in_folder(prepared, prune, out, reporting)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from e2vpt.adapters.files import save_adapter
 from e2vpt.data import Preprocessing, Task
+from e2vpt.files.atomic import make_folder
 from e2vpt.methods.counting import trainable_line
 from e2vpt.runs.folder import (
     ADAPTER,
@@ -85,9 +87,17 @@ def train_run(
 
 @contextmanager
 def opened_run(
-    task: Task, config: RunConfig, out: Path, *, resume: bool, like: Prepared | None = None
+    task: Task,
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool,
+    like: Prepared | None = None,
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Prepared]:
     """Prepare a run that has its folder to itself; what it is stands there, or is the one to be resumed.
+
+    `like` as in `prepare`, `parts` as in `open_folder`.
 
     Raises:
         RunError: the folder holds another run, of other settings, weights or images; or another process works
@@ -99,7 +109,7 @@ def opened_run(
         if process_rank()[0] == 0:
             forget_failed_start(out)
             more = {"task": task.name, "classes": list(task.classes), "fingerprint": prepared.fingerprint}
-            open_folder(out, prepared.config.to_dict() | more, resume=resume)
+            open_folder(out, prepared.config.to_dict() | more, resume=resume, parts=parts)
             hold_images(out, image_rows(task))
         yield prepared
 
@@ -117,8 +127,8 @@ def train_into(
 
     The best epoch's adapter is written under the name `adapter`.
     """
-    out.mkdir(parents=True, exist_ok=True)
-
+    if process_rank()[0] == 0:
+        make_folder(out)
     told = len(read_log(out)) if resume else 0
 
     def after_epoch(history: list[Row]) -> None:

@@ -22,7 +22,15 @@ from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import METHODS, prompts_of
-from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, check_out, read_config, saved_run_config
+from e2vpt.runs.folder import (
+    CONFIG,
+    GRID_FOLDER,
+    PRUNE_FOLDER,
+    RunConfig,
+    check_out,
+    read_config,
+    saved_run_config,
+)
 
 _OTHERS = ("method", "weights", "adapter_precision", "recipe")
 
@@ -32,7 +40,7 @@ class RunPlan:
     """A training as it was asked for, checked as far as that is cheap.
 
     Attributes:
-        source: where the images are.
+        source: where the images are; absolute, as a resumed run names its images the same.
         config: its settings.
         prune: how to prune; None for one training with everything.
         out: the run folder.
@@ -64,7 +72,7 @@ def plan_run(
         RunError: there is no run to resume; or `out` cannot be used.
         BackboneError, UnsupportedBackbone, WeightsError: found without reading weights.
     """
-    saved, saved_prune = _saved(out) if resume and out is not None else (None, None)
+    saved, saved_prune = _saved(out, protocol) if resume and out is not None else (None, None)
     source = source or (saved.source if saved else None)
     backbone = backbone or (saved.backbone if saved else None)
     if source is None or backbone is None:
@@ -98,10 +106,11 @@ def plan_run(
         source=absolute(source),
         **configs,
     )
+    assert config.source is not None
     out = out or Path("runs") / Path(source.removeprefix("hf:")).stem
     check_out(out, resume=resume)
     check_backbone_fits(config)
-    return RunPlan(source=source, config=config, prune=pruning if prunes else None, out=out)
+    return RunPlan(source=config.source, config=config, prune=pruning if prunes else None, out=out)
 
 
 def check_backbone_fits(config: RunConfig) -> None:
@@ -138,9 +147,11 @@ def absolute(source: str) -> str:
     return str(Path(source).resolve()) if look_at(Path(source), DataError) != "nothing" else source
 
 
-def _saved(out: Path) -> tuple[RunConfig, PruneConfig | None]:
+def _saved(out: Path, protocol: str) -> tuple[RunConfig, PruneConfig | None]:
     if look_at(out / CONFIG) == "nothing":
         raise RunError(f"{out} holds no run to go on with. Leave out --resume to begin one there.")
+    if protocol == "fast" and look_at(out / GRID_FOLDER / CONFIG) != "nothing":
+        raise RunError(f"{out} holds a run of the paper's protocol. Go on with --protocol paper --resume.")
     pruned = out / PRUNE_FOLDER / CONFIG
     try:
         prune = from_dict(PruneConfig, read_config(pruned)) if look_at(pruned) != "nothing" else None

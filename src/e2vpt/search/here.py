@@ -7,7 +7,8 @@ it would have come to, and with the running one from its checkpoint.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def search_here(
     """
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out)
     reporting, optuna = reporting or Reporting(), _optuna()
-    with opened_search(out, task, config, search, prune, resume=resume):
+    with opened_search(out, task, config, search, prune, resume=resume), _usable_study(optuna, out / STUDY):
         study = _open_study(optuna, out / STUDY, search, config.train.epochs)
         like, results = None, _finished(optuna, study, out)
         while len(results) < search.trials:
@@ -89,6 +90,17 @@ def search_here(
             results = _finished(optuna, study, out)
             leave_results(out, results)
         return finished_search(out, results)
+
+
+@contextmanager
+def _usable_study(optuna: Any, path: Path) -> Iterator[None]:
+    """Turn what a full disk raises into an error of ours."""
+    from sqlalchemy.exc import SQLAlchemyError  # comes with Optuna
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise damaged_record(path, error) from error
 
 
 def _optuna() -> Any:

@@ -53,7 +53,7 @@ def search_on_cluster(
 
     Raises:
         MissingExtra: Ray is not installed.
-        RunError: the folder holds another search, or no trial is complete.
+        RunError: the folder holds another search, another process works there, or no trial is complete.
     """
     # Images may have relative paths: trials stay in the folder the search was started from.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"

@@ -26,6 +26,7 @@ from e2vpt.runs.prepare import Prepared
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
+from e2vpt.runs.start import check_backbone_fits
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.step_report import StepReport
 
@@ -156,11 +157,13 @@ def opened_search(
 
     Raises:
         ConfigError: there are no validation images to search by.
+        And what `check_backbone_fits` raises.
     """
     if task.val is None or config.data.train_on != "train":
         raise ConfigError(
             "A search compares validation accuracies; give it validation images, and train_on=train."
         )
+    check_backbone_fits(config)
     # More trials may be asked for later.
     space = {name: value for name, value in to_dict(search).items() if name != "trials"}
     asked = {"search": space, "prune": to_dict(prune), "task": task.name, "classes": list(task.classes)}
@@ -197,5 +200,11 @@ def finished_search(out: Path, results: Sequence[TrialResult]) -> list[TrialResu
 
 def damaged_record(path: Path, error: Exception) -> RunError:
     """An engine's own record of the trials that is damaged."""
+    # The first cause is the database's own: "database or disk is full", "file is not a database".
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     why = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return RunError(f"{path} cannot be read ({why}). Restore it, or search in another folder.")
+    return RunError(
+        f"{path} cannot be read or written ({why}). Where the disk is full, free space and resume; "
+        "where the file is damaged, restore it or search in another folder."
+    )

@@ -70,6 +70,10 @@ def evaluate(
             check_labels(labels, logits.shape[1] if outputs is None else outputs)
             counts = _count(logits.cpu().double(), labels)
             hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
+    if outputs is None and reduce is not None:
+        found = 0 if hits_misses_loss is None else hits_misses_loss.shape[1]
+        columns, processes = reduce(torch.tensor([found, found > 0], dtype=torch.float64)).tolist()
+        outputs = round(columns / max(1, processes))
     if hits_misses_loss is None:  # a process may have no image; it still takes part in the sum
         hits_misses_loss = torch.zeros(3, outputs or 0, dtype=torch.float64)
     return _metrics(hits_misses_loss if reduce is None else reduce(hits_misses_loss))

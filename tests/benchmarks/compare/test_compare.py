@@ -22,7 +22,7 @@ from e2vpt.benchmarks.compare.compare import Comparison, chosen_lr, compare_meth
 from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
 from e2vpt.benchmarks.compare.report import write_comparison
 from e2vpt.benchmarks.compare.trial import read_trials
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.errors import ConfigError, RunError, UnsupportedBackbone
 from e2vpt.methods.names import METHODS
 from e2vpt.runs.lock import only_one
 
@@ -206,6 +206,18 @@ def test_a_rate_that_diverges_is_a_row(comparison: Comparison, tmp_path: Path) -
     rows = compare_methods(dataclasses.replace(comparison, entries=entries, seeds=1), tmp_path / "out")
     assert [r["diverged"] for r in rows] == [True, False, False, False]
     assert chosen_lr(rows, "linear") == 0.01
+
+
+def test_what_cannot_be_compared_leaves_no_folder(comparison: Comparison, tmp_path: Path) -> None:
+    config = dataclasses.replace(comparison.config, backbone="resnet18")
+    with pytest.raises(UnsupportedBackbone):
+        compare_methods(dataclasses.replace(comparison, config=config), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_process_at_a_time_compares_in_a_folder(comparison: Comparison, tmp_path: Path) -> None:
+    with only_one(tmp_path / "out"), pytest.raises(RunError, match="Another process works in"):
+        compare_methods(comparison, tmp_path / "out")
 
 
 def test_bad_comparisons(comparison: Comparison, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from e2vpt.files.atomic import check_rows, write_json_lines
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.held import opened_for_runs
 from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.start import check_backbone_fits
 
 COMPARISON_TRIALS = "trials.jsonl"
 TASKS = "tasks"
@@ -91,8 +92,11 @@ def compare_methods(
 
     Raises:
         RunError: the folder holds something else, or a comparison of other settings, weights or images.
+        And what `check_backbone_fits` raises.
     """
     reporting = reporting or Reporting()
+    for entry in comparison.entries.values():
+        check_backbone_fits(config_of(comparison.config, entry, entry.lrs[0], 0))
     tasks = {out / TASKS / name: task for name, task in comparison.tasks.items()}
     with opened_for_runs(out, comparison.config, _settings(comparison), tasks, resume=resume):
         rows = read_trials(out / COMPARISON_TRIALS)
