@@ -6,7 +6,6 @@ What comes out is in eval mode, without dropout or drop path, under a fresh head
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -21,9 +20,10 @@ from torch import nn
 from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
 from e2vpt.backbones.families import is_vit, known_blocks, pretrained_cfg
 from e2vpt.backbones.presets import PRESETS
+from e2vpt.backbones.supported import near_names, where_to_start
 from e2vpt.backbones.weight_files import read_weights
 from e2vpt.backbones.weights import load_weights
-from e2vpt.errors import BackboneError, WeightsError
+from e2vpt.errors import BackboneError, WeightsError, visible
 from e2vpt.files.downloads import fetch
 
 _HUB = "hf-hub:"
@@ -151,13 +151,11 @@ def _check_known(name: str) -> None:
         except RuntimeError:
             known = False
     if not known:
-        tagged = timm.list_models(f"{architecture}.*", pretrained=True) if tag else []
-        names = tagged or [*PRESETS, *timm.list_models(), *timm.list_models(pretrained=True)]
-        closest = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+        near = near_names(name)
         raise BackboneError(
-            f"There is no backbone '{name}'. "
-            + (f"Closest: {', '.join(closest)}. " if closest else "")
-            + f"Names are timm's (timm.list_models('vit*')), hf-hub:owner/name, or {', '.join(PRESETS)}."
+            f"There is no backbone '{visible(name)}'. "
+            + (f"Closest: {', '.join(near)}. " if near else f"{where_to_start()} ")
+            + f"Names are timm's, hf-hub:owner/name, or {', '.join(PRESETS)}."
         )
 
 

@@ -34,10 +34,12 @@ class Evaluation(Metrics):
     Attributes:
         split: the split they are; "all" where the data have none and were used whole.
         num_trained_on: images among them that the run trained on, or chose its best epoch by.
+        left_out: images that did not decode and were left out, by name with the reason.
     """
 
     split: WhichSplit
     num_trained_on: int
+    left_out: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,22 +94,30 @@ class TaskModel:
         *,
         split: WhichSplit = "test",
         batch_size: int = 64,
+        skip_unreadable: bool = False,
         on_images: Callable[[int, int], None] | None = None,
         on_note: Callable[[str], None] = warnings.warn,
     ) -> Evaluation:
         """Accuracy and loss on labelled images of the adapter's classes, as many and of as many as there are.
 
         Without splits in the data all images are used; where they are those of the run, it is the run's own
-        `split`. `on_images` is told (done, total), `on_note` in words how the data were read and whether the
+        `split`. With `skip_unreadable`, images that do not decode are left out. `on_images` is told (done, total), `on_note` in words how the data were read and whether the
         run trained on some of them.
 
         Raises:
             DataError: no such split, or classes that the adapter does not know.
-            UnreadableImages: naming every image that does not decode.
+            UnreadableImages: images that do not decode, and are not to be left out.
         """
         run = run_of(self.path, self.info.classes, self.info.fingerprint)
         rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
-        found = labelled_images(read_labelled(source), split, self.info, rows, on_images)
+        found = labelled_images(
+            read_labelled(source, known=self.info.classes),
+            split,
+            self.info,
+            rows,
+            on_images,
+            skip_unreadable=skip_unreadable,
+        )
         images = found.images
         for note in found.notes:
             on_note(note)
@@ -123,7 +133,10 @@ class TaskModel:
         with folded(self.model):
             metrics = evaluate(self.model, loader, on_batch=count)
         return Evaluation(
-            **dataclasses.asdict(metrics), split=found.which, num_trained_on=found.num_trained_on
+            **dataclasses.asdict(metrics),
+            split=found.which,
+            num_trained_on=found.num_trained_on,
+            left_out=found.left_out,
         )
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from e2vpt.config import PruneConfig
 from e2vpt.data import Task
-from e2vpt.data.listing import in_lines
 from e2vpt.data.repeats import repeated_images
-from e2vpt.errors import visible
+from e2vpt.errors import in_lines, visible
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.progress import image_check, say, training
+from e2vpt.runs.progress import image_check, left_out_text, reported, say
 from e2vpt.runs.recipe import Pruned, train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
@@ -73,8 +72,7 @@ def train_task(
         return _run(task, config, prune, out, Reporting(), resume=resume)
     if process_rank()[0] == 0:
         say(describe_task(task))
-    with training() as (on_step, on_epoch):
-        reporting = Reporting(on_stage=say, on_step=on_step, on_epoch=on_epoch)
+    with reported() as reporting:
         return _run(task, config, prune, out, reporting, resume=resume)
 
 
@@ -100,7 +98,9 @@ def describe_task(task: Task) -> str:
     counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
     left = "".join(f"; {name} is left out, its images have no labels" for name in task.without_labels)
     line = f"{visible(task.name)}: {len(task.classes)} classes; images: {counts}{left}"
+    if task.left_out:
+        line += f"\n{left_out_text(dict(task.left_out))}"
     twice = repeated_images(task)
-    if not twice:
-        return line
-    return f"{line}\nwarning: {len(twice)} image(s) lie in two classes or two splits:\n{in_lines(twice)}"
+    if twice:
+        line += f"\nwarning: {len(twice)} image(s) lie in two classes or two splits:\n{in_lines(twice)}"
+    return line

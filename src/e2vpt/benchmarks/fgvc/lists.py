@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import SHOWN, Listing, refuse
+from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.splits import SplitName
-from e2vpt.errors import DataError
+from e2vpt.errors import SHOWN, DataError
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
