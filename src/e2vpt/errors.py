@@ -56,7 +56,13 @@ def in_lines(names: Sequence[str]) -> str:
 
 
 class E2VPTError(Exception):
-    """Root of every exception raised on purpose by this package."""
+    """Root of every exception raised on purpose by this package.
+
+    Its text is safe to print, whatever names of files and classes it holds.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(visible, super().__str__().split("\n")))
 
 
 class ConfigError(E2VPTError, ValueError):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import e2vpt
-from e2vpt.errors import E2VPTError, visible
+from e2vpt.errors import E2VPTError
 
 COMMANDS = {
     "train": ("train", "train_command"),
@@ -78,8 +78,7 @@ def main() -> None:
 
         from e2vpt.runs.progress import console
 
-        text = "\n".join(map(visible, str(error).split("\n")))
-        console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
 
 

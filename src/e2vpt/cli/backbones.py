@@ -45,7 +45,9 @@ def backbones_command(
 def _in_words(each: Architecture) -> str:
     """A line of figures, then a line for each licence with the tags that have it."""
     height, width = each.image_size
-    figures = f"{each.parameters / 1e6:.1f} M parameters, {height} x {width} px, pooling {each.pooling or '-'}"
+    figures = (
+        f"{each.parameters / 1e6:.1f} M parameters, {height} x {width} px, pooling {each.pooling or '-'}"
+    )
     licences: dict[str, list[str]] = {}
     for tag, licence in each.tags:
         licences.setdefault(licence or "not stated", []).append(f".{tag}" if tag else each.name)

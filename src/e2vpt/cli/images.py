@@ -13,7 +13,7 @@ import typer
 
 from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, SkipUnreadable, Weights
 from e2vpt.cli.output import SEPARATORS, print_csv, print_json, print_text
-from e2vpt.errors import ConfigError, DataError, UnreadableImages
+from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.runs.embed import embed_images, write_features
 from e2vpt.runs.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, left_out_text, say
@@ -101,7 +101,7 @@ def embed_command(
         say(left_out_text(left_out))
     names = [image.name for image in images if image.name not in left_out]
     for path in write_features(out, names, rows):
-        print(path)
+        print(visible(str(path)))
 
 
 def _counted(

@@ -23,7 +23,6 @@ from e2vpt.runs.protocol import ProtocolRow
 from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
-
 SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
 """What may stand between the cells of a table, by the word for it."""
 

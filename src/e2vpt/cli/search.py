@@ -20,6 +20,7 @@ from e2vpt.cli.options import (
 )
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.errors import visible
 from e2vpt.runs.folder import ADAPTER
 from e2vpt.runs.progress import reported, say
 from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
@@ -70,5 +71,5 @@ def search_command(
                     task, config, out, search=search, prune=prune, resume=resume, reporting=reporting
                 )
     print_trials(results)
-    print(f"{'adapter':18} {out / ADAPTER}")
+    print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
     print(describe(read_adapter(out / ADAPTER)))

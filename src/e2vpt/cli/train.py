@@ -23,7 +23,7 @@ from e2vpt.cli.output import describe, print_final, print_tried
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import field_names
 from e2vpt.data import Task
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, visible
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, saved_run_config
 from e2vpt.runs.progress import image_check, reported, say
@@ -106,7 +106,7 @@ def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, 
     if process_rank()[0] == 0:
         if done.tried:
             print_tried(done.tried)
-        print(f"{'adapter':18} {done.trained.adapter}")
+        print(f"{'adapter':18} {visible(str(done.trained.adapter))}")
         print(describe(read_adapter(done.trained.adapter)))
     leave_processes()
 
@@ -123,6 +123,6 @@ def _train_by_the_paper(
         )
     if process_rank()[0] == 0:
         print_final(rows)
-        print(f"{'adapter':18} {out / ADAPTER}")
+        print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
         print(describe(read_adapter(out / ADAPTER)))
     leave_processes()

@@ -1,4 +1,4 @@
-"""What lies in an archive: a .tar or a .zip, read in place, or a .tar.gz, unpacked once to a temporary .tar."""
+"""What lies in an archive: a .tar or .zip, read in place, or a .tar.gz, unpacked once to a temporary .tar."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def _file(archive: Path, raw: io.FileIO, entry: zipfile.ZipInfo) -> ImageFile:
         else ""
     )
     if wrong:
-        raise DataError(f"{name} {wrong}, and cannot be read in place. Unpack the archive and name the folder.")
+        raise DataError(
+            f"{name} {wrong}, and cannot be read in place. Unpack the archive and name the folder."
+        )
     raw.seek(entry.header_offset)
     signature, *lengths = _LOCAL_HEADER.unpack(raw.read(_LOCAL_HEADER.size))
     start = entry.header_offset + _LOCAL_HEADER.size + sum(lengths)
@@ -138,6 +140,6 @@ def _remove(name: str, owner: int) -> None:
 def _unusable(archive: Path, error: Exception) -> DataError:
     reason = visible(str(getattr(error, "strerror", None) or error)) or type(error).__name__
     return DataError(
-        f"{visible(str(archive))} cannot be read as an archive: {reason}. Download or make it again, or unpack "
-        f"it and name the folder. A .tar.gz needs room in {tempfile.gettempdir()} (TMPDIR)."
+        f"{visible(str(archive))} cannot be read as an archive: {reason}. Download or make it again, or "
+        f"unpack it and name the folder. A .tar.gz needs room in {tempfile.gettempdir()} (TMPDIR)."
     )

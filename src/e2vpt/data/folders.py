@@ -50,7 +50,7 @@ def read_folder(path: Path, known: Collection[str] = ()) -> LabelledData:
 
 
 def read_archive(path: Path, known: Collection[str] = ()) -> LabelledData:
-    """The labelled images in an archive, as of `load_tar`, whatever splits there are; `known` are names of classes."""
+    """The labelled images in an archive, as in `read_folder`."""
     return _read(path.stem.removesuffix(".tar"), list_archive(path), known)
 
 

@@ -13,10 +13,12 @@ from e2vpt.data.images import OnProgress
 from e2vpt.data.splits import LabelledData
 from e2vpt.data.tables import read_table
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError, visible
+from e2vpt.errors import DataError
 from e2vpt.files.paths import look_at
 
-_ACCEPTED = "a folder of class folders, a .tar, .tar.gz or .zip of it, a .csv of path,label[,split], or hf:NAME"
+_ACCEPTED = (
+    "a folder of class folders, a .tar, .tar.gz or .zip of it, a .csv of path,label[,split], or hf:NAME"
+)
 
 
 _PACKED = (".tbz2", ".txz", ".7z", ".rar", ".gz")
@@ -59,7 +61,7 @@ def read_labelled(source: str | PathLike[str], known: Collection[str] = ()) -> L
     if kind == "folder":
         return read_folder(path, known)
     if kind == "nothing":
-        raise DataError(f"{visible(str(source))} does not exist. Expected {_ACCEPTED}.")
+        raise DataError(f"{source} does not exist. Expected {_ACCEPTED}.")
     suffix = path.suffix.lower()
     if suffix in (".tar", ".tgz", ".zip") or path.name.lower().endswith(".tar.gz"):
         return read_archive(path, known)
@@ -67,7 +69,7 @@ def read_labelled(source: str | PathLike[str], known: Collection[str] = ()) -> L
         return read_table(path)
     if suffix in _PACKED or path.suffixes[-2:-1] == [".tar"]:
         raise DataError(
-            f"{visible(str(source))} is an archive of a kind that is not read. Unpack it, and name the folder, "
-            "or make a .tar, .tar.gz or .zip of it."
+            f"{source} is an archive of a kind that is not read. Unpack it and name the folder, or make a "
+            ".tar, .tar.gz or .zip of it."
         )
-    raise DataError(f"{visible(str(source))} has a format that cannot be read. Expected {_ACCEPTED}.")
+    raise DataError(f"{source} has a format that cannot be read. Expected {_ACCEPTED}.")

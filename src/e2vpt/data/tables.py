@@ -46,16 +46,15 @@ def load_table(path: Path, config: DataConfig) -> Task:
 
 def read_table(path: Path) -> LabelledData:
     """The labelled images of `load_table`, whatever splits there are."""
-    rows, shown = list(_rows(path)), visible(str(path))
+    rows = list(_rows(path))
     problems = [*_cell_problems(path, rows), *_repeats(rows), *_class_problems(rows)]
     if problems:
         listed = in_lines([f"line {line}: {text}" for line, text in sorted(problems)])
         raise DataError(
-            f"{shown}: {len(problems)} bad line(s):\n{listed}\n"
-            "Correct them, then run the same command again."
+            f"{path}: {len(problems)} bad line(s):\n{listed}\nCorrect them, then run the same command again."
         )
     if not rows:
-        raise DataError(f"{shown} has a header but no rows. Add one row per image.")
+        raise DataError(f"{path} has a header but no rows. Add one row per image.")
     found: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
     for row in rows:
         which = "all" if row.split is None else split_meant(row.split)
@@ -74,7 +73,7 @@ def _rows(path: Path) -> Iterator[_Row]:
             for cells in reader:
                 if None in cells:
                     raise DataError(
-                        f"{visible(str(path))}, line {reader.line_num + skipped}: more cells than columns; "
+                        f"{path}, line {reader.line_num + skipped}: more cells than columns; "
                         f"quote cells that hold a {separator!r}."
                     )
                 value = {
@@ -94,10 +93,10 @@ def _rows(path: Path) -> Iterator[_Row]:
                 )
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{visible(str(path))} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
         ) from error
     except (csv.Error, OSError) as error:
-        raise DataError(f"{visible(str(path))} cannot be read as CSV: {visible(str(error))}.") from error
+        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
 
 
 def _encoding(path: Path) -> str:
@@ -126,7 +125,7 @@ def _columns(path: Path, reader: csv.DictReader[str]) -> dict[str, str]:
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(
-            f"{visible(str(path))}: the first line has no column {' and no column '.join(missing)}; found "
+            f"{path}: the first line has no column {' and no column '.join(missing)}; found "
             f"{', '.join(map(repr, header[:SHOWN])) or 'nothing'}. Expected path,label[,split]."
         )
     return {name: columns[name] for name in ("path", "label", "split", "class") if name in columns}

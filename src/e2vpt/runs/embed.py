@@ -30,7 +30,7 @@ def embed_images(
 ) -> NDArray[np.float32]:
     """Features [n, D] of images, in order; `on_images` is told (done, total).
 
-    Given a `left_out`, images that do not decode are put there by name, each with the reason, and have no row.
+    Given a `left_out`, images that do not decode are put there by name with the reason, and have no row.
 
     Raises:
         UnreadableImages: images that do not decode, without `left_out`.

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config.fields import from_dict, to_dict
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.errors import SHOWN, ConfigError, RunError, visible
 from e2vpt.files.atomic import (
     create_atomic,
     make_folder,
@@ -95,14 +95,30 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
     kind = look_at(path)
     if kind == "folder":
         if look_at(path / ADAPTER) == "nothing":
-            raise RunError(
-                f"{path} has no {ADAPTER}: its training is not finished. Finish it with "
-                f"`e2vpt train ... --out {path} --resume`, or name {path / LAST}."
-            )
+            raise _no_adapter(path)
         return path / ADAPTER
     if kind == "nothing":
-        raise RunError(f"{path} does not exist; expected an adapter file or a run folder of `e2vpt train`.")
+        raise RunError(
+            f"{visible(str(path))} does not exist; expected an adapter file or a run folder of `e2vpt train`."
+        )
     return path
+
+
+def _no_adapter(folder: Path) -> RunError:
+    """For a run that is not finished, for a folder of runs, and for any other folder."""
+    name = visible(str(folder))
+    if look_at(folder / CONFIG) != "nothing":
+        return RunError(
+            f"{name} has no {ADAPTER}: its training is not finished. Finish it with `e2vpt train --resume "
+            f"--out {name}`, or name {visible(str(folder / LAST))}."
+        )
+    runs = [visible(str(path)) for path in listed(folder) if look_at(path / ADAPTER) == "file"]
+    if runs:
+        more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+        return RunError(f"{name} is not a run but holds runs: {', '.join(runs[:SHOWN])}{more}. Name one.")
+    return RunError(
+        f"{name} is no run folder of `e2vpt train`, and holds none. Name a run or an adapter file."
+    )
 
 
 def run_of(adapter: Path, classes: Sequence[str], fingerprint: str) -> Path | None:

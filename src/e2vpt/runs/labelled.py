@@ -15,7 +15,7 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageSource, OnProgress, Split
 from e2vpt.data.images import unreadable_images
 from e2vpt.data.splits import Labelled, LabelledData
-from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.runs.identity import ImageRow, digests
 
 WhichSplit = Literal["train", "val", "test", "all"]
@@ -116,7 +116,7 @@ def _splits_in_run(images: Sequence[ImageSource], run: Sequence[ImageRow]) -> li
 
 
 def _used_whole(name: str, count: int, has_run: bool) -> str:
-    text = f"{name} has no splits, so all its {count} images are used."
+    text = f"{visible(name)} has no splits, so all its {count} images are used."
     if has_run:
         return text
     return f"{text} Whether some of them were trained on is not known: no run folder is around this adapter."

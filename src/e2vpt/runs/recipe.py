@@ -158,9 +158,7 @@ def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, floa
     return [(count / most, min(1.0, prune.keep * most / count)) for count in range(fewest, most + 1)]
 
 
-def scores_of(
-    prepared: Prepared, prune: PruneConfig, path: Path, of: str, reporting: Reporting
-) -> Scores:
+def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, reporting: Reporting) -> Scores:
     """The scores of the model as it is now, on its training images; kept in a file for the next time.
 
     `of` says which model that is: scores of another one are not used.

@@ -101,8 +101,8 @@ class TaskModel:
         """Accuracy and loss on labelled images of the adapter's classes, as many and of as many as there are.
 
         Without splits in the data all images are used; where they are those of the run, it is the run's own
-        `split`. With `skip_unreadable`, images that do not decode are left out. `on_images` is told (done, total), `on_note` in words how the data were read and whether the
-        run trained on some of them.
+        `split`. With `skip_unreadable`, images that do not decode are left out. `on_images` is told
+        (done, total), `on_note` in words how the data were read and whether the run trained on some of them.
 
         Raises:
             DataError: no such split, or classes that the adapter does not know.

@@ -94,10 +94,11 @@ def _run(
 
 
 def describe_task(task: Task) -> str:
-    """A task in a line: `pets: 37 classes; images: 2576 train, 368 val, 736 test`; then repeated images."""
+    """A task in lines: `pets: 2 classes; images: 576 train, 68 val`, classes, images left out or repeated."""
     counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
     left = "".join(f"; {name} is left out, its images have no labels" for name in task.without_labels)
-    line = f"{visible(task.name)}: {len(task.classes)} classes; images: {counts}{left}"
+    names = ", ".join(map(visible, task.classes[:8])) + (", ..." if len(task.classes) > 8 else "")
+    line = f"{visible(task.name)}: {len(task.classes)} classes; images: {counts}{left}\nclasses: {names}"
     if task.left_out:
         line += f"\n{left_out_text(dict(task.left_out))}"
     twice = repeated_images(task)
