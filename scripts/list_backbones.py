@@ -16,7 +16,7 @@ import timm
 
 from e2vpt.backbones.families import pretrained_cfg
 from e2vpt.backbones.load import planned_backbone
-from e2vpt.backbones.supported import TABLE
+from e2vpt.backbones.supported import SUPPORTED_TABLE
 from e2vpt.errors import BackboneError
 
 COLUMNS = ("name", "parameters", "height", "width", "pooling")
@@ -50,7 +50,7 @@ def main() -> None:
         except BackboneError:
             continue
         print(f"{number}/{len(names)}: {count} supported, last {name}", file=sys.stderr)
-    TABLE.write_text(text.getvalue(), encoding="utf-8")
+    SUPPORTED_TABLE.write_text(text.getvalue(), encoding="utf-8")
 
 
 if __name__ == "__main__":

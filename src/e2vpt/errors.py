@@ -55,6 +55,17 @@ def in_lines(names: Sequence[str]) -> str:
     return "\n".join([*lines, *more])
 
 
+def check_type(what: str, value: object, *kinds: type) -> None:
+    """Hold an argument to the types that it may have.
+
+    Raises:
+        ConfigError: it has another one.
+    """
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(f"{what} is of type {type(value).__name__}; expected {expected}.")
+
+
 class E2VPTError(Exception):
     """Root of every exception raised on purpose by this package.
 

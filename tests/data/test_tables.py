@@ -75,7 +75,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "no column path and no column label; found nothing"),
-        ("path;label\ni/0.png;a\n", "found 'path;label'"),
+        ("path|label\ni/0.png|a\n", r"found 'path\|label'"),
         ("i/0.png,a\n", "the first line has no column path"),
         ("path,label\n", "a header but no rows"),
         ("path,label\ni/0.png,a,b\n", "line 2: more cells than columns"),

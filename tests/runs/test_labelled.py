@@ -189,5 +189,6 @@ def test_the_command_says_the_same(home: Path, model: e2vpt.TaskModel, e2vpt_com
         "loss": found.loss,
         "num_images": 30,
         "num_trained_on": 24,
+        "left_out": {},
     }
     assert "Warning: 24 of 30 images were used in training" in err

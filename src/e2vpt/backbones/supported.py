@@ -20,7 +20,7 @@ from timm.models import get_pretrained_cfg, split_model_name_tag
 
 from e2vpt.backbones.presets import PRESETS
 
-TABLE = Path(__file__).with_name("supported.csv")
+SUPPORTED_TABLE = Path(__file__).with_name("supported.csv")
 START = {
     "small": "vit_small_patch16_224.augreg_in21k",
     "base": "vit_base_patch16_224.augreg_in21k",
@@ -56,7 +56,7 @@ def supported_architectures() -> tuple[Architecture, ...]:
         architecture, tag = split_model_name_tag(name)
         cfg = get_pretrained_cfg(name)
         tags[architecture].append((tag, (cfg.license if cfg else None) or ""))
-    with TABLE.open(newline="", encoding="utf-8") as file:
+    with SUPPORTED_TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(
             Architecture(
                 name=row["name"],

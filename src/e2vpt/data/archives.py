@@ -29,7 +29,7 @@ _ALWAYS_UNPACKED, _LARGEST_RATIO = 2**28, 50
 
 
 def list_archive(path: Path) -> Listing:
-    """Everything in a .tar, .tar.gz or .zip, told apart by their first bytes.
+    """Everything in a .tar, .tar.gz or .zip, told apart by their first bytes, or else by their names.
 
     Raises:
         DataError: damaged, or with entries that cannot be read; see `list_tar`.
@@ -39,9 +39,10 @@ def list_archive(path: Path) -> Listing:
             start = file.read(4)
     except OSError as error:
         raise _unusable(path, error) from error
-    if start in _ZIP:
+    suffix = path.suffix.lower()
+    if start in _ZIP or suffix == ".zip":
         return list_zip(path)
-    if start.startswith(_GZIP):
+    if start.startswith(_GZIP) or suffix in (".gz", ".tgz"):
         status = path.stat()
         return list_tar(_unpacked(path, status.st_size, status.st_mtime_ns), called=path)
     return list_tar(path)

@@ -117,7 +117,8 @@ def open_hub(source: str) -> Any:
     except Exception as error:  # Network, authentication, parsing: the library has no common base class.
         found = f"it is not in the cache, and {problem}" if problem else f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{source} cannot be loaded: {found} Expected the name of a data set on huggingface.co, or a folder written by save_to_disk."
+            f"{source} cannot be loaded: {found} Expected the name of a data set on huggingface.co, or a "
+            "folder written by save_to_disk."
         ) from error
 
 

@@ -13,7 +13,7 @@ from e2vpt.data.images import OnProgress
 from e2vpt.data.splits import LabelledData
 from e2vpt.data.tables import read_table
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, check_type
 from e2vpt.files.paths import look_at
 
 _ACCEPTED = (
@@ -40,7 +40,8 @@ def load_task(
         DataError: anything else that is wrong with the data.
         MissingExtra: `hf:` without the `datasets` package.
     """
-    config = config or DataConfig()
+    config = DataConfig() if config is None else config
+    check_type("config", config, DataConfig)
     task = read_labelled(source).to_train(config)
     return task.decoded(skip=config.skip_unreadable, progress=progress) if verify else task
 
@@ -54,6 +55,7 @@ def read_labelled(source: str | PathLike[str], known: Collection[str] = ()) -> L
         DataError: there is nothing that can be read as labelled images.
         MissingExtra: `hf:` without the `datasets` package.
     """
+    check_type("source", source, str, PathLike)
     if isinstance(source, str) and source.startswith("hf:"):
         return read_hub(source)
     path = Path(source).expanduser()

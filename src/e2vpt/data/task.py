@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from e2vpt.data.images import ImageSource, OnProgress, unreadable_images
-from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.errors import DataError, UnreadableImages, check_type
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +59,8 @@ class Task:
     left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        check_type("classes", self.classes, tuple, list)
+        check_type("train", self.train, Split)
         check_classes(self.name, self.classes)
         for which, split in self.splits().items():
             _check_split(f"{self.name}: {which}", split, len(self.classes))
@@ -111,7 +113,7 @@ def check_classes(task: str, classes: Sequence[str]) -> None:
     if len(classes) < 2:
         found = ", ".join(map(repr, classes)) or "none"
         raise DataError(f"{task}: classes found: {found}; at least two are needed. Is it the right folder?")
-    if any(not name.strip() for name in classes):
+    if any(not isinstance(name, str) or not name.strip() for name in classes):
         raise DataError(f"{task}: a class has an empty name. Name it.")
     twice = [repr(name) for name, count in Counter(classes).items() if count > 1]
     if twice:

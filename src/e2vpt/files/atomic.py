@@ -9,10 +9,11 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from e2vpt.errors import RunError
+from e2vpt.errors import RunError, check_type
 from e2vpt.files.paths import look_at
 
 
@@ -22,6 +23,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     Raises:
         RunError: the folder is missing, not writable or full; names the file and the reason.
     """
+    check_type("path", path, str, PathLike)
     _write(Path(path), content, Path.replace)
 
 

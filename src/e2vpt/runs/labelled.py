@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageSource, OnProgress, Split
@@ -58,6 +58,8 @@ def labelled_images(
         DataError: the data have no such split, or a class that the adapter does not know.
         UnreadableImages: images that do not decode, and are not to be left out.
     """
+    if which not in get_args(WhichSplit):
+        raise DataError(f"split is {which!r}; expected one of {', '.join(get_args(WhichSplit))}.")
     everything = [entry for split in data.found.values() for entry in split]
     chosen = everything if which == "all" else data.found.get(which, everything)
     if not chosen:

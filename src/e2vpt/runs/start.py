@@ -21,7 +21,7 @@ from e2vpt.data import Task, load_task
 from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
-from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.methods.names import check_method, prompts_of
 from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, check_out, read_config, saved_run_config
 
 _OTHERS = ("method", "weights", "adapter_precision")
@@ -157,7 +157,6 @@ def _saved(out: Path) -> tuple[RunConfig, PruneConfig | None]:
 
 def _has_visual(method: str, prompts: Any) -> bool:
     """Whether there are visual prompts that `train` prunes: the paper's method only."""
-    if method not in METHODS:
-        raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    check_method(method)
     own = prompts_of(method, prompts)
     return method == "e2vpt" and own is not None and own.num_visual != 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageInMemory, ImageSource, make_loader
 from e2vpt.data.load import read_labelled
+from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, SPLITS, adapter_path, read_config, run_of, saved_images
@@ -158,12 +160,18 @@ def load(
         BackboneMismatch: the adapter was made for other weights.
         WeightsError: the weights cannot be had.
     """
+    check_type("adapter_or_run", adapter_or_run, str, PathLike)
+    check_type("backbone", backbone, nn.Module, str, NoneType)
+    check_type("weights", weights, str, PathLike, NoneType)
     path = adapter_path(Path(adapter_or_run))
     if weights is None and backbone is None:
         weights = _weights_of_run(path)
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return TaskModel(model=model.to(device).eval(), info=info, path=path)
+    try:
+        return TaskModel(model=model.to(device).eval(), info=info, path=path)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"device is {device!r}, which cannot be used here: {error}") from error
 
 
 def _weights_of_run(adapter: Path) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from e2vpt.config import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.repeats import repeated_images
-from e2vpt.errors import in_lines, visible
+from e2vpt.errors import check_type, in_lines, visible
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.progress import image_check, left_out_text, reported, say
 from e2vpt.runs.recipe import Pruned, train_and_prune
@@ -51,6 +52,7 @@ def train(
         DataError: something is wrong with the images; UnreadableImages names each that does not decode.
         RunError: `out` holds a run already and `resume` is False, or cannot be written.
     """
+    check_type("out", out, str, PathLike, NoneType)
     plan = plan_run(
         None if source is None else str(source),
         backbone,
