@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.hub import load_hub, row_images
+from e2vpt.data.hub import load_hub, read_hub, row_images
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
 from e2vpt.runs.train import describe_task
 
@@ -178,6 +178,30 @@ def test_refusals(tmp_path: Path) -> None:
     for i, (message, splits) in enumerate(cases.items()):
         with pytest.raises(DataError, match=message):
             load_hub(_saved(tmp_path / str(i), **splits), DataConfig())
+
+
+def test_the_one_split_train_is_no_split(tmp_path: Path) -> None:
+    data = read_hub(_saved(tmp_path / "one", train=_rows([0, 1] * 10)))
+    assert set(data.found) == {"all"}
+    assert {name: len(split) for name, split in data.to_train(DataConfig()).splits().items()} == {
+        "train": 14,
+        "val": 2,
+        "test": 4,
+    }
+    assert set(read_hub(_saved(tmp_path / "two", train=_rows([0, 1]), test=_rows([1]))).found) == {
+        "train",
+        "test",
+    }
+
+
+def test_without_a_connection_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(DataError, match="it is not in the cache, and HF_HUB_OFFLINE is set"):
+        load_hub("hf:nobody/nothing", DataConfig())
+    assert capfd.readouterr() == ("", "") and before == datasets.config.HF_HUB_OFFLINE
 
 
 def test_what_cannot_be_loaded_is_a_data_error(tmp_path: Path) -> None:
