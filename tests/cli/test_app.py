@@ -74,7 +74,7 @@ def test_eval_prints_one_json_object(run) -> None:  # type: ignore[no-untyped-de
     assert code == 0
     result = json.loads(out)
     assert set(result) == {
-        *("split", "accuracy", "mean_class_accuracy", "loss", "num_images", "num_trained_on")
+        *("split", "accuracy", "mean_class_accuracy", "loss", "num_images", "num_trained_on", "left_out")
     }
     assert (result["split"], result["num_images"]) == ("test", 12)
     assert result["accuracy"] > 0.8
@@ -117,7 +117,7 @@ def test_predict_json_one_object_per_file(run) -> None:  # type: ignore[no-untyp
     found = [json.loads(line) for line in out.splitlines()]
     assert [Path(p["file"]).parent.name for p in found] == ["ring"] + ["bars"] * 4
     for p in found:
-        assert set(p) == {"file", "classes", "scores"}
+        assert set(p) == {"file", "classes", "scores", "error"}
         assert len(p["classes"]) == len(p["scores"]) == 2
         assert p["scores"] == sorted(p["scores"], reverse=True)
     assert sum(p["classes"][0] == Path(p["file"]).parent.name for p in found) >= 4
@@ -147,9 +147,9 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     code, out, err = run(*words, "--json")
     assert code == 1
     assert [set(json.loads(line)) for line in out.splitlines()] == [
-        {"file", "error"},
-        {"file", "classes", "scores"},
-        {"file", "error"},
+        {"file", "classes", "scores", "error"},
+        {"file", "classes", "scores", "error"},
+        {"file", "classes", "scores", "error"},
     ]
     assert "2 of 3 images could not be read" in err
     code, out, err = run(*words)
@@ -241,7 +241,7 @@ def test_unreadable_images_can_be_left_out(run, home: Path) -> None:  # type: ig
     write_images(home / "torn", 8)
     (home / "torn/ring/00.png").write_bytes(b"")
     left = "1 unreadable image(s) left out:"
-    line = "  torn/ring/00.png: the file is empty (0 bytes)"
+    line = "torn/ring/00.png: the file is empty (0 bytes)"
     train = (
         "train",
         "torn",
@@ -280,7 +280,7 @@ def test_info_of_a_folder_of_runs_names_them(run, home: Path) -> None:  # type: 
     code, _, err = run("info", ".")
     assert code == 1 and "is not a run but holds runs: " in err and "run" in err.split("runs: ")[1]
     code, _, err = run("info", "shapes")
-    assert code == 1 and "shapes is no run of `e2vpt train`, and holds none" in err
+    assert code == 1 and "shapes is no run folder of `e2vpt train`, and holds none" in err
 
 
 def test_a_missing_backbone_gets_three_to_start_with(run) -> None:  # type: ignore[no-untyped-def]
