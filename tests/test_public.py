@@ -8,7 +8,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import e2vpt
@@ -102,3 +104,45 @@ def test_import_is_light_and_touches_nothing() -> None:
     assert not optional & {name.split(".")[0] for name in report["modules"]}
     assert report["seen"] == []
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("value", [{"num_visual": 5}, 3, object(), np.array([1, 2])], ids=repr)
+def test_arguments_of_other_types_are_refused_by_name(value: Any, tmp_path: Path) -> None:
+    backbone = e2vpt.load_backbone("demo", num_classes=2)
+    model = e2vpt.prompt(e2vpt.load_backbone("demo", num_classes=2))
+    calls = {
+        "config": [
+            lambda: e2vpt.prompt(backbone, value),
+            lambda: e2vpt.fit(model, [], None, value),
+            lambda: e2vpt.load_task(tmp_path, value),
+            lambda: e2vpt.preprocessing_for(backbone, value),
+        ],
+        "prompts": [
+            lambda: e2vpt.adapt(backbone, "e2vpt", value),
+            lambda: e2vpt.RunConfig(backbone="demo", prompts=value),
+        ],
+        "model": [
+            lambda: e2vpt.evaluate(value, []),
+            lambda: e2vpt.prompt_layers(value),
+            lambda: e2vpt.print_trainable_parameters(value),
+            lambda: e2vpt.save_adapter(value, tmp_path / "a.safetensors", classes=["a", "b"]),
+        ],
+        "name": [lambda: e2vpt.load_backbone(value, num_classes=2)],
+        "source": [lambda: e2vpt.load_task(value)],
+        "adapter_or_run": [lambda: e2vpt.load(value)],
+        "path": [lambda: e2vpt.read_adapter(value)],
+    }
+    for name, functions in calls.items():
+        for function in functions:
+            with pytest.raises(e2vpt.E2VPTError, match=f"{name} is of type {type(value).__name__}; expected"):
+                function()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    made = e2vpt.TrainConfig(epochs=np.int64(3), lr=np.float32(0.5), grad_checkpointing=np.bool_(True))
+    assert (made.epochs, made.lr, made.grad_checkpointing) == (3, 0.5, True)
+    assert type(made.epochs) is int and type(made.lr) is float
+    assert e2vpt.PromptConfig(num_visual=(np.int64(2), 3)).num_visual == (2, 3)
+    for setting in ({"seed": 2**70}, {"lr": 1e301}, {"epochs": True}, {"lr": True}, {"seed": 10**5000}):
+        with pytest.raises(e2vpt.E2VPTError, match=next(iter(setting))):
+            e2vpt.TrainConfig(**setting)

@@ -25,8 +25,10 @@ Every message says what was found, what was expected and what to do about it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+SHOWN = 20
+"""How many names a message gives before it only counts."""
 _TURN_THE_LINE = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -46,8 +48,32 @@ def _shown(character: str) -> str:
     return character.encode("unicode_escape").decode() if hidden else character
 
 
+def in_lines(names: Sequence[str]) -> str:
+    """The first names, one a line and safe to print, and how many more there are."""
+    lines = [f"  {visible(name)}" for name in names[:SHOWN]]
+    more = [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return "\n".join([*lines, *more])
+
+
+def check_type(what: str, value: object, *kinds: type) -> None:
+    """Hold an argument to the types that it may have.
+
+    Raises:
+        ConfigError: it has another one.
+    """
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(f"{what} is of type {type(value).__name__}; expected {expected}.")
+
+
 class E2VPTError(Exception):
-    """Root of every exception raised on purpose by this package."""
+    """Root of every exception raised on purpose by this package.
+
+    Its text is safe to print, whatever names of files and classes it holds.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(visible, super().__str__().split("\n")))
 
 
 class ConfigError(E2VPTError, ValueError):
@@ -74,15 +100,15 @@ class UnreadableImages(DataError):
     """Some images do not decode.
 
     Attributes:
-        problems: what went wrong, by image name, for every unreadable image (not only the first).
+        problems: what went wrong, by image name, for every unreadable image; the message shows the first.
     """
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(problems)
-        listed = "\n".join(f"  {name}: {why}" for name, why in self.problems.items())
+        listed = in_lines([f"{name}: {why}" for name, why in self.problems.items()])
         super().__init__(
-            f"{len(self.problems)} unreadable image(s), found before anything was trained:\n{listed}\n"
-            "Repair or remove them (and their CSV rows), then run the same command again."
+            f"{len(self.problems)} unreadable image(s):\n{listed}\n"
+            "Repair or remove them (and their CSV rows), or leave them out with --skip-unreadable."
         )
 
     def __reduce__(self) -> tuple[type[UnreadableImages], tuple[dict[str, str]]]:

@@ -74,7 +74,7 @@ def test_eval_prints_one_json_object(run) -> None:  # type: ignore[no-untyped-de
     assert code == 0
     result = json.loads(out)
     assert set(result) == {
-        *("split", "accuracy", "mean_class_accuracy", "loss", "num_images", "num_trained_on")
+        *("split", "accuracy", "mean_class_accuracy", "loss", "num_images", "num_trained_on", "left_out")
     }
     assert (result["split"], result["num_images"]) == ("test", 12)
     assert result["accuracy"] > 0.8
@@ -117,7 +117,7 @@ def test_predict_json_one_object_per_file(run) -> None:  # type: ignore[no-untyp
     found = [json.loads(line) for line in out.splitlines()]
     assert [Path(p["file"]).parent.name for p in found] == ["ring"] + ["bars"] * 4
     for p in found:
-        assert set(p) == {"file", "classes", "scores"}
+        assert set(p) == {"file", "classes", "scores", "error"}
         assert len(p["classes"]) == len(p["scores"]) == 2
         assert p["scores"] == sorted(p["scores"], reverse=True)
     assert sum(p["classes"][0] == Path(p["file"]).parent.name for p in found) >= 4
@@ -147,9 +147,9 @@ def test_predict_goes_on_after_an_unreadable_image(run, home: Path) -> None:  # 
     code, out, err = run(*words, "--json")
     assert code == 1
     assert [set(json.loads(line)) for line in out.splitlines()] == [
-        {"file", "error"},
-        {"file", "classes", "scores"},
-        {"file", "error"},
+        {"file", "classes", "scores", "error"},
+        {"file", "classes", "scores", "error"},
+        {"file", "classes", "scores", "error"},
     ]
     assert "2 of 3 images could not be read" in err
     code, out, err = run(*words)
@@ -231,10 +231,62 @@ def test_every_unreadable_image_is_named_before_training(run, home: Path) -> Non
     (home / "bad/bars/01.png").write_bytes(whole[:200])
     code, _, err = run("train", "bad", "--backbone", "demo", "--out", "never")
     assert code == 1
-    assert "2 unreadable image(s), found before anything was trained" in err
+    assert "2 unreadable image(s):" in err
     assert "bars/01.png" in err
     assert "ring/00.png" in err
     assert not (home / "never").exists()
+
+
+def test_unreadable_images_can_be_left_out(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    write_images(home / "torn", 8)
+    (home / "torn/ring/00.png").write_bytes(b"")
+    left = "1 unreadable image(s) left out:"
+    line = "torn/ring/00.png: the file is empty (0 bytes)"
+    train = (
+        "train",
+        "torn",
+        "--backbone",
+        "demo",
+        "--method",
+        "linear",
+        "--epochs",
+        "1",
+        "--out",
+        "torn-run",
+    )
+    code, _, err = run(*train, "--skip-unreadable")
+    assert code == 0 and left in err and line in err and "classes: bars, disc, ring" in err
+    code, _, err = run("train", "--resume", "--out", "torn-run")  # which remembers it
+    assert code == 0 and left in err
+    assert run("eval", "torn-run", "torn", "--split", "all")[0] == 1
+    code, out, err = run("eval", "torn-run", "torn", "--split", "all", "--json", "--skip-unreadable")
+    found = json.loads(out)
+    assert code == 0 and found["num_images"] == 23 and line in err
+    assert found["left_out"] == {"torn/ring/00.png": "the file is empty (0 bytes)"}
+    assert run("embed", "torn-run", "torn", "--out", "torn.csv")[0] == 1
+    code, _, err = run("embed", "torn-run", "torn", "--out", "torn.csv", "--skip-unreadable")
+    rows = (home / "torn.csv").read_text().splitlines()
+    assert code == 0 and line in err and len(rows) == 24 and not any("ring/00" in row for row in rows)
+    assert run("predict", "torn-run", "torn", "--json")[0] == 1
+    code, out, err = run("predict", "torn-run", "torn", "--json", "--skip-unreadable")
+    assert code == 0 and "1 of 24 images could not be read" in err
+    assert [bool(json.loads(row)["error"]) for row in out.splitlines()].count(True) == 1
+    empty = ("torn/ring/00.png", "--skip-unreadable")
+    assert run("predict", "torn-run", *empty)[0] == 1, "nothing was read"
+    assert run("embed", "torn-run", *empty, "--out", "none.csv")[0] == 1
+
+
+def test_info_of_a_folder_of_runs_names_them(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = run("info", ".")
+    assert code == 1 and "is not a run but holds runs: " in err and "run" in err.split("runs: ")[1]
+    code, _, err = run("info", "shapes")
+    assert code == 1 and "shapes is no run folder of `e2vpt train`, and holds none" in err
+
+
+def test_a_missing_backbone_gets_three_to_start_with(run) -> None:  # type: ignore[no-untyped-def]
+    for command in ("train", "search"):
+        code, _, err = run(command, "shapes")
+        assert code == 1 and "Name the --backbone. To start with: vit_small_patch16_224" in err
 
 
 def test_wrong_flags_end_with_usage(run) -> None:  # type: ignore[no-untyped-def]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
-from e2vpt.cli.output import print_csv, print_final, print_trials, print_tried
+from e2vpt.cli.output import print_csv, print_final, print_json, print_trials, print_tried
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
@@ -74,6 +75,19 @@ def test_the_paper_s_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert "81.00 \u00b1 1.41 % (2 seeds)" in shown
     print_final([chosen | {"stage": "final"}])
     assert "test accuracy" not in capsys.readouterr().out
+
+
+def test_json_lines_have_the_same_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [Prediction(file="a.png", classes=("b",), scores=(0.75,)), Prediction(file="c.png", error="cut")]
+    assert print_json(found) == 1
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good == {"file": "a.png", "classes": ["b"], "scores": [0.75], "error": None}
+    assert bad == {"file": "c.png", "classes": [], "scores": [], "error": "cut"}
+
+
+def test_csv_with_other_separators(capsys: pytest.CaptureFixture[str]) -> None:
+    print_csv([Prediction(file="a;b.png", classes=("c",), scores=(0.5,))], separator=";")
+    assert capsys.readouterr().out == 'file;rank;class;score;error\n"a;b.png";1;c;0.500000;\n'
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a"])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.hub import load_hub, row_images
+from e2vpt.data.hub import load_hub, read_hub, row_images
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
 from e2vpt.runs.train import describe_task
 
@@ -67,7 +67,7 @@ def test_a_local_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             Image.new("RGB", (4, 4)).save(tmp_path / "pets" / name / f"{i}.png")
     task = load_hub(f"hf:{tmp_path}/pets", DataConfig(val_fraction=0.3))
     assert task.classes == ("cat", "dog")
-    assert (len(task.train), len(task.val or ()), task.test) == (4, 2, None)
+    assert {name: len(split) for name, split in task.splits().items()} == {"train": 2, "val": 2, "test": 2}
     assert task.train.images[0].open().size == (4, 4)
 
 
@@ -81,7 +81,7 @@ def test_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         _rows([0, 1] * (count // 2)).to_parquet(str(tmp_path / "pets" / name / "train.parquet"))
     (tmp_path / "pets" / "README.md").write_text("\n".join([*card, "---", ""]))
     task = load_hub(f"hf:{tmp_path}/pets:large", DataConfig(val_fraction=0.0))
-    assert (task.name, len(task.train)) == ("pets-large", 12)
+    assert (task.name, len(task.train), len(task.test or ())) == ("pets-large", 10, 2)
     assert task.train.images[0].name == f"hf:{tmp_path}/pets:large train[0]"
     with pytest.raises(DataError, match=r"hf:\S+/pets:huge cannot be loaded: .*'small'"):
         load_hub(f"hf:{tmp_path}/pets:huge", DataConfig())
@@ -140,7 +140,7 @@ def test_splits_without_labels_are_left_out_with_a_word(tmp_path: Path, kind: An
     for i, test in enumerate((blank, blank.remove_columns("label"))):
         task = load_hub(_saved(tmp_path / str(i), test=test, train=_rows(labels * 5, kind)), DataConfig())
         assert task.test is None and len(task.train) < 10 and task.val is not None
-        assert describe_task(task).endswith("; test is left out, its images have no labels")
+        assert "; test is left out, its images have no labels\n" in describe_task(task)
 
 
 def test_a_row_does_not_choose_among_all_files_of_the_machine(tmp_path: Path) -> None:
@@ -178,6 +178,30 @@ def test_refusals(tmp_path: Path) -> None:
     for i, (message, splits) in enumerate(cases.items()):
         with pytest.raises(DataError, match=message):
             load_hub(_saved(tmp_path / str(i), **splits), DataConfig())
+
+
+def test_the_one_split_train_is_no_split(tmp_path: Path) -> None:
+    data = read_hub(_saved(tmp_path / "one", train=_rows([0, 1] * 10)))
+    assert set(data.found) == {"all"}
+    assert {name: len(split) for name, split in data.to_train(DataConfig()).splits().items()} == {
+        "train": 14,
+        "val": 2,
+        "test": 4,
+    }
+    assert set(read_hub(_saved(tmp_path / "two", train=_rows([0, 1]), test=_rows([1]))).found) == {
+        "train",
+        "test",
+    }
+
+
+def test_without_a_connection_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(DataError, match="it is not in the cache, and HF_HUB_OFFLINE is set"):
+        load_hub("hf:nobody/nothing", DataConfig())
+    assert capfd.readouterr() == ("", "") and before == datasets.config.HF_HUB_OFFLINE
 
 
 def test_what_cannot_be_loaded_is_a_data_error(tmp_path: Path) -> None:

@@ -56,9 +56,10 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist\. Expected a folder of class folders"):
         load_task(tmp_path / "nowhere")
     for name, remedy in (
-        ("pets.zip", r"compressed archive.*`unzip .*pets\.zip`\) and name the folder"),
-        ("pets.tar.gz", r"compressed archive.*`tar -xf .*pets\.tar\.gz`\)"),
-        ("pets.TGZ", r"compressed archive.*`tar -xf "),
+        ("pets.zip", r"pets\.zip cannot be read as an archive: File is not a zip file"),
+        ("pets.tar.gz", r"pets\.tar\.gz cannot be read as an archive: Not a gzipped file"),
+        ("pets.7z", r"pets\.7z is an archive of a kind that is not read\. Unpack it and name the folder"),
+        ("pets.tar.xz", r"is an archive of a kind that is not read"),
         ("pets.txt", r"has a format that cannot be read. Expected a folder"),
     ):
         (tmp_path / name).write_bytes(b"PK")

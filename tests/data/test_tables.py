@@ -43,6 +43,25 @@ def test_without_splits_and_in_the_manner_of_spreadsheets(tmp_path: Path) -> Non
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 14, "val": 2, "test": 4}
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("first", ["", "sep=SEP\n"])
+def test_what_spreadsheets_write(tmp_path: Path, separator: str, encoding: str, first: str) -> None:
+    rows = "path,label\n" + _rows(0, 5, "a") + _rows(5, 10, "b")
+    text = (first.replace("SEP", ",") + rows).replace(",", separator)
+    task = load_table(_table(tmp_path, text, encoding), DataConfig())
+    assert task.classes == ("a", "b") and len(task.train) == 6
+    with pytest.raises(DataError, match=f"line {2 + bool(first)}: no such file"):
+        load_table(_table(tmp_path, text.replace("i/0.png", "gone.png"), encoding), DataConfig())
+
+
+def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_table(_table(tmp_path, "path,label\n" + "gone.png,a\n" * 3000), DataConfig())
+    lines = str(caught.value).splitlines()
+    assert len(lines) < 25 and "bad line(s)" in lines[0] and "more" in lines[-2]
+
+
 def test_a_class_column_names_the_labels(tmp_path: Path) -> None:
     text = "path,label,class\n" + _rows(0, 5, "1,ant") + _rows(5, 10, "0,zebra")
     assert load_table(_table(tmp_path, text), DataConfig()).classes == ("zebra", "ant")
@@ -75,7 +94,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "no column path and no column label; found nothing"),
-        ("path;label\ni/0.png;a\n", "found 'path;label'"),
+        ("path|label\ni/0.png|a\n", r"found 'path\|label'"),
         ("i/0.png,a\n", "the first line has no column path"),
         ("path,label\n", "a header but no rows"),
         ("path,label\ni/0.png,a,b\n", "line 2: more cells than columns"),

@@ -76,6 +76,14 @@ def test_what_one_could_not_train_on(model: e2vpt.TaskModel, tmp_path: Path) -> 
         measure(model, tmp_path / "nothing")
 
 
+def test_one_class_whose_images_lie_in_subfolders(model: e2vpt.TaskModel, tmp_path: Path) -> None:
+    write_images(tmp_path / "all", 3)
+    (tmp_path / "new" / "ring").mkdir(parents=True)
+    shutil.move(tmp_path / "all" / "ring", tmp_path / "new" / "ring" / "monday")
+    shutil.move(tmp_path / "all" / "disc", tmp_path / "new" / "ring" / "tuesday")
+    assert measure(model, tmp_path / "new")[0] == ("all", 6, 0)
+
+
 @pytest.mark.parametrize(("split", "count"), [("train", 21), ("val", 3), ("test", 6)])
 def test_images_of_the_run_keep_its_own_splits(
     model: e2vpt.TaskModel, home: Path, rows: list[dict[str, str]], tmp_path: Path, split: str, count: int
@@ -189,5 +197,6 @@ def test_the_command_says_the_same(home: Path, model: e2vpt.TaskModel, e2vpt_com
         "loss": found.loss,
         "num_images": 30,
         "num_trained_on": 24,
+        "left_out": {},
     }
     assert "Warning: 24 of 30 images were used in training" in err

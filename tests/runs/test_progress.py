@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2vpt.runs.progress import duration, image_check, training
+from e2vpt.runs.progress import duration, image_check, left_out_text, percent, reported, training
 from e2vpt.training.step_report import StepReport
 
 REPORT = StepReport(
@@ -52,4 +52,18 @@ def test_the_bar_shows_epoch_figures_and_time_left(monkeypatch: pytest.MonkeyPat
         assert part in shown, part
     with image_check("Reading images") as update:
         update(3, 7)
-    assert "3/7" in screen.getvalue()
+    assert "3/7" in screen.getvalue() and "None" not in screen.getvalue()
+    with reported() as reporting:
+        assert reporting.on_images is not None
+        reporting.on_images(2, 9)
+    assert "Scoring" in screen.getvalue() and "2/9 images" in screen.getvalue()
+
+
+def test_an_accuracy_has_one_form() -> None:
+    assert [percent(share) for share in (0, 0.5, 0.9126, 1)] == ["0.0%", "50.0%", "91.3%", "100.0%"]
+
+
+def test_what_was_left_out_is_listed_and_counted() -> None:
+    text = left_out_text({f"{i}\n.png": "cut" for i in range(30)})
+    assert text.startswith("30 unreadable image(s) left out:\n  0\\n.png: cut\n")
+    assert text.endswith("\n  and 10 more") and len(text.splitlines()) == 22

@@ -32,6 +32,15 @@ def test_the_time_left_counts_the_trainings_that_follow() -> None:
     assert told == pytest.approx([38 + 2 * 40, 10 + 2 * 40, 2 * 40])
 
 
+def test_scored_images_are_counted() -> None:
+    told: list[tuple[int, int]] = []
+    count = Reporting(on_images=lambda done, total: told.append((done, total))).counting(5)
+    count(3)
+    count(2)
+    assert told == [(3, 5), (5, 5)]
+    Reporting().counting(5)(1)
+
+
 def test_without_anyone_to_tell_or_anything_to_follow_nothing_changes() -> None:
     silent, last = Reporting(), Reporting(on_step=print)
     assert silent.before(1) is silent and last.before(0) is last

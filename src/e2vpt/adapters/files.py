@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import timm
@@ -27,7 +28,7 @@ from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone,
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
-from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError
+from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError, check_type
 from e2vpt.files.container import printable, read_container, write_container
 from e2vpt.methods.adapt import Adapted, adapt, adapted_as, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
@@ -57,6 +58,8 @@ def save_adapter(
             a parameter that is trained and does not belong to the method.
         RunError: the file cannot be written.
     """
+    check_type("model", model, nn.Module)
+    check_type("classes", classes, Iterable, NoneType)
     model = unwrapped(model)
     made, layers = adapted_as(model), find_prompts(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())

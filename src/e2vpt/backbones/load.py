@@ -6,10 +6,11 @@ What comes out is in eval mode, without dropout or drop path, under a fresh head
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import math
 from collections.abc import Mapping
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from torch import nn
 from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
 from e2vpt.backbones.families import is_vit, known_blocks, pretrained_cfg
 from e2vpt.backbones.presets import PRESETS
+from e2vpt.backbones.supported import near_names, where_to_start
 from e2vpt.backbones.weight_files import read_weights
 from e2vpt.backbones.weights import load_weights
-from e2vpt.errors import BackboneError, WeightsError
+from e2vpt.errors import BackboneError, WeightsError, check_type, visible
 from e2vpt.files.downloads import fetch
 
 _HUB = "hf-hub:"
+_MOST_CLASSES, _LARGEST_SIDE = 2**24, 2**16
 _MOST_PATCHES = {"vit": 2**13, "swin": 2**16}
 """Of an image: attention costs their square in a ViT, and files of strangers name image sizes."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -48,7 +51,10 @@ def load_backbone(
         UnsupportedBackbone: prompts cannot enter it; found before anything is downloaded.
         WeightsError: the weights are missing, do not fit, or cannot be read safely.
         BackboneError: an unknown name or an image size that cannot be.
+        ConfigError: an argument of another type.
     """
+    if weights is not None:
+        check_type("weights", weights, str, PathLike)
     plan = planned_backbone(name, num_classes=num_classes, image_size=image_size)
     path = Path(weights).expanduser() if weights is not None else _pretrained_file(name, plan)
     state = read_weights(path)  # before memory is spent on the model
@@ -68,8 +74,13 @@ def build_backbone(
     Raises:
         UnsupportedBackbone, BackboneError: as `load_backbone`.
     """
-    if num_classes < 0:
-        raise BackboneError(f"num_classes must be 0 or more, got {num_classes}.")
+    check_type("name", name, str)
+    if not isinstance(num_classes, Integral) or not 0 <= num_classes <= _MOST_CLASSES:
+        raise BackboneError(f"num_classes must be 0 or more, got {num_classes!r}.")
+    if image_size is not None:
+        check_type("image_size", image_size, Integral)
+        if image_size > _LARGEST_SIDE:
+            raise BackboneError(f"image_size={image_size} is too large; the most is {_LARGEST_SIDE}.")
     asked = {"img_size": image_size, "depth": depth}
     options = {option: value for option, value in asked.items() if value is not None}
     model = build_demo(num_classes, options) if name == "demo" else _build(name, num_classes, options)
@@ -151,13 +162,11 @@ def _check_known(name: str) -> None:
         except RuntimeError:
             known = False
     if not known:
-        tagged = timm.list_models(f"{architecture}.*", pretrained=True) if tag else []
-        names = tagged or [*PRESETS, *timm.list_models(), *timm.list_models(pretrained=True)]
-        closest = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+        near = near_names(name)
         raise BackboneError(
-            f"There is no backbone '{name}'. "
-            + (f"Closest: {', '.join(closest)}. " if closest else "")
-            + f"Names are timm's (timm.list_models('vit*')), hf-hub:owner/name, or {', '.join(PRESETS)}."
+            f"There is no backbone '{visible(name)}'. "
+            + (f"Closest: {', '.join(near)}. " if near else f"{where_to_start()} ")
+            + f"Names are timm's, hf-hub:owner/name, or {', '.join(PRESETS)}."
         )
 
 

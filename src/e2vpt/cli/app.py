@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import e2vpt
-from e2vpt.errors import E2VPTError, visible
+from e2vpt.errors import E2VPTError
 
 COMMANDS = {
     "train": ("train", "train_command"),
@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": ("images", "predict_command"),
     "embed": ("images", "embed_command"),
     "info": ("info", "info_command"),
+    "backbones": ("backbones", "backbones_command"),
     "prune": ("train", "prune_command"),
     "search": ("search", "search_command"),
     "compare": ("compare", "compare_command"),
@@ -37,6 +38,7 @@ SHORT_HELP = {
     "predict": "Name the classes of images.",
     "embed": "Write features of images: what the head of the adapted backbone sees.",
     "info": "Show what an adapter file holds; no backbone is needed.",
+    "backbones": "List the backbones that can be adapted, with size, pooling, pretrained tags and licence.",
     "prune": "Prune the prompts of a finished run, rewind and train again.",
     "search": "Search rates, prompt lengths, keep ratios and initial values by validation accuracy.",
     "compare": "Compare methods on the same data with the same budget; one table.",
@@ -105,9 +107,8 @@ def _say_error(message: str) -> None:
 
     from e2vpt.runs.progress import console
 
-    text = "\n".join(map(visible, message.split("\n")))
     with contextlib.suppress(OSError):  # stderr may be as full as stdout.
-        console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 def first_word(arguments: Sequence[str]) -> str | None:

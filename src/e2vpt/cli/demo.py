@@ -28,7 +28,7 @@ from e2vpt.config import RECIPE_PROMPTS, MethodConfig, TrainConfig
 from e2vpt.data import Task, load_task
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, RunConfig
 from e2vpt.runs.prepare import eval_loader
-from e2vpt.runs.progress import say, training
+from e2vpt.runs.progress import percent, say, training
 from e2vpt.runs.run import train_run
 from e2vpt.training.evaluate import evaluate
 
@@ -128,7 +128,7 @@ def _print_table(outcomes: list[Outcome]) -> None:
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for o in outcomes:
         seconds = "done before" if o.seconds is None else f"{o.seconds:.0f}"
-        table.add_row(_TITLES[o.method], f"{o.accuracy:.1%}", f"{o.num_tuned:,}", f"{o.num_bytes:,}", seconds)
+        table.add_row(_TITLES[o.method], percent(o.accuracy), f"{o.num_tuned:,}", f"{o.num_bytes:,}", seconds)
     Console(highlight=False).print(table)
 
 

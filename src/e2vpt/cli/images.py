@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, Weights
-from e2vpt.cli.output import print_csv, print_json, print_text
-from e2vpt.errors import ConfigError, DataError
+from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, SkipUnreadable, Weights
+from e2vpt.cli.output import SEPARATORS, print_csv, print_json, print_text
+from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.files.paths import check_file_place
 from e2vpt.runs.embed import embed_images, write_features
 from e2vpt.runs.predict import Prediction, find_images
-from e2vpt.runs.progress import image_check, say
+from e2vpt.runs.progress import image_check, left_out_text, say
 from e2vpt.runs.task_model import load
 
 ImageArguments = Annotated[
@@ -41,12 +41,22 @@ def predict_command(
     bom: Annotated[
         bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
     ] = False,
+    separator: Annotated[
+        str, typer.Option(metavar="SEP", help="With --csv: between cells, a comma, a semicolon or `tab`.")
+    ] = ",",
+    skip_unreadable: SkipUnreadable = False,
 ) -> None:
-    """Name the classes of images. Exits with 1 if an image could not be read; the others are still done."""
+    """Name the classes of images.
+
+    Images that cannot be read are listed, the others are still done. The exit code then is 1, or 0 with
+    --skip-unreadable.
+    """
     if as_json and as_csv:
         raise ConfigError("--json and --csv contradict each other; choose one.")
-    if bom and not as_csv:
-        raise ConfigError("--bom has no effect without --csv.")
+    if (bom or separator != ",") and not as_csv:
+        raise ConfigError(f"{'--bom' if bom else '--separator'} has no effect without --csv.")
+    if separator not in SEPARATORS:
+        raise ConfigError(f"--separator is {separator!r}; expected one of {', '.join(SEPARATORS)}.")
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     found = model.predictions(images, topk=topk, batch_size=batch_size)
@@ -54,12 +64,12 @@ def predict_command(
     with nullcontext(_ignore) if sys.stdout.isatty() else image_check("Predicting") as update:
         counted = _counted(found, len(images), update)
         if as_csv:
-            failed = print_csv(counted, for_spreadsheets=bom)
+            failed = print_csv(counted, separator=SEPARATORS[separator], for_spreadsheets=bom)
         else:
             failed = (print_json if as_json else print_text)(counted)
     if failed:
         say(f"{failed} of {len(images)} images could not be read.")
-        raise typer.Exit(1)
+        raise typer.Exit(0 if skip_unreadable and failed < len(images) else 1)
 
 
 def embed_command(
@@ -69,6 +79,7 @@ def embed_command(
     backbone: Backbone = None,
     weights: Weights = None,
     batch_size: BatchSize = 32,
+    skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Write features of images: what the head of the adapted backbone sees, one row for each image."""
     if out.suffix not in (".npy", ".csv", ".parquet"):
@@ -76,12 +87,23 @@ def embed_command(
     check_file_place(out)
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
+    left_out: dict[str, str] = {}
     with image_check("Embedding") as update:
         rows = embed_images(
-            model.model, images, model.info.preprocessing, batch_size=batch_size, on_images=update
+            model.model,
+            images,
+            model.info.preprocessing,
+            batch_size=batch_size,
+            on_images=update,
+            left_out=left_out if skip_unreadable else None,
         )
-    for path in write_features(out, [image.name for image in images], rows):
-        print(path)
+    if images and not len(rows):
+        raise UnreadableImages(left_out)
+    if left_out:
+        say(left_out_text(left_out))
+    names = [image.name for image in images if image.name not in left_out]
+    for path in write_features(out, names, rows):
+        print(visible(str(path)))
 
 
 def _counted(

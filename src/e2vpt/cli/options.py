@@ -21,11 +21,15 @@ PRESET_NAMES = ", ".join(sorted(PRESETS))
 Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
 BackboneName = Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")]
 Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one the file names.")]
+NewBackbone = Annotated[str | None, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")]
 AdapterArgument = Annotated[
     Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")
 ]
-DATA_HELP = "Folder of class folders, a .tar of it, a .csv, or hf:NAME."
+DATA_HELP = "Folder of class folders, a .tar, .tar.gz or .zip of it, a .csv, or hf:NAME."
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that do not decode, and list them.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

@@ -18,23 +18,27 @@ from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import visible
 from e2vpt.runs.predict import Prediction
-from e2vpt.runs.progress import console
+from e2vpt.runs.progress import console, percent
 from e2vpt.runs.protocol import ProtocolRow
 from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
+SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
+"""What may stand between the cells of a table, by the word for it."""
+
 
 def print_json(predictions: Iterable[Prediction]) -> int:
-    """A JSON object a line; how many images could not be read."""
+    """A JSON object a line, with the same keys for every image; how many images could not be read."""
     failed = 0
     for p in predictions:
         failed += bool(p.error)
-        shown = {"file": p.file, "classes": p.classes, "scores": p.scores}
-        print(json.dumps({"file": p.file, "error": p.error} if p.error else shown), flush=True)
+        print(json.dumps(dataclasses.asdict(p) | {"error": p.error or None}), flush=True)
     return failed
 
 
-def print_csv(predictions: Iterable[Prediction], *, for_spreadsheets: bool = False) -> int:
+def print_csv(
+    predictions: Iterable[Prediction], *, separator: str = ",", for_spreadsheets: bool = False
+) -> int:
     """A row for each rank; how many images could not be read.
 
     Spreadsheets know UTF-8 by a byte order mark, and take a text that begins like a formula for one, unless
@@ -48,12 +52,12 @@ def print_csv(predictions: Iterable[Prediction], *, for_spreadsheets: bool = Fal
 
     if for_spreadsheets:
         print("\ufeff", end="")
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(sys.stdout, delimiter=separator, lineterminator="\n")
     writer.writerow(["file", "rank", "class", "score", "error"])
     for p in predictions:
         failed += bool(p.error)
         if p.error:
-            writer.writerow([text(p.file), "", "", "", p.error])
+            writer.writerow([text(p.file), "", "", "", text(p.error)])
         for rank, (name, score) in enumerate(zip(p.classes, p.scores, strict=True), 1):
             writer.writerow([text(p.file), rank, text(visible(name)), f"{score:.6f}", ""])
     return failed
@@ -107,8 +111,12 @@ def describe(info: AdapterInfo) -> str:
         "parameters": f"{info.num_tuned} {where}, {info.num_head} in the head",
         "file": f"{info.bytes} bytes, {info.precision}",
     }
-    rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in info.metrics.items()}
+    rows |= {name.replace("_", " "): _figure(name, value) for name, value in info.metrics.items()}
     return "\n".join(f"{visible(name):18} {visible(value)}" for name, value in rows.items())
+
+
+def _figure(name: str, value: float) -> str:
+    return percent(value) if name.endswith("accuracy") else f"{value:.4g}"
 
 
 def _prompts(info: AdapterInfo) -> dict[str, str]:
@@ -138,7 +146,7 @@ def print_tried(rows: Sequence[Tried]) -> None:
         table.add_row(
             f"{name} *" if row.chosen else name,
             *figures,
-            f"{row.accuracy:.1%}",
+            percent(row.accuracy),
             f"{row.loss:.3f}",
             style=style,
         )
@@ -154,7 +162,7 @@ def print_trials(results: Sequence[TrialResult]) -> None:
     for r in results:
         counts = f"{r.num_visual} + {r.num_kv}"
         what = (f"{r.lr:.2g}", f"{r.weight_decay:.1g}", counts, r.init, f"{r.keep:.0%}")
-        figures = (f"{r.accuracy:.1%}", f"{r.loss:.3f}") if r.state == "complete" else (r.state, "")
+        figures = (percent(r.accuracy), f"{r.loss:.3f}") if r.state == "complete" else (r.state, "")
         table.add_row(r.name, *what, *figures)
     Console(highlight=False).print(table)
 

@@ -11,8 +11,8 @@ import typer
 from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
-    BackboneName,
     DataArgument,
+    NewBackbone,
     Weights,
     kept_when_interrupted,
     load_images,
@@ -20,10 +20,10 @@ from e2vpt.cli.options import (
 )
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.errors import visible
 from e2vpt.runs.folder import ADAPTER, check_out
-from e2vpt.runs.progress import say, training
-from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.start import absolute
+from e2vpt.runs.progress import reported, say
+from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
 from e2vpt.runs.train import describe_task
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
@@ -32,12 +32,12 @@ from e2vpt.search.on_cluster import search_on_cluster
 @with_config_flags
 def search_command(
     source: DataArgument,
-    backbone: BackboneName,
     prompts: PromptConfig,
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
     search: SearchConfig,
+    backbone: NewBackbone = None,
     out: Annotated[
         Path | None, typer.Option(help="Search folder; runs/<data name>-search when not given.")
     ] = None,
@@ -51,17 +51,14 @@ def search_command(
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
     if out is not None:
         check_out(out, resume=resume)
-    task = load_images(absolute(source), data)
+    source = absolute(source)
+    config = run_config(
+        named_backbone(backbone), weights, prompts=prompts, data=data, train=train, source=source
+    )
+    check_backbone_fits(config)
+    task = load_images(source, data)
     out = out or Path("runs") / f"{task.name}-search"
     say(describe_task(task))
-    config = run_config(
-        backbone,
-        weights,
-        prompts=prompts,
-        data=data,
-        train=train,
-        source=absolute(source),
-    )
     with kept_when_interrupted(out):
         if engine == "ray":
             # Every worker is a process of its own already: it loads its images itself.
@@ -71,11 +68,10 @@ def search_command(
                 task, config, out, search=search, prune=prune, workers=workers, resume=resume
             )
         else:
-            with training() as (on_step, _):
-                reporting = Reporting(on_stage=say, on_step=on_step)
+            with reported() as reporting:
                 results = search_here(
                     task, config, out, search=search, prune=prune, resume=resume, reporting=reporting
                 )
     print_trials(results)
-    print(f"{'adapter':18} {out / ADAPTER}")
+    print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
     print(describe(read_adapter(out / ADAPTER)))

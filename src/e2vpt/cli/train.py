@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
     DATA_HELP,
-    PRESET_NAMES,
+    NewBackbone,
     Weights,
     kept_when_interrupted,
     load_images,
@@ -23,12 +24,11 @@ from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, Pru
 from e2vpt.config.groups import field_names
 from e2vpt.config.recipes import RECIPES, Recipe
 from e2vpt.data import Task
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, visible
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, check_out, saved_run_config
-from e2vpt.runs.progress import image_check, say, training
+from e2vpt.runs.progress import image_check, reported, say
 from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.start import load_checked, plan_run
 from e2vpt.runs.train import describe_task, train_task
 from e2vpt.training.processes import leave_processes, process_rank
@@ -55,7 +55,7 @@ def train_command(
     source: Annotated[
         str | None, typer.Argument(metavar="DATA", help=f"{DATA_HELP} With --resume, the run knows.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")] = None,
+    backbone: NewBackbone = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<data name> when not given.")] = None,
     weights: Weights = None,
     method: Annotated[
@@ -116,7 +116,7 @@ def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, 
     if process_rank()[0] == 0:
         if done.tried:
             print_tried(done.tried)
-        print(f"{'adapter':18} {done.trained.adapter}")
+        print(f"{'adapter':18} {visible(str(done.trained.adapter))}")
         print(describe(read_adapter(done.trained.adapter)))
     leave_processes()
 
@@ -126,13 +126,13 @@ def _train_by_the_paper(
 ) -> None:
     if process_rank()[0] == 0:
         say(describe_task(task))
-    with kept_when_interrupted(out), training() as (on_step, _):
-        reporting = Reporting(on_stage=say, on_step=on_step)
+    with kept_when_interrupted(out), reported() as reporting:
+        reporting = dataclasses.replace(reporting, on_epoch=None)  # of more than a hundred trainings
         rows = train_by_the_paper(
             task, config, out, prune=prune, grid=grid, resume=resume, reporting=reporting
         )
     if process_rank()[0] == 0:
         print_final(rows)
-        print(f"{'adapter':18} {out / ADAPTER}")
+        print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
         print(describe(read_adapter(out / ADAPTER)))
     leave_processes()

@@ -14,6 +14,8 @@ Numbers = tuple[float, ...]
 HUGE = 1e300
 """Whole numbers beyond floats would overflow in comparisons with infinity."""
 
+_LONGEST_SHOWN = 100
+
 C = TypeVar("C")
 
 
@@ -29,36 +31,65 @@ def require(condition: bool, message: str) -> None:
 
 
 def check_choices(config: Any) -> None:
-    """Hold every Literal field of a dataclass to its choices, and every bool field to the two it has."""
+    """Hold every Literal field of a dataclass to its choices, and every bool field to the two it has.
+
+    Numbers of NumPy and PyTorch become plain ones before.
+    """
+    for f in dataclasses.fields(config):
+        object.__setattr__(config, f.name, _plain(getattr(config, f.name)))
     for name, hint in get_type_hints(type(config)).items():
         if hint is bool:
             value = getattr(config, name)
             require(isinstance(value, bool), f"{name} is {value!r}; expected True or False.")
         if get_origin(hint) is Literal:
             value = getattr(config, name)
-            require(
-                value in get_args(hint), f"{name} is {value!r}; expected one of {', '.join(get_args(hint))}."
-            )
+            known = isinstance(value, str) and value in get_args(hint)
+            require(known, f"{name} is {shown(value)}; expected one of {', '.join(get_args(hint))}.")
 
 
-def check_count(name: str, value: Any, minimum: int) -> None:
-    """A whole number of at least `minimum`."""
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    is_number = getattr(value, "shape", None) == () and callable(getattr(value, "item", None))
+    return value.item() if is_number else value
+
+
+def shown(value: Any) -> str:
+    """A value for a message: numbers of thousands of digits cannot even be printed."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of very many digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def check_count(name: str, value: Any, minimum: int, most: int = 2**63 - 1) -> None:
+    """A whole number from `minimum` to `most`."""
+    value = _plain(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     require(
-        whole and value >= minimum, f"{name} is {value!r}; expected a whole number of at least {minimum}."
+        whole and value >= minimum,
+        f"{name} is {shown(value)}; expected a whole number of at least {minimum}.",
     )
+    require(value <= most, f"{name} is {shown(value)}; the most is {most}.")
 
 
-def check_number(name: str, value: float, low: float, high: float) -> None:
+def check_number(name: str, value: Any, low: float, high: float) -> None:
     """A finite number in [low, high)."""
-    finite = isinstance(value, (int, float)) and abs(value) < HUGE
-    require(finite and low <= value < high, f"{name} is {value!r}; expected a number in [{low}, {high}).")
+    finite = _is_number(value) and abs(value) < HUGE
+    require(
+        finite and low <= value < high, f"{name} is {shown(value)}; expected a number in [{low}, {high})."
+    )
 
 
 def check_share(name: str, value: Any) -> None:
     """A number from 0 to 1."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    require(number and 0 <= value <= 1, f"{name} is {value!r}; expected a share from 0 to 1.")
+    within = _is_number(value) and 0 <= value <= 1
+    require(within, f"{name} is {shown(value)}; expected a share from 0 to 1.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_kept(name: str, value: Any) -> None:

@@ -32,6 +32,7 @@ class DataConfig:
         0.2, "Share of the images to hold out for testing, if the data has no splits."
     )
     split_seed: int = option(0, "Random seed of these splits.")
+    skip_unreadable: bool = option(False, "Leave out images that do not decode, and list them.")
     workers: int = option(0, "Number of extra processes that load images.")
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ class PromptConfig:
         for name in ("num_visual", "num_kv"):
             value = getattr(self, name)
             for count in as_tuple(value):
-                check_count(name, count, 0)
+                check_count(name, count, 0, 10_000)
             require(value != (), f"{name} is empty; give one count, or one per block.")
         check_number("dropout", self.dropout, 0.0, 1.0)
         check_count("first_block", self.first_block, 0)

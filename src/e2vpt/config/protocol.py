@@ -16,6 +16,7 @@ from e2vpt.config.fields import (
     check_number,
     option,
     require,
+    shown,
 )
 
 
@@ -42,8 +43,12 @@ class GridConfig:
         check_choices(self)
         for name in ("base_lrs", "weight_decays", "keep_ratios", "final_seeds"):
             value = getattr(self, name)
+            if name != "final_seeds":
+                require(isinstance(value, tuple), f"{name} is {shown(value)}; expected a tuple of numbers.")
             if name != "keep_ratios":
                 require(value != (), f"{name} is empty; expected at least one number.")
+            for number in as_tuple(value):
+                require(isinstance(number, (int, float)), f"{name} holds {shown(number)}, no number.")
             require(
                 len(set(as_tuple(value))) == len(as_tuple(value)),
                 f"{name} is {value!r}; a number is twice in it.",

@@ -16,6 +16,7 @@ from e2vpt.config.fields import (
     option,
     require,
 )
+from e2vpt.errors import check_type
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,7 @@ class SearchConfig:
         for name in ("visual_choices", "kv_choices"):
             for count in as_tuple(getattr(self, name)):
                 check_count(name, count, 0)
+        check_type("keep_choices", self.keep_choices, tuple)
         require(bool(self.keep_choices), "keep_choices is empty; expected at least one share.")
         for share in self.keep_choices:
             check_kept("keep_choices", share)

@@ -12,6 +12,7 @@ task.py         a task and its splits, checked
 repeats.py      images that are in two classes or two splits
 splits.py       names of splits; splitting off what the data does not have
 listing.py      what lies in a folder or a .tar
+archives.py     .zip, and .tar.gz
 folders.py      class folders
 tables.py       CSV files
 hub.py          Hugging Face data sets

@@ -1,15 +1,17 @@
-"""Class folders, in a folder or in a .tar: `train/cat/1.jpg`, or `cat/1.jpg` to be split here."""
+"""Class folders, in a folder or in an archive: `train/cat/1.jpg`, or `cat/1.jpg` to be split here."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from e2vpt.config import DataConfig
+from e2vpt.data.archives import list_archive
 from e2vpt.data.formats import is_image
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
+from e2vpt.data.listing import Listing, Parts, list_folder, refuse
 from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError, visible
@@ -34,26 +36,26 @@ def load_folder(path: Path, config: DataConfig) -> Task:
 
 
 def load_tar(path: Path, config: DataConfig) -> Task:
-    """The same from a .tar, which may hold it all in one top folder. Images are read in place.
+    """The same from a .tar, .tar.gz or .zip, which may hold it all in one top folder; see `list_archive`.
 
     Raises:
-        DataError: as for `load_folder`, and for a compressed, truncated or damaged archive.
+        DataError: as for `load_folder`, and for a truncated or damaged archive.
     """
-    return read_tar(path).to_train(config)
+    return read_archive(path).to_train(config)
 
 
-def read_folder(path: Path) -> LabelledData:
-    """The labelled images of `load_folder`, whatever splits there are."""
-    return _read(path.resolve().name, list_folder(path))
+def read_folder(path: Path, known: Collection[str] = ()) -> LabelledData:
+    """The labelled images of `load_folder`, whatever splits there are; `known` are names of classes."""
+    return _read(path.resolve().name, list_folder(path), known)
 
 
-def read_tar(path: Path) -> LabelledData:
-    """The labelled images of `load_tar`, whatever splits there are."""
-    return _read(path.stem, list_tar(path))
+def read_archive(path: Path, known: Collection[str] = ()) -> LabelledData:
+    """The labelled images in an archive, as in `read_folder`."""
+    return _read(path.stem.removesuffix(".tar"), list_archive(path), known)
 
 
-def _read(name: str, listing: Listing) -> LabelledData:
-    listing = _inside_single_top(listing)
+def _read(name: str, listing: Listing, known: Collection[str]) -> LabelledData:
+    listing = _inside_single_top(listing, known)
     named = _split_folders(listing) or _meant_as_splits(listing)
     if not named:
         classes = _read_classes(listing)
@@ -81,10 +83,12 @@ def _labelled(name: str, classes: list[str], found: Found) -> LabelledData:
     )
 
 
-def _inside_single_top(listing: Listing) -> Listing:
-    """Step into `pets/` where that is all there is and it holds folders itself."""
+def _inside_single_top(listing: Listing, known: Collection[str]) -> Listing:
+    """Step into `pets/` where that is all there is, it holds folders itself and is no class that is known."""
     tops = listing.tops()
     while len(tops) == 1 and split_name(tops[0]) is None and listing.under(tops[0]).folders:
+        if one_spelling(tops[0]) in known:
+            break
         _refuse_loose_images(listing)
         listing = listing.under(tops[0])
         tops = listing.tops()

@@ -6,7 +6,8 @@ Needs the `datasets` package.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,10 @@ from PIL import Image
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource, decode
-from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_name
+from e2vpt.data.splits import Labelled, LabelledData, SplitName, one_spelling, split_name
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages, visible
+from e2vpt.files.downloads import cache_only_without_connection
 
 Named = dict[SplitName | Literal["all"], Any]
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
@@ -55,8 +57,8 @@ def load_hub(source: str, config: DataConfig) -> Task:
     """The task in `hf:NAME`, `hf:NAME:CONFIGURATION` or `hf:/path/to/saved`, images decoded only when used.
 
     A data set on the Hub may hold several under names of their own, called configurations or subsets.
-    Splits train, val (valid, validation) and test are used, others left alone; a data set without splits is
-    split by `config`. A val or test split without a single label is left out.
+    Splits train, val (valid, validation) and test are used, others left alone; a data set without splits, or
+    with the one split train, is split by `config`. A val or test split without a single label is left out.
     The image column is the one of type Image; the label column the one of type ClassLabel,
     or else `label`, whose distinct values then are the classes.
 
@@ -77,10 +79,12 @@ def read_hub(source: str) -> LabelledData:
     names = {which: _class_names(f"{source} {which}", rows, label) for which, rows in named.items()}
     known = getattr(next(iter(named.values())).features[label], "names", None)
     classes = known or _in_order(names[next(which for which in ("all", "train", *names) if which in names)])
-    found = {
+    found: dict[SplitName | Literal["all"], Labelled] = {
         which: list(zip(row_images(f"{source} {which}", rows, image), names[which], strict=True))
         for which, rows in named.items()
     }
+    if set(found) == {"train"} and not blank:  # what the Hub calls a data set that nobody has split
+        found = {"all": found["train"]}
     name, configuration = _address(source)
     title = "-".join(filter(None, [Path(name).name, configuration]))
     return LabelledData(name=title, classes=tuple(classes), found=found, without_labels=blank)
@@ -102,15 +106,35 @@ def open_hub(source: str) -> Any:
             f"{source}: {folder} was written by save_to_disk, which knows no configurations. "
             f"Leave :{configuration} out."
         )
+    problem = ""
     try:
         if saved:
             return datasets.load_from_disk(str(folder))
-        return datasets.load_dataset(str(folder) if folder.exists() else name, configuration)
+        if folder.exists():
+            return datasets.load_dataset(str(folder), configuration)
+        with cache_only_without_connection() as problem, _told_offline(datasets, bool(problem)):
+            return datasets.load_dataset(name, configuration)
     except Exception as error:  # Network, authentication, parsing: the library has no common base class.
+        found = f"it is not in the cache, and {problem}" if problem else f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{source} cannot be loaded: {type(error).__name__}: {error}. Expected the name of a data set "
-            "on huggingface.co, or a folder written by save_to_disk."
+            f"{source} cannot be loaded: {found} Expected the name of a data set on huggingface.co, or a "
+            "folder written by save_to_disk."
         ) from error
+
+
+@contextmanager
+def _told_offline(datasets: Any, offline: bool) -> Iterator[None]:
+    """Inside, `datasets` does not ask the hub either, and is silent about it."""
+    config, logs = datasets.config, datasets.utils.logging
+    before, verbosity = config.HF_HUB_OFFLINE, logs.get_verbosity()
+    if offline:
+        config.HF_HUB_OFFLINE = True
+        logs.set_verbosity_error()
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
+        logs.set_verbosity(verbosity)
 
 
 def split_keys(source: str, loaded: Mapping[str, Any]) -> dict[SplitName, str]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -48,17 +49,18 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFile:
-    """An image file, or `size` bytes at `offset` of an uncompressed archive (nothing is ever extracted)."""
+    """An image file, or `size` bytes at `offset` of an archive, which deflate unpacks to `inflated`."""
 
     name: str
     path: Path
     offset: int = 0
     size: int | None = None
+    inflated: int | None = None
 
     def open(self, as_stored: bool = False) -> Image.Image:
         """See `ImageSource.open`."""
         # Large files one at a time, so that many threads do not hold one each.
-        with _one_large_file if self._length() > _LARGE else nullcontext():
+        with _one_large_file if max(self._length(), self.inflated or 0) > _LARGE else nullcontext():
             return decode(self.read(), self.name, as_stored)
 
     def read(self) -> bytes:
@@ -68,8 +70,8 @@ class ImageFile:
             UnreadableImages: no regular file, too large for an image, cannot be read or ends too early.
         """
         length = self._length()
-        if length > MAX_BYTES:
-            raise _unreadable(self.name, f"{length:,} bytes, too large for an image; at most {MAX_BYTES:,}")
+        if (most := max(length, self.inflated or 0)) > MAX_BYTES:
+            raise _unreadable(self.name, f"{most:,} bytes, too large for an image; at most {MAX_BYTES:,}")
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
@@ -78,6 +80,16 @@ class ImageFile:
             raise _unreadable(self.name, error.strerror or str(error)) from error
         if len(data) < length:
             raise _unreadable(self.name, f"{visible(str(self.path))} ends inside this image")
+        return data if self.inflated is None else self._inflate(data, self.inflated)
+
+    def _inflate(self, packed: bytes, length: int) -> bytes:
+        """Never more than the archive says it is."""
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, length + 1)
+        except zlib.error as error:
+            raise _unreadable(self.name, f"damaged in the archive ({error})") from error
+        if len(data) != length:
+            raise _unreadable(self.name, f"damaged in the archive: it unpacks to other than {length:,} bytes")
         return data
 
     def _length(self) -> int:
@@ -184,15 +196,21 @@ def verify_images(images: Sequence[ImageSource], progress: OnProgress | None = N
     """Decode every image once, before any training, calling `progress(done, total)` after each.
 
     Raises:
-        UnreadableImages: naming every unreadable image, not only the first.
+        UnreadableImages: with every unreadable image, not only the first.
     """
+    problems = unreadable_images(images, progress)
+    if problems:
+        raise UnreadableImages(problems)
+
+
+def unreadable_images(images: Sequence[ImageSource], progress: OnProgress | None = None) -> dict[str, str]:
+    """What is wrong with each image that does not decode, by its name; progress as in `verify_images`."""
     problems: dict[str, str] = {}
     for done, found in enumerate(_problems(images), start=1):
         problems.update(found)
         if progress is not None:
             progress(done, len(images))
-    if problems:
-        raise UnreadableImages(problems)
+    return problems
 
 
 def _problems(images: Sequence[ImageSource]) -> Iterator[dict[str, str]]:

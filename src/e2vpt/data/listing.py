@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from e2vpt.data.formats import is_image
 from e2vpt.data.images import ImageFile
-from e2vpt.errors import DataError, visible
+from e2vpt.errors import DataError, in_lines, visible
 
 Parts = tuple[str, ...]
 _SYSTEM_NAMES = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
@@ -20,8 +20,6 @@ _TAR_BLOCK = 512
 _LONGEST_TAR_HEADER = 2**20
 _MOST_WAYS = 64
 """How many paths may lead to one folder. Links that branch at every level would make millions of paths."""
-SHOWN = 20
-"""How many names a message gives before it only counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,34 +65,37 @@ def list_folder(root: Path) -> Listing:
     return Listing(where=visible(str(root)), files=files, folders=frozenset(folders))
 
 
-def list_tar(archive: Path) -> Listing:
+def list_tar(archive: Path, called: Path | None = None) -> Listing:
     """Everything in an uncompressed .tar; of a path stored twice the later one counts, as for tar itself.
+
+    `called` is the file that messages name, where this one is a temporary copy.
 
     Raises:
         DataError: compressed, truncated or damaged, or with entries that cannot be read in place.
     """
     files: dict[Parts, ImageFile] = {}
     folders: set[Parts] = set()
-    for member in _members(archive):
-        parts = _member_parts(archive, member.name)
-        if _ignored(parts) or not parts:
+    called = called or archive
+    for member in _members(archive, called):
+        parts = member_parts(called, member.name)
+        if is_ignored(parts) or not parts:
             continue
         folders.update(parts[:depth] for depth in range(1, len(parts)))
         if member.isdir():
             folders.add(parts)
-        elif member.islnk() and (linked := _member_parts(archive, member.linkname)) in files:
+        elif member.islnk() and (linked := member_parts(called, member.linkname)) in files:
             target = files[linked]
-            name = visible(f"{archive}:{member.name}")
+            name = visible(f"{called}:{member.name}")
             files[parts] = ImageFile(name=name, path=archive, offset=target.offset, size=target.size)
         elif member.isreg() and not member.issparse():
-            name = visible(f"{archive}:{member.name}")
+            name = visible(f"{called}:{member.name}")
             files[parts] = ImageFile(name=name, path=archive, offset=member.offset_data, size=member.size)
         else:
             raise DataError(
-                f"{visible(str(archive))}: {visible(member.name)} is a link, a device or a sparse file; "
+                f"{visible(str(called))}: {visible(member.name)} is a link, a device or a sparse file; "
                 "only plain files can be read in place. Make the archive with `tar --dereference`."
             )
-    return Listing(where=visible(str(archive)), files=files, folders=frozenset(folders))
+    return Listing(where=visible(str(called)), files=files, folders=frozenset(folders))
 
 
 def _walk(root: Path) -> Iterator[tuple[Parts, Path, bool]]:
@@ -105,7 +106,7 @@ def _walk(root: Path) -> Iterator[tuple[Parts, Path, bool]]:
         folder, above, real_above = waiting.pop()
         for name in _names_in(folder):
             parts, path = (*above, name), folder / name
-            if _ignored((name,)):
+            if is_ignored((name,)):
                 continue
             is_folder = _is_folder(path)
             real = os.path.realpath(path) if is_folder else ""
@@ -140,7 +141,7 @@ def _cannot_read(path: Path, error: OSError) -> DataError:
     return DataError(f"Cannot look into {visible(str(path))}: {error.strerror}. Check its permissions.")
 
 
-def _members(archive: Path) -> list[tarfile.TarInfo]:
+def _members(archive: Path, called: Path) -> list[tarfile.TarInfo]:
     try:
         with tarfile.open(archive, "r:", tarinfo=_CheckedHeader) as tar, archive.open("rb") as raw:
             members, length, at = [], archive.stat().st_size, -1
@@ -156,8 +157,8 @@ def _members(archive: Path) -> list[tarfile.TarInfo]:
                 raise tarfile.ReadError(f"it breaks off at byte {tar.offset}")
     except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError, RecursionError) as error:
         raise DataError(
-            f"{visible(str(archive))} is not a whole, uncompressed .tar: {visible(str(error))}. "
-            "Download or make it again; unpack a compressed one."
+            f"{visible(str(called))} is not a whole, uncompressed .tar: {visible(str(error))}. "
+            "Download or make it again."
         ) from error
     return members
 
@@ -175,7 +176,12 @@ class _CheckedHeader(tarfile.TarInfo):
         return member
 
 
-def _member_parts(archive: Path, name: str) -> Parts:
+def member_parts(archive: Path, name: str) -> Parts:
+    """The path of an entry of an archive.
+
+    Raises:
+        DataError: it leaves the archive.
+    """
     parts = tuple(part for part in PurePosixPath(name).parts if part not in ("/", "//", "."))
     if ".." in parts:
         raise DataError(
@@ -192,12 +198,6 @@ def refuse(what: str, names: Iterable[str], remedy: str) -> None:
         raise DataError(f"{what}:\n{in_lines(found)}\n{remedy}, then run the same command again.")
 
 
-def in_lines(names: Sequence[str]) -> str:
-    """The first names, one a line, and how many more there are."""
-    lines = [f"  {visible(name)}" for name in names[:SHOWN]]
-    more = [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return "\n".join([*lines, *more])
-
-
-def _ignored(parts: Parts) -> bool:
+def is_ignored(parts: Parts) -> bool:
+    """Whether a path is hidden, or one that systems leave behind."""
     return any(part.startswith(".") or part.lower() in _SYSTEM_NAMES for part in parts)

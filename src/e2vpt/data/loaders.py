@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from e2vpt.config.fields import check_count
 from e2vpt.data.batches import deal, epoch_batches
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.data.samples import ComputedDataset, EpochIndex, Sample, TaskDataset
 from e2vpt.data.task import Split
 from e2vpt.data.transforms import Augment, train_transform
-from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.errors import DataError, UnreadableImages, check_type
 
 Batch = tuple[Tensor, Tensor]
 
@@ -155,8 +156,13 @@ def make_loader(
     for the next epoch, and for the next training with this loader.
 
     Raises:
+        ConfigError: an argument of another type, or out of range.
         DataError: when shuffling (training), a batch too small to give every process an image of every part.
     """
+    check_type("split", split, Split)
+    check_type("preprocessing", preprocessing, Preprocessing)
+    for name, count, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
+        check_count(name, count, least)
     dealer = _Dealer(
         num_images=len(split),
         batch_size=batch_size,

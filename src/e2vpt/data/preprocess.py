@@ -12,7 +12,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from e2vpt.config import DataConfig
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, check_type
 
 TENSORFLOW = "tensorflow-bilinear"
 """An interpolation: four pixels around each point, in floats, however much smaller the image becomes."""
@@ -108,6 +108,7 @@ def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfi
     Raises:
         ConfigError: the model does not take RGB images, or its configuration is out of range.
     """
+    check_type("config", config, DataConfig)
     timms = resolve_data_config(pretrained_cfg=_pretrained_cfg(backbone))  # type: ignore[no-untyped-call]
     channels, height, width = timms["input_size"]
     _require(channels == 3, "input channels", channels, "3, RGB images")
@@ -135,7 +136,7 @@ def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfi
 
 def _pretrained_cfg(backbone: nn.Module | Mapping[str, Any]) -> dict[str, Any]:
     cfg = getattr(backbone, "pretrained_cfg", None) if isinstance(backbone, nn.Module) else backbone
-    if not cfg:
+    if not isinstance(cfg, Mapping) or not cfg:
         raise ConfigError(
             "The model has no pretrained_cfg, so its preprocessing is unknown; expected a timm model."
         )

@@ -36,6 +36,7 @@ def repeated_images(task: Task) -> list[str]:
 
 def _size(image: ImageFile) -> int | None:
     try:
-        return image.path.stat().st_size if image.size is None else image.size
+        size = image.size if image.inflated is None else image.inflated
+        return image.path.stat().st_size if size is None else size
     except (OSError, ValueError):
         return None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError, visible
+from e2vpt.errors import SHOWN, DataError, in_lines, visible
+
+_LONGEST_HEADER = 2**16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +31,14 @@ class _Row:
 def load_table(path: Path, config: DataConfig) -> Task:
     """The task in a CSV file.
 
-    The first line names the columns, commas separate cells, the encoding is UTF-8. `path` is relative to the
+    The first line names the columns; commas, semicolons or tabs separate cells; the encoding is UTF-8, or
+    UTF-16 with its mark. `path` is relative to the
     CSV file's folder. `split` is train, val (valid, validation) or test; without that column the images are
     split by `config`. `class` names what `label` numbers; without it the label is the name. Classes are in
     order of their labels, numerically where all are numbers. Other columns are ignored.
 
     Raises:
-        DataError: listing every bad line: a missing file, an empty label, an unknown split, a file named
+        DataError: naming bad lines: a missing file, an empty label, an unknown split, a file named
             twice, a label with two class names.
     """
     return read_table(path).to_train(config)
@@ -45,7 +49,7 @@ def read_table(path: Path) -> LabelledData:
     rows = list(_rows(path))
     problems = [*_cell_problems(path, rows), *_repeats(rows), *_class_problems(rows)]
     if problems:
-        listed = "\n".join(f"  line {line}: {text}" for line, text in sorted(problems))
+        listed = in_lines([f"line {line}: {text}" for line, text in sorted(problems)])
         raise DataError(
             f"{path}: {len(problems)} bad line(s):\n{listed}\nCorrect them, then run the same command again."
         )
@@ -62,13 +66,15 @@ def read_table(path: Path) -> LabelledData:
 
 def _rows(path: Path) -> Iterator[_Row]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
+        with path.open(encoding=_encoding(path), newline="") as file:
+            separator, skipped = _separator(file)
+            reader = csv.DictReader(file, skipinitialspace=True, strict=True, delimiter=separator)
             columns = _columns(path, reader)
             for cells in reader:
                 if None in cells:
                     raise DataError(
-                        f"{path}, line {reader.line_num}: more cells than columns; quote cells with commas."
+                        f"{path}, line {reader.line_num + skipped}: more cells than columns; "
+                        f"quote cells that hold a {separator!r}."
                     )
                 value = {
                     name: one_spelling((cells[column] or "").strip())
@@ -79,7 +85,7 @@ def _rows(path: Path) -> Iterator[_Row]:
                 split = value.get("split") if "split" in columns else None
                 class_name = value["class"] if "class" in columns else value["label"]
                 yield _Row(
-                    line=reader.line_num,
+                    line=reader.line_num + skipped,
                     path=value["path"],
                     label=value["label"],
                     split=split,
@@ -93,6 +99,25 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
 
 
+def _encoding(path: Path) -> str:
+    """UTF-8, unless a mark says UTF-16: spreadsheets write that as "Unicode text"."""
+    with path.open("rb") as file:
+        is_wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if is_wide else "utf-8-sig"
+
+
+def _separator(file: TextIO) -> tuple[str, int]:
+    """What separates the cells, by the names of the columns, and how many lines are none of the table."""
+    first = file.readline(_LONGEST_HEADER).rstrip("\r\n")
+    if first.lower().startswith("sep=") and len(first) == 5:  # a word to Excel
+        return first[4], 1
+    file.seek(0)
+    for separator in ",;\t":
+        if {"path", "label"} <= {cell.strip(' "').lower() for cell in first.split(separator)}:
+            return separator, 0
+    return ",", 0
+
+
 def _columns(path: Path, reader: csv.DictReader[str]) -> dict[str, str]:
     """The file's own spelling of each column we use."""
     header = list(reader.fieldnames or [])
@@ -101,7 +126,7 @@ def _columns(path: Path, reader: csv.DictReader[str]) -> dict[str, str]:
     if missing:
         raise DataError(
             f"{path}: the first line has no column {' and no column '.join(missing)}; found "
-            f"{', '.join(map(repr, header)) or 'nothing'}. Expected path,label[,split], with commas."
+            f"{', '.join(map(repr, header[:SHOWN])) or 'nothing'}. Expected path,label[,split]."
         )
     return {name: columns[name] for name in ("path", "label", "split", "class") if name in columns}
 

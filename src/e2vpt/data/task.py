@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from e2vpt.data.images import ImageSource
-from e2vpt.errors import DataError
+from e2vpt.data.images import ImageSource, OnProgress, unreadable_images
+from e2vpt.errors import DataError, UnreadableImages, check_type
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,8 @@ class Task:
 
     Labels index `classes`. `val` and `test` are None where the data has none. Without `complete` a class may
     have no training images, as in the official draws of 800 for VTAB-1k. `without_labels` names splits of the
-    data that were left out, as their images have no labels.
+    data that were left out, as their images have no labels; `left_out` holds images that did not decode and
+    were left out, each with the reason.
 
     Raises:
         DataError: fewer than two classes, a class that is unnamed, listed twice or without training images,
@@ -55,8 +56,11 @@ class Task:
     test: Split | None = None
     complete: bool = True
     without_labels: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        check_type("classes", self.classes, tuple, list)
+        check_type("train", self.train, Split)
         check_classes(self.name, self.classes)
         for which, split in self.splits().items():
             _check_split(f"{self.name}: {which}", split, len(self.classes))
@@ -73,6 +77,25 @@ class Task:
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
+    def decoded(self, *, skip: bool, progress: OnProgress | None = None) -> Task:
+        """The task, once each of its images was decoded; with `skip`, without those that are unreadable.
+
+        Raises:
+            UnreadableImages: some are, and they are not to be left out.
+            DataError: too few images are left.
+        """
+        splits = self.splits()
+        bad = unreadable_images([image for split in splits.values() for image in split.images], progress)
+        if not bad:
+            return self
+        if not skip:
+            raise UnreadableImages(bad)
+        try:
+            good = {name: _without(split, bad) for name, split in splits.items()}
+            return dataclasses.replace(self, **good, left_out=tuple(bad.items()))  # type: ignore[arg-type]
+        except DataError as error:
+            raise DataError(f"{error} {len(bad)} unreadable image(s) were left out.") from error
+
     def train_and_val(self) -> Task:
         """The task with its validation images among those to train on, once settings are chosen (VTAB)."""
         if self.val is None:
@@ -81,12 +104,16 @@ class Task:
         return dataclasses.replace(self, train=Split(images=images, labels=labels), val=None)
 
 
+def _without(split: Split, names: Collection[str]) -> Split:
+    return split.subset(index for index, image in enumerate(split.images) if image.name not in names)
+
+
 def check_classes(task: str, classes: Sequence[str]) -> None:
     """Raise DataError unless there are at least two classes, each with a name of its own."""
     if len(classes) < 2:
         found = ", ".join(map(repr, classes)) or "none"
         raise DataError(f"{task}: classes found: {found}; at least two are needed. Is it the right folder?")
-    if any(not name.strip() for name in classes):
+    if any(not isinstance(name, str) or not name.strip() for name in classes):
         raise DataError(f"{task}: a class has an empty name. Name it.")
     twice = [repr(name) for name, count in Counter(classes).items() if count > 1]
     if twice:

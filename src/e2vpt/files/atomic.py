@@ -10,10 +10,11 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from e2vpt.errors import RunError
+from e2vpt.errors import RunError, check_type
 from e2vpt.files.paths import look_at
 
 _NOTHING: Mapping[str, type] = {}
@@ -26,6 +27,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     Raises:
         RunError: the folder is missing, not writable or full; names the file and the reason.
     """
+    check_type("path", path, str, PathLike)
     _write(Path(path), content, Path.replace)
 
 

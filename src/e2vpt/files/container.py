@@ -11,6 +11,7 @@ import json
 import stat
 import struct
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from e2vpt.errors import AdapterFormatError, ConfigError
+from e2vpt.errors import AdapterFormatError, ConfigError, check_type
 from e2vpt.files.atomic import write_atomic
 
 MAX_HEADER = 4 * 2**20
@@ -55,6 +56,7 @@ def read_container(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor],
     Raises:
         AdapterFormatError: the file is missing, truncated, altered, or was not made by this package.
     """
+    check_type("path", path, str, PathLike)
     path = Path(path)
     try:
         sealed, content = _read(path)

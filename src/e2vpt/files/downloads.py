@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
@@ -38,6 +39,24 @@ def fetch(repository: str, filenames: Sequence[str]) -> Path:
         ) from error
 
 
+@contextmanager
+def cache_only_without_connection() -> Iterator[str]:
+    """Inside, the hub's client looks in its cache only, where there is no connection; then gives the reason.
+
+    It would retry for half a minute otherwise, a line each time.
+    """
+    before, problem = constants.HF_HUB_OFFLINE, ""
+    try:
+        _probe()
+    except ConnectionError as error:
+        problem = str(error)
+    constants.HF_HUB_OFFLINE = before or bool(problem)
+    try:
+        yield problem
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _cached(name: str, filenames: Sequence[str], revision: str | None) -> Path | None:
     for filename in filenames:
         path = try_to_load_from_cache(name, filename, revision=revision)
@@ -47,8 +66,6 @@ def _cached(name: str, filenames: Sequence[str], revision: str | None) -> Path |
 
 
 def _download(name: str, filenames: Sequence[str], revision: str | None) -> Path:
-    if constants.HF_HUB_OFFLINE:
-        raise ConnectionError("HF_HUB_OFFLINE is set.")
     _probe()
     for filename in filenames:
         try:
@@ -62,6 +79,8 @@ def _download(name: str, filenames: Sequence[str], revision: str | None) -> Path
 
 def _probe() -> None:
     """One short request: without a connection the hub's own client retries for almost a minute."""
+    if constants.HF_HUB_OFFLINE:
+        raise ConnectionError("HF_HUB_OFFLINE is set.")
     try:
         get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
     except Exception as error:

@@ -13,8 +13,8 @@ from torch import nn
 
 from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.config import MethodConfig, PromptConfig
-from e2vpt.errors import ConfigError
-from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.errors import ConfigError, check_type
+from e2vpt.methods.names import check_method, prompts_of
 from e2vpt.methods.peft import PEFT_METHODS, inject
 from e2vpt.methods.tuning import BESIDE, TUNE
 from e2vpt.prompting.install import prompt
@@ -86,10 +86,12 @@ def adapt(
         UnsupportedBackbone: not a ViT or Swin that this version knows.
         MissingExtra: a method of PEFT without PEFT.
     """
-    asked = prompts or PromptConfig()
-    options = _resolved(options or MethodConfig(), method, asked)
-    if method not in METHODS:
-        raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    asked = PromptConfig() if prompts is None else prompts
+    options = MethodConfig() if options is None else options
+    for what, value, kind in (("prompts", asked, PromptConfig), ("options", options, MethodConfig)):
+        check_type(what, value, kind)
+    check_method(method)
+    options = _resolved(options, method, asked)
     own, num_blocks = prompts_of(method, asked), len(find_sites(backbone))
     stays = own is not None and options.beside == "none"
     before = "" if stays else weights or fingerprint(backbone)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from e2vpt.config import PromptConfig
+from e2vpt.errors import ConfigError
 from e2vpt.methods.peft import PEFT_METHODS
 
 Method = Literal[
@@ -71,3 +72,13 @@ def prompts_of(method: str, asked: PromptConfig) -> PromptConfig | None:
         "linear": {**none, "first_block": 0},
     }
     return dataclasses.replace(asked, **only[method]) if method in only else None
+
+
+def check_method(name: object) -> None:
+    """Hold a method to those there are.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if not isinstance(name, str) or name not in METHODS:
+        raise ConfigError(f"method is {name!r}; expected one of {', '.join(METHODS)}.")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.attention import AttentionWithPrompts
 from e2vpt.prompting.tuned_linear import TunedLinear
 
@@ -26,6 +26,7 @@ def folded(model: nn.Module) -> Iterator[None]:
     Raises:
         ConfigError: the model is in training mode, now or in a forward pass inside.
     """
+    check_type("model", model, nn.Module)
     attentions = [module for module in model.modules() if isinstance(module, AttentionWithPrompts)]
     if model.training or any(module.training or module.prompts.training for module in attentions):
         raise ConfigError(

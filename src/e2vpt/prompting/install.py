@@ -10,7 +10,7 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import nn
 
 from e2vpt.config import PromptConfig
-from e2vpt.errors import ConfigError, UnsupportedBackbone
+from e2vpt.errors import ConfigError, UnsupportedBackbone, check_type
 from e2vpt.prompting.attention import PromptedAttention
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
@@ -34,7 +34,8 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
         UnsupportedBackbone: a part of the model is not known to be safe; the message names it.
         ConfigError: the settings do not fit this backbone, or it has prompts already.
     """
-    config = config or PromptConfig()
+    config = PromptConfig() if config is None else config
+    check_type("config", config, PromptConfig)
     sites = find_sites(backbone)
     visual, kv = config.visual_counts(len(sites)), config.kv_counts(len(sites))
     if config.pool_prompts and not isinstance(backbone, SwinTransformer):

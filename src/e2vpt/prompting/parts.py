@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from e2vpt.backbones.families import plain_name, unwrapped
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.prompts import BlockPrompts
 
 
@@ -26,6 +26,7 @@ def prompt_layers(model: nn.Module) -> list[BlockPrompts]:
 
 def find_prompts(model: nn.Module) -> list[BlockPrompts]:
     """The prompts of every block, in forward order; none of a model that has no room for prompts."""
+    check_type("model", model, nn.Module)
     return [module for module in model.modules() if isinstance(module, BlockPrompts)]
 
 

@@ -26,11 +26,14 @@ def embed_images(
     *,
     batch_size: int = 32,
     on_images: Callable[[int, int], None] = lambda done, total: None,
+    left_out: dict[str, str] | None = None,
 ) -> NDArray[np.float32]:
     """Features [n, D] of images, in order; `on_images` is told (done, total).
 
+    Given a `left_out`, images that do not decode are put there by name with the reason, and have no row.
+
     Raises:
-        UnreadableImages: naming every image that does not decode.
+        UnreadableImages: images that do not decode, without `left_out`.
     """
     found: list[Tensor] = []
     problems: dict[str, str] = {}
@@ -38,11 +41,14 @@ def embed_images(
     with evaluating(model), folded(model):
         for batch in opened_batches(images, preprocessing, batch_size):
             problems |= {image.name: text for image, text in batch if isinstance(text, str)}
-            if not problems:
-                found.append(features(model, torch.stack([x for _, x in batch if isinstance(x, Tensor)])))
+            good = [x for _, x in batch if isinstance(x, Tensor)]
+            if good and (left_out is not None or not problems):
+                found.append(features(model, torch.stack(good)))
             done += len(batch)
             on_images(done, len(images))
-    if problems:
+    if left_out is not None:
+        left_out |= problems
+    elif problems:
         raise UnreadableImages(problems)
     return torch.cat(found).numpy() if found else np.zeros((0, _width(model)), dtype=np.float32)
 

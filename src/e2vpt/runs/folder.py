@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig, TrainConfig
-from e2vpt.config.fields import from_dict, to_dict
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.config.fields import check_choices, from_dict, to_dict
+from e2vpt.errors import SHOWN, ConfigError, RunError, check_type
 from e2vpt.files.atomic import (
     create_atomic,
     make_folder,
@@ -29,7 +29,7 @@ from e2vpt.files.atomic import (
     write_json_lines,
 )
 from e2vpt.files.paths import check_folder_place, listed, look_at
-from e2vpt.methods.names import METHODS, own_lr
+from e2vpt.methods.names import check_method, own_lr
 from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
 from e2vpt.runs.lock import LOCK
 from e2vpt.training.checkpoint import Row
@@ -44,6 +44,7 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
 SPLITS = "splits.csv"
 PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
 _LOG = "log.jsonl"
+_PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")
 
 
@@ -74,15 +75,17 @@ class RunConfig:
     recipe: str = "default"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ConfigError(f"method is {self.method!r}; expected one of {', '.join(METHODS)}.")
+        check_method(self.method)
+        check_choices(self)
+        for name, kind in _PARTS.items():
+            check_type(name, getattr(self, name), kind)
         if self.train.lr is None:
             train = dataclasses.replace(self.train, lr=own_lr(self.method, self.prompts))
             object.__setattr__(self, "train", train)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        parts = {name: to_dict(getattr(self, name)) for name in ("prompts", "options", "data", "train")}
+        parts = {name: to_dict(getattr(self, name)) for name in _PARTS}
         return {name: getattr(self, name) for name in _PLAIN} | parts
 
 
@@ -96,14 +99,27 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
     kind = look_at(path)
     if kind == "folder":
         if look_at(path / ADAPTER) == "nothing":
-            raise RunError(
-                f"{path} has no {ADAPTER}: its training is not finished. Finish it with "
-                f"`e2vpt train ... --out {path} --resume`, or name {path / LAST}."
-            )
+            raise _no_adapter(path)
         return path / ADAPTER
     if kind == "nothing":
         raise RunError(f"{path} does not exist; expected an adapter file or a run folder of `e2vpt train`.")
     return path
+
+
+def _no_adapter(folder: Path) -> RunError:
+    """For a run that is not finished, for a folder of runs, and for any other folder."""
+    if look_at(folder / CONFIG) != "nothing":
+        return RunError(
+            f"{folder} has no {ADAPTER}: its training is not finished. Finish it with `e2vpt train --resume "
+            f"--out {folder}`, or name {folder / LAST}."
+        )
+    runs = [str(path) for path in listed(folder) if look_at(path / ADAPTER) == "file"]
+    if runs:
+        more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+        return RunError(f"{folder} is not a run but holds runs: {', '.join(runs[:SHOWN])}{more}. Name one.")
+    return RunError(
+        f"{folder} is no run folder of `e2vpt train`, and holds none. Name a run or an adapter file."
+    )
 
 
 def run_of(adapter: Path, classes: Sequence[str], fingerprint: str) -> Path | None:

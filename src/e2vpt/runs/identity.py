@@ -13,8 +13,8 @@ ImageRow = dict[str, str]
 """An image of a run: split, class, file, digest (of its content)."""
 
 COLUMNS = ("split", "class", "file", "digest")
-_WITHOUT_EFFECT = {"source", "weights", "workers"}
-"""Where images and weights lie and who loads them; what they are is held by digests."""
+_WITHOUT_EFFECT = {"source", "weights", "workers", "skip_unreadable"}
+"""Where images and weights lie, who loads them and which are taken; what they are is held by digests."""
 
 
 def image_rows(task: Task) -> list[ImageRow]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.data import ImageSource, OnProgress, Split, verify_images
+from e2vpt.data import ImageSource, OnProgress, Split
+from e2vpt.data.images import unreadable_images
 from e2vpt.data.splits import Labelled, LabelledData
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.runs.identity import ImageRow, digests
 
 WhichSplit = Literal["train", "val", "test", "all"]
@@ -30,12 +31,14 @@ class Labels:
         num_trained_on: how many of them the run trained on, or chose its best epoch by; not counted where
             just those were asked for.
         notes: what a person has to know about the choice, a sentence each.
+        left_out: images that did not decode and were left out, each with the reason.
     """
 
     images: Split
     which: WhichSplit
     num_trained_on: int
     notes: tuple[str, ...]
+    left_out: dict[str, str]
 
 
 def labelled_images(
@@ -44,13 +47,19 @@ def labelled_images(
     info: AdapterInfo,
     run: Sequence[ImageRow] | None,
     progress: OnProgress | None = None,
+    *,
+    skip_unreadable: bool = False,
 ) -> Labels:
     """The images of `data` that `which` means; `run` are those of the adapter's run, None where not known.
 
+    With `skip_unreadable`, those that do not decode are left out, unless that is all of them.
+
     Raises:
         DataError: the data have no such split, or a class that the adapter does not know.
-        UnreadableImages: naming every image that does not decode.
+        UnreadableImages: images that do not decode, and are not to be left out.
     """
+    if which not in get_args(WhichSplit):
+        raise DataError(f"split is {which!r}; expected one of {', '.join(get_args(WhichSplit))}.")
     everything = [entry for split in data.found.values() for entry in split]
     chosen = everything if which == "all" else data.found.get(which, everything)
     if not chosen:
@@ -60,7 +69,10 @@ def labelled_images(
     whole = not own and "all" in data.found and which == "test"
     if run is None and not own and not whole:
         raise DataError(_no_such_split(data, which))
-    verify_images([image for image, _ in chosen], progress)
+    bad = unreadable_images([image for image, _ in chosen], progress)
+    chosen = [(image, label) for image, label in chosen if image.name not in bad]
+    if bad and not (skip_unreadable and chosen):
+        raise UnreadableImages(bad)
     in_run = None if run is None else _splits_in_run([image for image, _ in chosen], run)
     notes = []
     if not own:
@@ -83,7 +95,7 @@ def labelled_images(
     split = Split(
         images=tuple(image for image, _ in chosen), labels=tuple(number[name] for _, name in chosen)
     )
-    return Labels(images=split, which=which, num_trained_on=trained, notes=tuple(notes))
+    return Labels(images=split, which=which, num_trained_on=trained, notes=tuple(notes), left_out=bad)
 
 
 def _check_classes(name: str, chosen: Labelled, info: AdapterInfo) -> None:
@@ -106,7 +118,7 @@ def _splits_in_run(images: Sequence[ImageSource], run: Sequence[ImageRow]) -> li
 
 
 def _used_whole(name: str, count: int, has_run: bool) -> str:
-    text = f"{name} has no splits, so all its {count} images are used."
+    text = f"{visible(name)} has no splits, so all its {count} images are used."
     if has_run:
         return text
     return f"{text} Whether some of them were trained on is not known: no run folder is around this adapter."

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from e2vpt.config.fields import check_count
 from e2vpt.data import ImageFile, ImageSource, Preprocessing, eval_transform, image_suffixes
 from e2vpt.data.listing import list_folder
 from e2vpt.data.room import held
@@ -71,6 +72,7 @@ def predict_images(
 
     Until the last one is given the model is in eval mode, and its prompts are folded (`e2vpt.folded`).
     """
+    check_count("topk", topk, 1)
     with evaluating(model), folded(model):
         for batch in opened_batches(images, preprocessing, batch_size):
             good = [tensor for _, tensor in batch if isinstance(tensor, Tensor)]
@@ -86,6 +88,7 @@ def opened_batches(
     images: Sequence[ImageSource], preprocessing: Preprocessing, batch_size: int
 ) -> Iterator[list[tuple[ImageSource, Tensor | str]]]:
     """Each image with its tensor [3, h, w], or with why it cannot be read; batch by batch, in order."""
+    check_count("batch_size", batch_size, 1)
     transform = eval_transform(preprocessing)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), batch_size):

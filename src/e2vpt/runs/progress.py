@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -18,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from e2vpt.errors import in_lines, visible
+from e2vpt.runs.reporting import Reporting
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.step_report import StepReport
 
@@ -26,8 +29,19 @@ console = Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
-    """Words for a person, on stderr."""
-    console.print(escape(text), soft_wrap=True)
+    """Words for a person, on stderr; names in them safe to print."""
+    console.print(escape("\n".join(map(visible, text.split("\n")))), soft_wrap=True)
+
+
+def left_out_text(problems: Mapping[str, str]) -> str:
+    """Images that were left out, each with the reason."""
+    listed = in_lines([f"{name}: {why}" for name, why in problems.items()])
+    return f"{len(problems)} unreadable image(s) left out:\n{listed}"
+
+
+def percent(share: float) -> str:
+    """An accuracy of 0 to 1 as every command prints it."""
+    return f"{share:.1%}"
 
 
 class _Left(ProgressColumn):
@@ -53,18 +67,28 @@ def _counting(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, in
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        MofNCompleteColumn(),
         *columns,
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        # Nothing is shown before the first count: the total is not known yet.
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
 
 @contextmanager
 def training() -> Iterator[tuple[Callable[[StepReport], None], Callable[[Row], None]]]:
     """A bar for a training, and a line for each finished epoch: (on_step, on_epoch)."""
+    with reported() as reporting:
+        assert reporting.on_step is not None and reporting.on_epoch is not None
+        yield reporting.on_step, reporting.on_epoch
+
+
+@contextmanager
+def reported() -> Iterator[Reporting]:
+    """A bar for trainings and for scoring, a line for each stage and each finished epoch."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -73,6 +97,7 @@ def training() -> Iterator[tuple[Callable[[StepReport], None], Callable[[Row], N
         _Left(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("", total=None, figures="", left="")
 
@@ -86,7 +111,14 @@ def training() -> Iterator[tuple[Callable[[StepReport], None], Callable[[Row], N
                 left=f"{duration(report.seconds_left)} left",
             )
 
-        yield on_step, lambda row: console.print(_line(row))
+        def on_images(done: int, total: int) -> None:
+            counted = f"{done}/{total} images"
+            bar.update(task, description="Scoring", completed=done, total=total, figures=counted, left="")
+
+        def on_epoch(row: Row) -> None:
+            console.print(_line(row))
+
+        yield Reporting(on_stage=say, on_step=on_step, on_epoch=on_epoch, on_images=on_images)
 
 
 def duration(seconds: float) -> str:
@@ -102,12 +134,12 @@ def duration(seconds: float) -> str:
 def _figures(report: StepReport) -> str:
     memory = f"{report.memory / 2**30:.1f} GiB"
     speed = f"{report.images_per_second:.0f} images/s"
-    return f"loss {report.loss:.3f}  accuracy {report.accuracy:.1%}  {speed}  {memory}"
+    return f"loss {report.loss:.3f}  accuracy {percent(report.accuracy)}  {speed}  {memory}"
 
 
 def _line(row: Row) -> str:
     text = f"epoch {row['epoch'] + 1:3.0f}"
-    text += f"  train loss {row['train_loss']:.3f}  accuracy {row['train_accuracy']:.1%}"
+    text += f"  train loss {row['train_loss']:.3f}  accuracy {percent(row['train_accuracy'])}"
     if "val_accuracy" in row:
-        text += f"  |  val loss {row['val_loss']:.3f}  accuracy {row['val_accuracy']:.1%}"
+        text += f"  |  val loss {row['val_loss']:.3f}  accuracy {percent(row['val_accuracy'])}"
     return text

@@ -143,7 +143,8 @@ def _pairs(
     protocol: _Protocol, prepared: Prepared, origin: Snapshot, best: ProtocolRow
 ) -> tuple[Selection, ProtocolRow]:
     """Keep ratios, with the best of the grid: what stays, and the row that says so."""
-    scores = scores_of(prepared, protocol.prune, protocol.out / "scores.safetensors", repr(best))
+    path = protocol.out / "scores.safetensors"
+    scores = scores_of(prepared, protocol.prune, path, repr(best), protocol.reporting)
     settings = {name: best[name] for name in ("lr", "weight_decay")}
     for tokens, segments in itertools.product(protocol.grid.keep_ratios, repeat=2):
         rewind(prepared.model, origin, select(scores, tokens=tokens, segments=segments))

@@ -111,7 +111,8 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     first = train_reporting(prepared, out, reporting.before(again), UNPRUNED)
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
-    scores = scores_of(prepared, prune, out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED))
+    path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
+    scores = scores_of(prepared, prune, path, of, reporting)
     size, epochs = _size(out / UNPRUNED), len(first.history)
     unpruned = _tried(prepared, "unpruned", (1.0, 1.0), size=size, epochs=epochs)
     trials: list[_Trial] = []
@@ -156,7 +157,7 @@ def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, floa
     return [(count / most, min(1.0, prune.keep * most / count)) for count in range(fewest, most + 1)]
 
 
-def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str) -> Scores:
+def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, reporting: Reporting) -> Scores:
     """The scores of the model as it is now, on its training images; kept in a file for the next time.
 
     `of` says which model that is: scores of another one are not used.
@@ -166,14 +167,16 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str) -> Sc
     found = as_the_first(load_scores(path, asked))
     if found is not None:
         return found
+    images = training_images(prepared).in_order()
     scores = as_the_first(
         score(
             prepared.model,
-            training_images(prepared).in_order(),
+            images,
             num_segments=prune.num_segments,
             layout=prune.layout,
             shared=prune.masks == "shared",
             signed=prune.signed_scores,
+            on_batch=reporting.counting(images.num_images),
         )
     )
     if process_rank()[0] == 0:

@@ -13,7 +13,8 @@ from e2vpt.training.step_report import StepReport
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reporting:
-    """Who is told what: `on_stage` in words what begins, the others as in `train_run`.
+    """Who is told what: `on_stage` in words what begins, `on_images` how many of how many images are scored,
+    the others as in `train_run`.
 
     Only the first of several processes tells.
     """
@@ -21,6 +22,7 @@ class Reporting:
     on_stage: Callable[[str], None] | None = None
     on_step: Callable[[StepReport], None] | None = None
     on_epoch: Callable[[Row], None] | None = None
+    on_images: Callable[[int, int], None] | None = None
 
     def before(self, trainings: int) -> Reporting:
         """The same for a training that so many others follow: the time left counts them too."""
@@ -35,6 +37,18 @@ class Reporting:
             tell(dataclasses.replace(report, seconds_left=report.seconds_left + trainings * whole))
 
         return dataclasses.replace(self, on_step=on_step) if tell is not None and trainings else self
+
+    def counting(self, total: int) -> Callable[[int], None]:
+        """Tells `on_images`, each time it is called with how many more images are done."""
+        done = 0
+
+        def count(number: int) -> None:
+            nonlocal done
+            done += number
+            if self.on_images is not None and process_rank()[0] == 0:
+                self.on_images(done, total)
+
+        return count
 
     def stage(self, text: str) -> None:
         """Say what begins."""

@@ -12,16 +12,17 @@ import torch
 
 from e2vpt.adapters.header import names_problem
 from e2vpt.backbones.load import planned_backbone
+from e2vpt.backbones.supported import where_to_start
 from e2vpt.backbones.weight_files import check_weights_file
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import from_dict
 from e2vpt.config.groups import TRAINING, check_effect, configs_from
 from e2vpt.config.recipes import RECIPES, recipe_groups
-from e2vpt.data import Task, load_task, verify_images
+from e2vpt.data import Task, load_task
 from e2vpt.errors import ConfigError, DataError, RunError
 from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
-from e2vpt.methods.names import METHODS, prompts_of
+from e2vpt.methods.names import check_method, prompts_of
 from e2vpt.runs.folder import (
     CONFIG,
     GRID_FOLDER,
@@ -75,9 +76,9 @@ def plan_run(
     saved, saved_prune = _saved(out, protocol) if resume and out is not None else (None, None)
     source = source or (saved.source if saved else None)
     backbone = backbone or (saved.backbone if saved else None)
-    if source is None or backbone is None:
-        missing = "images (DATA)" if source is None else "--backbone"
-        raise ConfigError(f"Name the {missing}; only a run that is resumed knows its own.")
+    if source is None:
+        raise ConfigError("Name the images (DATA); only a run that is resumed knows its own.")
+    backbone = named_backbone(backbone)
     others = {name: given.get(name, getattr(saved, name, None)) for name in _OTHERS}
     recipe = others["recipe"] or "default"
     own = recipe_groups(recipe)
@@ -107,10 +108,21 @@ def plan_run(
         **configs,
     )
     assert config.source is not None
-    out = out or Path("runs") / Path(source.removeprefix("hf:")).stem
+    out = out or Path("runs") / Path(source.removeprefix("hf:")).stem.removesuffix(".tar")
     check_out(out, resume=resume)
     check_backbone_fits(config)
     return RunPlan(source=config.source, config=config, prune=pruning if prunes else None, out=out)
+
+
+def named_backbone(name: str | None) -> str:
+    """The backbone that was asked for.
+
+    Raises:
+        ConfigError: none was; says where to start.
+    """
+    if name is None:
+        raise ConfigError(f"Name the --backbone. {where_to_start()}")
+    return name
 
 
 def check_backbone_fits(config: RunConfig) -> None:
@@ -138,8 +150,7 @@ def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = No
     problem = names_problem(task.classes)
     if problem:
         raise DataError(f"{task.name}: {problem}, and an adapter file could not hold it. Rename the class.")
-    verify_images([image for split in task.splits().values() for image in split.images], progress)
-    return task
+    return task.decoded(skip=plan.config.data.skip_unreadable, progress=progress)
 
 
 def absolute(source: str) -> str:
@@ -162,7 +173,6 @@ def _saved(out: Path, protocol: str) -> tuple[RunConfig, PruneConfig | None]:
 
 def _has_visual(method: str, prompts: Any) -> bool:
     """Whether there are visual prompts that `train` prunes: the paper's method only."""
-    if method not in METHODS:
-        raise ConfigError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    check_method(method)
     own = prompts_of(method, prompts)
     return method == "e2vpt" and own is not None and own.num_visual != 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageInMemory, ImageSource, make_loader
 from e2vpt.data.load import read_labelled
+from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, SPLITS, adapter_path, read_config, run_of, saved_images
@@ -34,10 +36,12 @@ class Evaluation(Metrics):
     Attributes:
         split: the split they are; "all" where the data have none and were used whole.
         num_trained_on: images among them that the run trained on, or chose its best epoch by.
+        left_out: images that did not decode and were left out, by name with the reason.
     """
 
     split: WhichSplit
     num_trained_on: int
+    left_out: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,22 +96,30 @@ class TaskModel:
         *,
         split: WhichSplit = "test",
         batch_size: int = 64,
+        skip_unreadable: bool = False,
         on_images: Callable[[int, int], None] | None = None,
         on_note: Callable[[str], None] = warnings.warn,
     ) -> Evaluation:
         """Accuracy and loss on labelled images of the adapter's classes, as many and of as many as there are.
 
         Without splits in the data all images are used; where they are those of the run, it is the run's own
-        `split`. `on_images` is told (done, total), `on_note` in words how the data were read and whether the
-        run trained on some of them.
+        `split`. With `skip_unreadable`, images that do not decode are left out. `on_images` is told
+        (done, total), `on_note` in words how the data were read and whether the run trained on some of them.
 
         Raises:
             DataError: no such split, or classes that the adapter does not know.
-            UnreadableImages: naming every image that does not decode.
+            UnreadableImages: images that do not decode, and are not to be left out.
         """
         run = run_of(self.path, self.info.classes, self.info.fingerprint)
         rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
-        found = labelled_images(read_labelled(source), split, self.info, rows, on_images)
+        found = labelled_images(
+            read_labelled(source, known=self.info.classes),
+            split,
+            self.info,
+            rows,
+            on_images,
+            skip_unreadable=skip_unreadable,
+        )
         images = found.images
         for note in found.notes:
             on_note(note)
@@ -123,7 +135,10 @@ class TaskModel:
         with folded(self.model):
             metrics = evaluate(self.model, loader, on_batch=count)
         return Evaluation(
-            **dataclasses.asdict(metrics), split=found.which, num_trained_on=found.num_trained_on
+            **dataclasses.asdict(metrics),
+            split=found.which,
+            num_trained_on=found.num_trained_on,
+            left_out=found.left_out,
         )
 
 
@@ -145,12 +160,18 @@ def load(
         BackboneMismatch: the adapter was made for other weights.
         WeightsError: the weights cannot be had.
     """
+    check_type("adapter_or_run", adapter_or_run, str, PathLike)
+    check_type("backbone", backbone, nn.Module, str, NoneType)
+    check_type("weights", weights, str, PathLike, NoneType)
     path = adapter_path(Path(adapter_or_run))
     if weights is None and backbone is None:
         weights = _weights_of_run(path)
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return TaskModel(model=model.to(device).eval(), info=info, path=path)
+    try:
+        return TaskModel(model=model.to(device).eval(), info=info, path=path)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"device is {device!r}, which cannot be used here: {error}") from error
 
 
 def _weights_of_run(adapter: Path) -> str | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from e2vpt.config import PruneConfig
 from e2vpt.data import Task
-from e2vpt.data.listing import in_lines
 from e2vpt.data.repeats import repeated_images
-from e2vpt.errors import visible
+from e2vpt.errors import check_type, in_lines, visible
 from e2vpt.runs.folder import RunConfig
-from e2vpt.runs.progress import image_check, say, training
+from e2vpt.runs.progress import image_check, left_out_text, reported, say
 from e2vpt.runs.recipe import Pruned, train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
@@ -53,6 +53,7 @@ def train(
         DataError: something is wrong with the images; UnreadableImages names each that does not decode.
         RunError: `out` holds a run already and `resume` is False, or cannot be written.
     """
+    check_type("out", out, str, PathLike, NoneType)
     plan = plan_run(
         None if source is None else str(source),
         backbone,
@@ -74,8 +75,7 @@ def train_task(
         return _run(task, config, prune, out, Reporting(), resume=resume)
     if process_rank()[0] == 0:
         say(describe_task(task))
-    with training() as (on_step, on_epoch):
-        reporting = Reporting(on_stage=say, on_step=on_step, on_epoch=on_epoch)
+    with reported() as reporting:
         return _run(task, config, prune, out, reporting, resume=resume)
 
 
@@ -97,11 +97,14 @@ def _run(
 
 
 def describe_task(task: Task) -> str:
-    """A task in a line: `pets: 37 classes; images: 2576 train, 368 val, 736 test`; then repeated images."""
+    """A task in lines: `pets: 2 classes; images: 576 train, 68 val`, classes, images left out or repeated."""
     counts = ", ".join(f"{len(split)} {name}" for name, split in task.splits().items())
     left = "".join(f"; {name} is left out, its images have no labels" for name in task.without_labels)
-    line = f"{visible(task.name)}: {len(task.classes)} classes; images: {counts}{left}"
+    names = ", ".join(map(visible, task.classes[:8])) + (", ..." if len(task.classes) > 8 else "")
+    line = f"{visible(task.name)}: {len(task.classes)} classes; images: {counts}{left}\nclasses: {names}"
+    if task.left_out:
+        line += f"\n{left_out_text(dict(task.left_out))}"
     twice = repeated_images(task)
-    if not twice:
-        return line
-    return f"{line}\nwarning: {len(twice)} image(s) lie in two classes or two splits:\n{in_lines(twice)}"
+    if twice:
+        line += f"\nwarning: {len(twice)} image(s) lie in two classes or two splits:\n{in_lines(twice)}"
+    return line

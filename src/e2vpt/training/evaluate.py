@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, check_type
 from e2vpt.prompting.parts import evaluating
 from e2vpt.training.steps import Batches, check_labels, checked_batch, num_outputs
 
@@ -53,6 +53,8 @@ def evaluate(
         DataError: the loader gave no image; with `reduce`, the loaders of all processes together.
         ConfigError: a batch is not (images, labels), or its labels are not of this model's head.
     """
+    check_type("model", model, nn.Module)
+    check_type("loader", loader, Iterable)
     device, outputs = next(model.parameters()).device, num_outputs(model)
     hits_misses_loss: Tensor | None = None
 

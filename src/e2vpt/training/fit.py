@@ -41,7 +41,7 @@ from e2vpt.training.optimizer import class_weights, learning_rate, make_optimize
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
 from e2vpt.training.step_report import StepReport, StepTeller
-from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps, warn_of_batch_size
+from e2vpt.training.steps import Batches, check_arguments, check_labels, num_outputs, set_epoch, steps
 from e2vpt.training.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -90,10 +90,8 @@ def fit(
         RunError: the checkpoint cannot be resumed or written.
         Diverged: the loss or what is trained is no longer finite; of that epoch nothing is written.
     """
-    config = config or TrainConfig()
-    if config.patience and val_loader is None:
-        raise ConfigError("patience needs validation images, to see when accuracy stops improving.")
-    warn_of_batch_size(train_loader, config)
+    config = TrainConfig() if config is None else config
+    check_arguments(model, train_loader, val_loader, config)
     run = _Run(model, train_loader, val_loader, config, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)
     path = None if checkpoint is None else Path(checkpoint)
@@ -280,4 +278,4 @@ def _enable_checkpointing(model: nn.Module) -> None:
 
 
 def _seed(seed: int, epoch: int, rank: int) -> int:
-    return (seed * 1_000_003 + epoch) * 1_009 + rank
+    return ((seed * 1_000_003 + epoch) * 1_009 + rank) % 2**64

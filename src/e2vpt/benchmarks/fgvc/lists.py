@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import SHOWN, Listing, refuse
+from e2vpt.data.listing import Listing, refuse
 from e2vpt.data.splits import SplitName
-from e2vpt.errors import DataError, UnreadableImages, visible
+from e2vpt.errors import SHOWN, DataError, UnreadableImages, visible
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
