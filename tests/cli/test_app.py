@@ -81,7 +81,7 @@ def test_eval_prints_one_json_object(run) -> None:  # type: ignore[no-untyped-de
     code, out, _ = run("eval", "run/adapter.safetensors", "shapes", "--split", "all", "--json")
     assert json.loads(out)["num_images"] == 51
     _, out, _ = run("eval", "run", "shapes")
-    assert f"accuracy {result['accuracy']:.2%} on 12 images (test)" in out
+    assert f"accuracy {result['accuracy']:.1%} on 12 images (test)" in out
 
 
 def test_eval_takes_labels_by_name_not_by_number(run, home: Path) -> None:  # type: ignore[no-untyped-def]
