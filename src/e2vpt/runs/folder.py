@@ -10,7 +10,6 @@ adapter.safetensors      the adapter of the best epoch; written when everything 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from e2vpt.files.atomic import (
 )
 from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.methods.names import check_method, own_lr
-from e2vpt.runs.identity import COLUMNS, ImageRow, changed_images, changed_settings
+from e2vpt.runs.identity import SPLITS, changed_settings
 from e2vpt.runs.lock import LOCK
 from e2vpt.training.checkpoint import Row
 
@@ -41,7 +40,6 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "checkpoint.safetensors",
     "config.json",
 )
-SPLITS = "splits.csv"
 PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
 _LOG = "log.jsonl"
 _PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
@@ -135,22 +133,6 @@ def run_of(adapter: Path, classes: Sequence[str], fingerprint: str) -> Path | No
         if found.get("classes") == list(classes) and found.get("fingerprint") == fingerprint:
             return folder
     return None
-
-
-def saved_images(run: Path) -> list[ImageRow]:
-    """The images of a run.
-
-    Raises:
-        RunError: their table is missing, or cannot be read.
-    """
-    try:
-        with (run / SPLITS).open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ValueError(f"expected the columns {', '.join(COLUMNS)}")
-            return list(reader)
-    except (OSError, ValueError, csv.Error) as error:
-        raise RunError(f"{run / SPLITS} cannot be read ({error}). Restore it, or start a new run.") from error
 
 
 def saved_run_config(run: str | Path) -> RunConfig:
@@ -260,21 +242,6 @@ def forget_failed_start(out: Path) -> None:
 def _is_passing(name: str) -> bool:
     """Files of the moment: a lock, a file that is just being written."""
     return name == LOCK or name.endswith(".tmp")
-
-
-def hold_images(out: Path, rows: Sequence[ImageRow]) -> None:
-    """Write which images a run has, or check that they are those it began with.
-
-    Raises:
-        RunError: they are others.
-    """
-    path = out / SPLITS
-    if path.exists():
-        changes = changed_images(saved_images(out), rows)
-        if changes:
-            raise RunError(f"{out} was made with other {changes}. Restore them, or choose another --out.")
-        return
-    write_csv(path, rows, COLUMNS)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import load_backbone
 from e2vpt.data import Task
 from e2vpt.files.atomic import make_folder
-from e2vpt.runs.folder import RunConfig, check_out, forget_failed_start, hold_images, open_folder
-from e2vpt.runs.identity import image_rows
+from e2vpt.runs.folder import RunConfig, check_out, forget_failed_start, open_folder
+from e2vpt.runs.identity import hold_images, image_rows
 from e2vpt.runs.lock import only_one
 
 

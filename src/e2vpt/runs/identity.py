@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from e2vpt.data import ImageSource, Task
 from e2vpt.data.images import content_digest
+from e2vpt.errors import RunError
+from e2vpt.files.atomic import write_csv
 
 ImageRow = dict[str, str]
 """An image of a run: split, class, file, digest (of its content)."""
 
+SPLITS = "splits.csv"
 COLUMNS = ("split", "class", "file", "digest")
 _WITHOUT_EFFECT = {"source", "weights", "workers", "skip_unreadable"}
 """Where images and weights lie, who loads them and which are taken; what they are is held by digests."""
@@ -81,3 +86,34 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         found |= value if isinstance(value, dict) else {name: value}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def saved_images(run: Path) -> list[ImageRow]:
+    """The images of a run.
+
+    Raises:
+        RunError: their table is missing, or cannot be read.
+    """
+    try:
+        with (run / SPLITS).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ValueError(f"expected the columns {', '.join(COLUMNS)}")
+            return list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{run / SPLITS} cannot be read ({error}). Restore it, or start a new run.") from error
+
+
+def hold_images(out: Path, rows: Sequence[ImageRow]) -> None:
+    """Write which images a run has, or check that they are those it began with.
+
+    Raises:
+        RunError: they are others.
+    """
+    path = out / SPLITS
+    if path.exists():
+        changes = changed_images(saved_images(out), rows)
+        if changes:
+            raise RunError(f"{out} was made with other {changes}. Restore them, or choose another --out.")
+        return
+    write_csv(path, rows, COLUMNS)

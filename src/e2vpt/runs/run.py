@@ -21,12 +21,11 @@ from e2vpt.runs.folder import (
     RunConfig,
     check_out,
     forget_failed_start,
-    hold_images,
     open_folder,
     read_log,
     write_log,
 )
-from e2vpt.runs.identity import image_rows
+from e2vpt.runs.identity import hold_images, image_rows
 from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.training.checkpoint import Row

@@ -23,7 +23,8 @@ from e2vpt.data.load import read_labelled
 from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
-from e2vpt.runs.folder import CONFIG, SPLITS, adapter_path, read_config, run_of, saved_images
+from e2vpt.runs.folder import CONFIG, adapter_path, read_config, run_of
+from e2vpt.runs.identity import SPLITS, saved_images
 from e2vpt.runs.labelled import WhichSplit, labelled_images
 from e2vpt.runs.predict import Prediction, find_images, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
