@@ -47,7 +47,10 @@ def _shown(character: str) -> str:
 
 
 class E2VPTError(Exception):
-    """Root of every exception raised on purpose by this package."""
+    """Root of every exception raised on purpose by this package; its message is safe to print (`visible`)."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(map(visible, message.split("\n"))))
 
 
 class ConfigError(E2VPTError, ValueError):

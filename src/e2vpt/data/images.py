@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from e2vpt.data.cost import decoding_cost
 from e2vpt.data.formats import formats, must_convert
 from e2vpt.data.pixels import array_to_rgb, to_rgb, turn_upright
 from e2vpt.data.room import room_for
@@ -135,7 +136,7 @@ def decode(data: bytes, name: str) -> Image.Image:
 
     Raises:
         UnreadableImages: empty, not an image, truncated, of a kind that must be converted first, or
-            of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+            that costs too much (`decoding_cost`).
     """
     if not data:
         raise _unreadable(name, "the file is empty (0 bytes)")
@@ -157,10 +158,7 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 def _decoded(data: bytes) -> Image.Image:
     opened = Image.open(io.BytesIO(data), formats=formats())
-    pixels, limit = opened.width * opened.height, Image.MAX_IMAGE_PIXELS
-    if limit is not None and pixels > limit:
-        raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels; at most {limit:,}")
-    with room_for(pixels):
+    with room_for(decoding_cost(opened, data)):
         opened.load()
         turn_upright(opened)
         return to_rgb(opened)

@@ -11,7 +11,8 @@ from typing import Literal
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
-from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant
+from e2vpt.data.listing import in_lines
+from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_of_cell
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError, visible
 
@@ -34,7 +35,7 @@ def load_table(path: Path, config: DataConfig) -> Task:
     order of their labels, numerically where all are numbers. Other columns are ignored.
 
     Raises:
-        DataError: listing every bad line: a missing file, an empty label, an unknown split, a file named
+        DataError: naming bad lines: a missing file, an empty label, an unknown split, a file named
             twice, a label with two class names.
     """
     return read_table(path).to_train(config)
@@ -45,7 +46,7 @@ def read_table(path: Path) -> LabelledData:
     rows = list(_rows(path))
     problems = [*_cell_problems(path, rows), *_repeats(rows), *_class_problems(rows)]
     if problems:
-        listed = "\n".join(f"  line {line}: {text}" for line, text in sorted(problems))
+        listed = in_lines([f"line {line}: {text}" for line, text in sorted(problems)])
         raise DataError(
             f"{path}: {len(problems)} bad line(s):\n{listed}\nCorrect them, then run the same command again."
         )
@@ -53,7 +54,7 @@ def read_table(path: Path) -> LabelledData:
         raise DataError(f"{path} has a header but no rows. Add one row per image.")
     found: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
     for row in rows:
-        which = "all" if row.split is None else split_meant(row.split)
+        which = "all" if row.split is None else split_of_cell(row.split)
         assert which is not None
         image = ImageFile(name=visible(os.path.join(path.parent, row.path)), path=path.parent / row.path)
         found.setdefault(which, []).append((image, row.class_name))
@@ -97,6 +98,10 @@ def _columns(path: Path, reader: csv.DictReader[str]) -> dict[str, str]:
     """The file's own spelling of each column we use."""
     header = list(reader.fieldnames or [])
     columns = {column.strip().lower(): column for column in header}
+    for name in ("path", "label", "split", "class"):
+        count = sum(column.strip().lower() == name for column in header)
+        if count > 1:
+            raise DataError(f"{path}: the first line has {count} columns {name}. Rename all but one.")
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(
@@ -116,7 +121,7 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
             yield row.line, "the label is empty"
         elif not row.class_name:
             yield row.line, "the class is empty"
-        if row.split is not None and split_meant(row.split) is None:
+        if row.split is not None and split_of_cell(row.split) is None:
             yield row.line, f"split is {row.split!r}; expected train, val or test"
 
 
