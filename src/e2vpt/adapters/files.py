@@ -121,7 +121,7 @@ def load_adapter(
             classes = len(info.classes)
             try:
                 planned = planned_backbone(name, num_classes=classes, image_size=size)
-            except BackboneError as error:  # not in the words of a file of weights: an adapter asked for it
+            except BackboneError as error:  # the file is what asked for it
                 raise type(error)(f"{path} was made for {name}: {error}") from error
             _rehearse(path, info, tensors, planned)
             model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)

@@ -14,7 +14,7 @@ import typer
 from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, Weights
 from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError
-from e2vpt.runs.embed import embed_images, write_features
+from e2vpt.runs.embed import write_features
 from e2vpt.runs.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, say
 from e2vpt.runs.task_model import load
@@ -75,9 +75,7 @@ def embed_command(
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     with image_check("Embedding") as update:
-        rows = embed_images(
-            model.model, images, model.info.preprocessing, batch_size=batch_size, on_images=update
-        )
+        rows = model.embed(images, batch_size=batch_size, on_images=update)
     for path in write_features(out, [image.name for image in images], rows):
         print(path)
 

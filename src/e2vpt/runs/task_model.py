@@ -17,7 +17,7 @@ from torch import nn
 
 from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.data import ImageInMemory, ImageSource, make_loader
+from e2vpt.data import ImageFile, ImageInMemory, ImageSource, make_loader
 from e2vpt.data.load import read_labelled
 from e2vpt.errors import AdapterError
 from e2vpt.prompting.folding import folded
@@ -82,14 +82,28 @@ class TaskModel:
             self._check_finite(prediction.scores)
             yield prediction
 
-    def embed(self, images: Any, *, batch_size: int = 32) -> NDArray[np.float32]:
+    def embed(
+        self,
+        images: Any,
+        *,
+        batch_size: int = 32,
+        on_images: Callable[[int, int], None] = lambda done, total: None,
+    ) -> NDArray[np.float32]:
         """What the head sees of each image: features [n, D]; `images` as in `predict`.
+
+        `on_images` is told (done, total).
 
         Raises:
             UnreadableImages: naming every image that does not decode.
             AdapterError: features that are not finite numbers.
         """
-        rows = embed_images(self.model, as_sources(images), self.info.preprocessing, batch_size=batch_size)
+        rows = embed_images(
+            self.model,
+            as_sources(images),
+            self.info.preprocessing,
+            batch_size=batch_size,
+            on_images=on_images,
+        )
         self._check_finite(rows)
         return rows
 
@@ -185,6 +199,8 @@ def as_sources(images: Any) -> list[ImageSource]:
     for index, image in enumerate(images):
         if isinstance(image, (str, PathLike)):
             sources += find_images([Path(image)])
+        elif isinstance(image, (ImageFile, ImageInMemory)):
+            sources.append(image)
         else:
             sources.append(ImageInMemory(name=f"image {index}", pixels=image))
     return sources

@@ -1,0 +1,60 @@
+"""What an image costs is known before it is decoded, and too much is refused."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from e2vpt.data.cost import decoding_cost
+from e2vpt.data.images import decode
+from e2vpt.errors import UnreadableImages
+
+
+def _saved(format: str, mode: str = "RGB", size: tuple[int, int] = (96, 80), **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, format, **options)
+    return file.getvalue()
+
+
+def _cost(data: bytes) -> int:
+    return decoding_cost(Image.open(io.BytesIO(data)), data)
+
+
+@pytest.mark.parametrize(
+    ("data", "weight"),
+    [
+        (_saved("PNG"), 1.0),
+        (_saved("JPEG"), 1.0),
+        (_saved("JPEG", progressive=True), 1.25),
+        (_saved("JPEG", "CMYK", progressive=True), 1.6),
+        (_saved("WEBP"), 1.5),
+        (_saved("TIFF", "F"), 1.2),
+    ],
+)
+def test_formats_that_take_more_memory_weigh_more(data: bytes, weight: float) -> None:
+    assert _cost(data) == round(96 * 80 * weight)
+
+
+def test_of_narrow_images_the_table_of_rows_counts() -> None:
+    assert _cost(_saved("PNG", size=(1, 1000))) == 3000
+    assert _cost(_saved("PNG", size=(1000, 1))) == 1000
+
+
+def test_the_most_is_said_in_pixels_of_the_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 80)
+    assert decode(_saved("PNG"), "x").size == (96, 80)
+    with pytest.raises(UnreadableImages, match="96 x 80 pixels; at most 5,120 in WEBP"):
+        decode(_saved("WEBP"), "x")
+
+
+def test_a_jpeg_may_not_come_in_very_many_scans() -> None:
+    """Each is a pass over all pixels and takes a few bytes: such files would be decoded for hours."""
+    data = _saved("JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    many = data[:start] + data[start:-2] * 101 + data[-2:]
+    assert decode(data, "x").size == decode(data[:start] + data[start:-2] * 20 + data[-2:], "x").size
+    with pytest.raises(UnreadableImages, match=r"a JPEG of 1\d\d scans; at most 100"):
+        decode(many, "x")
