@@ -50,6 +50,13 @@ def test_the_most_is_said_in_pixels_of_the_format(monkeypatch: pytest.MonkeyPatc
         decode(_saved("WEBP"), "x")
 
 
+def test_scans_of_other_images_in_the_file_do_not_count() -> None:
+    """A camera writes a thumbnail into the head, and further pictures behind the end."""
+    thumbnail, data = _saved("JPEG", size=(8, 8)) * 120, _saved("JPEG", progressive=True)
+    head = b"\xff\xe2" + (len(thumbnail[:60_000]) + 2).to_bytes(2, "big") + thumbnail[:60_000]
+    assert _cost(data[:2] + head + data[2:] + data * 120) == _cost(data)
+
+
 def test_a_jpeg_may_not_come_in_very_many_scans() -> None:
     """Each is a pass over all pixels and takes a few bytes: such files would be decoded for hours."""
     data = _saved("JPEG", progressive=True)

@@ -14,7 +14,8 @@ _NARROW = 64
 """Pixels of width, below which the table of rows counts: it takes as much for a row as two pixels."""
 _MOST_SCANS = 100
 """Of a JPEG: encoders write about ten, and every scan is a pass over all pixels."""
-_SCAN = re.compile(rb"\xff+\xda\x00[\x06\x08\x0a\x0c][\x01-\x04]")
+_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")
+_START_OF_SCAN, _END = 0xDA, 0xD9
 
 
 def decoding_cost(image: Image.Image, data: bytes) -> int:
@@ -24,7 +25,7 @@ def decoding_cost(image: Image.Image, data: bytes) -> int:
         DecompressionBombError: more than `PIL.Image.MAX_IMAGE_PIXELS`, or a JPEG that has very many scans.
     """
     if image.format in ("JPEG", "MPO"):
-        scans = sum(1 for _ in _SCAN.finditer(data)) if "progressive" in image.info else 1
+        scans = _count_scans(data, len(image.getbands()), "progressive" in image.info)
         if scans > _MOST_SCANS:
             raise Image.DecompressionBombError(f"a JPEG of {scans} scans; at most {_MOST_SCANS}")
         weight = _PROGRESSIVE.get(image.mode, 1.25) if scans > 1 else 1.0
@@ -36,3 +37,16 @@ def decoding_cost(image: Image.Image, data: bytes) -> int:
         most = f"at most {int(limit / weight):,} in {image.format} of this kind"
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels; {most}")
     return cost
+
+
+def _count_scans(jpeg: bytes, bands: int, progressive: bool) -> int:
+    """The scans of the first image in a JPEG file."""
+    at, scans = 2, 0
+    while (found := _MARKER.search(jpeg, at)) and found[1][0] != _END:
+        at = found.end()
+        if found[1][0] == _START_OF_SCAN:
+            scans += 1
+            if not progressive and jpeg[at + 2 : at + 3] == bytes([bands]):
+                return 1  # All of it in one scan, as most are: the decoder reads no further.
+        at += int.from_bytes(jpeg[at : at + 2], "big")
+    return scans
