@@ -71,7 +71,11 @@ def _wrong(path: Path, task: e2vpt.Task) -> str:
 
 def _read(path: Path) -> tuple[Counter[tuple[str, str, bytes]], list[str], bool]:
     text = path.read_bytes().decode("utf-8-sig")
-    lines = [row for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True) if row]
+    lines = [
+        row
+        for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        if any(map(str.strip, row))
+    ]
     names = [name.strip().lower() for name in lines[0]]
     used = [name for name in names if name in ("path", "label", "split", "class")]
     assert len(set(used)) == len(used), f"read a file with two columns of one name: {used}"

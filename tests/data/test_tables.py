@@ -37,7 +37,8 @@ def test_with_splits(tmp_path: Path) -> None:
 
 
 def test_without_splits_and_in_the_manner_of_spreadsheets(tmp_path: Path) -> None:
-    text = "Label, Path\r\n" + "".join(f'{10 if i % 2 else 9}, "i/{i}.png"\r\n' for i in range(20)) + "\r\n"
+    text = "Label, Path\r\n" + "".join(f'{10 if i % 2 else 9}, "i/{i}.png"\r\n' for i in range(20))
+    text += "\r\n,\r\n  , \r\n \r\n"
     task = load_table(_table(tmp_path, text, "utf-8-sig"), DataConfig())
     assert task.classes == ("9", "10")
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 14, "val": 2, "test": 4}

@@ -71,6 +71,8 @@ def _rows(path: Path) -> Iterator[_Row]:
                     raise DataError(
                         f"{path}, line {reader.line_num}: more cells than columns; quote cells with commas."
                     )
+                if not any(cell.strip() for cell in cells.values() if cell):
+                    continue  # spreadsheets end a table with rows of separators alone
                 value = {
                     name: one_spelling((cells[column] or "").strip())
                     if name != "path"
