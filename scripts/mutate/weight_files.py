@@ -90,7 +90,9 @@ def shaped(state: State, random: Random, is_demo: bool) -> Made:
     """A tensor of another shape or name, missing, left over, or given twice"""
     name = random.choice(list(state))
     way = random.choice(["shape", "drop", "add", "rename", "flat", "empty", "grid"])
-    if way == "shape":
+    if way == "shape" and state[name].dim() == 2 and len(set(state[name].shape)) == 1:
+        way = "grid"  # A square one turned around is a whole file too.
+    elif way == "shape":
         state[name] = (
             state[name].repeat(2)[..., None] if state[name].dim() == 1 else state[name].transpose(0, -1)
         )

@@ -117,7 +117,7 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
     for row in rows:
         if not row.path:
             yield row.line, "the path is empty"
-        elif not (path.parent / row.path).is_file():
+        elif not _is_file(path.parent / row.path):
             yield row.line, f"no such file: {path.parent / row.path}"
         if not row.label:
             yield row.line, "the label is empty"
@@ -125,6 +125,13 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
             yield row.line, "the class is empty"
         if row.split is not None and split_of_cell(row.split) is None:
             yield row.line, f"split is {row.split!r}; expected train, val or test"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, for one
+        return False
 
 
 def _repeats(rows: list[_Row]) -> Iterator[tuple[int, str]]:
