@@ -88,7 +88,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
         ("path,label,Label \ni/0.png,a,b\n", "the first line has 2 columns label. Rename all but one"),
         ('path,label,split\ni/0.png,a,train"\n', "split is 'train\"'; expected train, val or test"),
         ("path,label,split\ni/0.png,a,not_train\n", "split is 'not_train'"),
-        ("path,label\n" + "x" * 300 + ".png,a\n", "no such file: .*xxx.png"),
+        ("path,label\n" + "x" * 300 + ".png,a\n", "no such file: .*xxx"),
         ("path,label\ni/\x1b[2J.png,a\n", r"no such file: .*i/\\x1b\[2J.png"),
     ],
 )

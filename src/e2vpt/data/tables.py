@@ -118,7 +118,7 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
         if not row.path:
             yield row.line, "the path is empty"
         elif not _is_file(path.parent / row.path):
-            yield row.line, f"no such file: {path.parent / row.path}"
+            yield row.line, f"no such file: {str(path.parent / row.path)[:300]}"
         if not row.label:
             yield row.line, "the label is empty"
         elif not row.class_name:
@@ -140,7 +140,7 @@ def _repeats(rows: list[_Row]) -> Iterator[tuple[int, str]]:
         before = first.setdefault(os.path.normpath(row.path), row)
         if before is row or not row.path:
             continue
-        here = f"{row.path} was already on line {before.line}"
+        here = f"{row.path[:300]} was already on line {before.line}"
         if before.label != row.label:
             yield row.line, f"{here}, there with label {before.label!r}, here {row.label!r}"
         elif before.split != row.split:
