@@ -48,9 +48,7 @@ def test_of_narrow_images_the_table_of_rows_counts() -> None:
 def test_a_refusal_says_what_the_pixels_count_as(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 100)
     assert decode(_saved("PNG"), "x").size == (96, 80)
-    with pytest.raises(
-        UnreadableImages, match=r"96 x 80 pixels, which count as 11,\d{3} in WEBP; at most 9,600"
-    ):
+    with pytest.raises(UnreadableImages, match=r"which count as 11,\d{3} in WEBP; at most 9,600"):
         decode(_saved("WEBP"), "x")
 
 
