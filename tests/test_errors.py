@@ -72,3 +72,8 @@ def test_unreadable_images_names_every_one() -> None:
 def test_names_are_printed_visibly(name: str, shown: str) -> None:
     assert visible(name) == shown
     shown.encode()
+
+
+def test_every_message_is_safe_to_print() -> None:
+    for error in (errors.WeightsError, errors.DataError, errors.MissingExtra):
+        assert str(error("x\x1b[2J of\n  \u202epng")) == "x\\x1b[2J of\n  \\u202epng"

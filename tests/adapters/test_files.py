@@ -353,7 +353,7 @@ def test_names_that_lead_nowhere(offline: None, saved: Path, tmp_path: Path) -> 
     with pytest.raises(WeightsError, match="could not be downloaded"):
         e2vpt.load_adapter(named)
     other = edited(saved, tmp_path / "named", {"backbone": "test_vit", "preprocessing.image_size": [33, 33]})
-    with pytest.raises(BackboneError, match="image_size=33"):
+    with pytest.raises(BackboneError, match=r"named was made for test_vit: image_size=33"):
         e2vpt.load_adapter(other)
 
 
@@ -460,6 +460,9 @@ def test_other_image_size(saved: Path, tmp_path: Path) -> None:
     loaded, _ = e2vpt.load_adapter(at_32, flexible)
     with torch.no_grad():
         assert loaded(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    flexible = tiny_vit(torch.float32, img_size=64, dynamic_img_size=True)
+    huge = edited(at_32, tmp_path / "huge", {"preprocessing.image_size": [32, 4096]})
+    refused(huge, flexible, r"images of \(32, 4096\) pixels; VisionTransformer takes at most 720 a side")
 
 
 def test_settings_of_another_kind_of_backbone(saved: Path, tmp_path: Path) -> None:

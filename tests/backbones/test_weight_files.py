@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,15 @@ def test_archives_that_unpack_to_far_more_are_refused(tmp_path: Path) -> None:
         WeightsError, match=r"bomb.npz cannot be read: ValueError: it would unpack to 4\d+ bytes"
     ):
         read_weights(tmp_path / "bomb.npz")
+
+
+def test_an_array_that_says_it_is_large_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    np.savez(tmp_path / "lie.npz", cls=np.zeros(3, dtype=np.float32))
+    head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + "\n"
+    with zipfile.ZipFile(tmp_path / "lie.npz", "a") as archive:
+        archive.writestr("large.npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head.encode())
+    with pytest.raises(WeightsError, match=r"large.npy says \[1000000000000\] and has fewer bytes"):
+        read_weights(tmp_path / "lie.npz")
 
 
 def test_no_advice_to_run_a_strangers_code(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_sixteen_bit_grey_is_scaled(dtype: Any) -> None:
     assert _pixel(to_rgb(image)) == (128, 128, 128)
 
 
+@pytest.mark.parametrize("transparent", [None, 30_000])
+def test_the_grey_that_sixteen_bits_call_transparent_is_white(transparent: int | None) -> None:
+    image = Image.fromarray(np.full((2, 2), 30_000, dtype=np.uint16))
+    if transparent is not None:
+        image.info["transparency"] = transparent
+    assert _pixel(to_rgb(image)) == ((117,) * 3 if transparent is None else (255,) * 3)
+
+
 def test_float_pixels_are_zero_to_one() -> None:
     assert _pixel(to_rgb(Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)))) == (128, 128, 128)
 

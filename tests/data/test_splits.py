@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageInMemory
-from e2vpt.data.splits import Labelled, build_task, split_name, stratified_split
+from e2vpt.data.splits import Labelled, build_task, split_name, split_of_cell, stratified_split
 from e2vpt.errors import DataError
 
 
@@ -99,3 +99,15 @@ def test_refusals() -> None:
         build_task("t", ["a", "b"], {"train": _labelled(a=1, b=1)}, DataConfig())
     with pytest.raises(DataError, match="no training images; found only test"):
         build_task("t", ["a", "b"], {"test": _labelled(a=1, b=1)}, DataConfig())
+
+
+@pytest.mark.parametrize(
+    ("cell", "which"),
+    [
+        *(("train", "train"), (" Training ", "train"), ("TRAIN_IMAGES", "train"), ("val-set", "val")),
+        *(("validation", "val"), ("testing", "test"), ("not_train", None), ("train/test", None), ("", None)),
+        *(("exclude from train", None), ('train"', None), ("strain", None)),
+    ],
+)
+def test_a_cell_means_a_split_or_nothing(cell: str, which: str | None) -> None:
+    assert split_of_cell(cell) == which

@@ -37,7 +37,8 @@ def test_with_splits(tmp_path: Path) -> None:
 
 
 def test_without_splits_and_in_the_manner_of_spreadsheets(tmp_path: Path) -> None:
-    text = "Label, Path\r\n" + "".join(f'{10 if i % 2 else 9}, "i/{i}.png"\r\n' for i in range(20)) + "\r\n"
+    text = "Label, Path\r\n" + "".join(f'{10 if i % 2 else 9}, "i/{i}.png"\r\n' for i in range(20))
+    text += "\r\n,\r\n  , \r\n \r\n"
     task = load_table(_table(tmp_path, text, "utf-8-sig"), DataConfig())
     assert task.classes == ("9", "10")
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 14, "val": 2, "test": 4}
@@ -103,6 +104,11 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
         ("path,label\ni/0.png,a\0b\n", None),
         ("path,label,class\ni/0.png,1,a\ni/1.png,1,b\n", "line 3: label '1' is class 'b' here and 'a' above"),
         ("path,label,split\ni/0.png,a,test\ni/1.png,b,test\n", "no training images"),
+        ("path,label,Label \ni/0.png,a,b\n", "the first line has 2 columns label. Rename all but one"),
+        ('path,label,split\ni/0.png,a,train"\n', "split is 'train\"'; expected train, val or test"),
+        ("path,label,split\ni/0.png,a,not_train\n", "split is 'not_train'"),
+        ("path,label\n" + "x" * 300 + ".png,a\n", "no such file: .*xxx"),
+        ("path,label\ni/\x1b[2J.png,a\n", r"no such file: .*i/\\x1b\[2J.png"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, message: str | None) -> None:
@@ -124,3 +130,12 @@ def test_accents_are_one_class_and_cells_speak_of_splits(tmp_path: Path) -> None
     assert task.test is not None and task.test.labels == (1, 1)
     text = "path,label,class\n" + _rows(0, 5, "0,\u00e9") + _rows(5, 9, "0,e\u0301") + _rows(9, 15, "1,b")
     assert load_table(_table(tmp_path, text), DataConfig()).classes == ("\u00e9", "b")
+
+
+def test_of_very_many_bad_lines_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"3000 bad line\(s\)") as caught:
+        load_table(
+            _table(tmp_path, "path,label\n" + "".join(f"no/{i}.png,a\n" for i in range(3000))), DataConfig()
+        )
+    assert len(str(caught.value).splitlines()) == 23
+    assert "and 2980 more" in str(caught.value)

@@ -14,7 +14,8 @@ from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt.data import eval_transform
-from e2vpt.errors import DataError, RunError, UnreadableImages
+from e2vpt.errors import AdapterError, DataError, RunError, UnreadableImages
+from e2vpt.files.container import read_container, write_container
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -102,3 +103,19 @@ def test_features_are_what_the_head_sees(folder: Path, model: e2vpt.TaskModel) -
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
         e2vpt.load(tmp_path / "none")
+
+
+def test_an_adapter_whose_numbers_overflow_is_an_error_and_not_a_class(
+    folder: Path, e2vpt_command: Command, tmp_path: Path
+) -> None:
+    """Each number is finite; what the model makes of them is not."""
+    path = tmp_path / "huge.safetensors"
+    header, tensors, _ = read_container(folder / "run/adapter.safetensors")
+    write_container(path, header, tensors | {"blocks.0.key": torch.full_like(tensors["blocks.0.key"], 3e38)})
+    model, images = e2vpt.load(path), folder / "data/test/disc"
+    message = "huge.safetensors: the model computes values that are not finite numbers"
+    for use, data in ((model.predict, images), (model.embed, images), (model.evaluate, folder / "data")):
+        with pytest.raises(AdapterError, match=message):
+            use(data)
+    code, out, err = e2vpt_command("predict", str(path), str(images), "--json")
+    assert (code, out) == (1, "") and "huge.safetensors: the model computes values" in err

@@ -28,7 +28,7 @@ from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone,
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
-from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError, check_type
+from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch, ConfigError, check_type
 from e2vpt.files.container import printable, read_container, write_container
 from e2vpt.methods.adapt import Adapted, adapt, adapted_as, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
@@ -122,7 +122,11 @@ def load_adapter(
         else:
             name, size = _name(path, info, backbone), info.preprocessing.image_size[0]
             classes = len(info.classes)
-            _rehearse(path, info, tensors, planned_backbone(name, num_classes=classes, image_size=size))
+            try:
+                planned = planned_backbone(name, num_classes=classes, image_size=size)
+            except BackboneError as error:  # the file is what asked for it
+                raise type(error)(f"{path} was made for {name}: {error}") from error
+            _rehearse(path, info, tensors, planned)
             model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
         check_weights(path, info, model)
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)

@@ -12,7 +12,7 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import count_kept, split_masks
 from e2vpt.backbones.families import plain_name
 from e2vpt.backbones.fingerprint import fingerprint
-from e2vpt.backbones.load import backbone_name
+from e2vpt.backbones.load import backbone_name, largest_image
 from e2vpt.errors import BackboneMismatch
 from e2vpt.prompting.sites import Site, find_sites
 from e2vpt.prompting.tuned_linear import TunedLinear, cut_key_bias
@@ -54,10 +54,14 @@ def check_backbone(
             )
     if info.pool != pooling(model):
         raise BackboneMismatch(f"{made_for} with {info.pool!r} pooling; {found} pools by {pooling(model)!r}.")
-    size = image_size(model)
-    if size not in (None, info.preprocessing.image_size):
+    size, asked = image_size(model), info.preprocessing.image_size
+    if size is None and max(asked) > largest_image(model):
         raise BackboneMismatch(
-            f"{made_for} and images of {info.preprocessing.image_size} pixels; {found} is built for {size}. "
+            f"{made_for} and images of {asked} pixels; {found} takes at most {largest_image(model)} a side."
+        )
+    if size not in (None, asked):
+        raise BackboneMismatch(
+            f"{made_for} and images of {asked} pixels; {found} is built for {size}. "
             "Load the backbone for the adapter's size."
         )
 

@@ -170,14 +170,20 @@ def _check_known(name: str) -> None:
         )
 
 
+def largest_image(model: nn.Module) -> int:
+    """The side in pixels of the largest square images that a ViT or Swin is used for."""
+    patch = int(model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
+    return math.isqrt(_MOST_PATCHES["vit" if is_vit(model) else "swin"]) * patch
+
+
 def _check_image_size(model: nn.Module, image_size: int | None) -> None:
     patch = int(model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
     if image_size is None or image_size == pretrained_cfg(model)["input_size"][-1]:
         return  # some were pretrained with a border left over: 384 pixels in patches of 14
-    most = math.isqrt(_MOST_PATCHES["vit" if is_vit(model) else "swin"]) * patch
-    if image_size > most:
+    if image_size > largest_image(model):
         raise BackboneError(
-            f"image_size={image_size} is too large for patches of {patch} pixels; the most is {most}."
+            f"image_size={image_size} is too large for patches of {patch} pixels; the most is "
+            f"{largest_image(model)}."
         )
     if image_size < patch or image_size % patch:
         nearest = max(patch, round(image_size / patch) * patch)

@@ -7,6 +7,7 @@ decoder, MoCo v3 with or without its momentum encoder, and any of them inside a 
 from __future__ import annotations
 
 import argparse
+import math
 import pickle
 import re
 import zipfile
@@ -20,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from e2vpt.errors import WeightsError
+from e2vpt.errors import WeightsError, visible
 from e2vpt.files.paths import listed, look_at
 
 WeightTensors = dict[str, Tensor]
@@ -99,8 +100,22 @@ def _check_unpacked(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > _MOST_PACKED * path.stat().st_size + 2**26:
-        raise ValueError(f"it would unpack to {unpacked} bytes, more than weights pack")
+        if unpacked > _MOST_PACKED * path.stat().st_size + 2**26:
+            raise ValueError(f"it would unpack to {unpacked} bytes, more than weights pack")
+        if path.suffix.lower() == ".npz":
+            for entry in archive.infolist():
+                _check_array(archive, entry)
+
+
+def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Refuse an array that says it is larger than its bytes: numpy would take memory by its word."""
+    with archive.open(entry) as file:
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        if math.prod(shape) * dtype.itemsize > entry.file_size:
+            raise ValueError(f"{visible(entry.filename)} says {list(shape)} and has fewer bytes")
 
 
 def check_weights_file(path: Path) -> None:
@@ -114,7 +129,7 @@ def check_weights_file(path: Path) -> None:
 
 def some(names: Iterable[str], limit: int = 4) -> str:
     """The first names, and how many more there are."""
-    names = list(names)
+    names = [visible(name) for name in names]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 

@@ -15,7 +15,7 @@ from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, SkipUnreadable,
 from e2vpt.cli.output import SEPARATORS, print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.runs.embed import embed_images, write_features
+from e2vpt.runs.embed import write_features
 from e2vpt.runs.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, left_out_text, say
 from e2vpt.runs.task_model import load
@@ -89,10 +89,8 @@ def embed_command(
     model = load(adapter, backbone, weights=weights)
     left_out: dict[str, str] = {}
     with image_check("Embedding") as update:
-        rows = embed_images(
-            model.model,
+        rows = model.embed(
             images,
-            model.info.preprocessing,
             batch_size=batch_size,
             on_images=update,
             left_out=left_out if skip_unreadable else None,

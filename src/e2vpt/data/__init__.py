@@ -6,6 +6,7 @@ Never: prompting, and anything that knows a benchmark.
 randomness.py   random choices that depend on named numbers only
 pixels.py       any pixel format to 8-bit RGB
 formats.py      which files are images
+cost.py         what decoding an image costs
 room.py         how many pixels are decoded at once
 images.py       one image: where it lies, decoding, finding every broken one
 task.py         a task and its splits, checked

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from e2vpt.data.cost import decoding_cost
 from e2vpt.data.formats import formats, must_convert
 from e2vpt.data.pixels import array_to_rgb, to_rgb, turn_upright
 from e2vpt.data.room import room_for
@@ -149,7 +150,7 @@ def decode(data: bytes, name: str, as_stored: bool = False) -> Image.Image:
 
     Raises:
         UnreadableImages: empty, not an image, truncated, of a kind that must be converted first, or
-            of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+            that costs too much (`decoding_cost`).
     """
     if not data:
         raise _unreadable(name, "the file is empty (0 bytes)")
@@ -171,10 +172,7 @@ def decode(data: bytes, name: str, as_stored: bool = False) -> Image.Image:
 
 def _decoded(data: bytes, as_stored: bool) -> Image.Image:
     opened = Image.open(io.BytesIO(data), formats=formats())
-    pixels, limit = opened.width * opened.height, Image.MAX_IMAGE_PIXELS
-    if limit is not None and pixels > limit:
-        raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels; at most {limit:,}")
-    with room_for(pixels):
+    with room_for(decoding_cost(opened, data)):
         opened.load()
         if not as_stored:
             turn_upright(opened)

@@ -47,7 +47,10 @@ def turn_upright(image: Image.Image) -> None:
 
 def _band_to_rgb(image: Image.Image, as_stored: bool) -> Image.Image:
     if image.mode in _WIDE_MODES:
-        image = Image.fromarray(_grey_to_bytes(np.asarray(image)))
+        wide, transparent = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(_grey_to_bytes(wide))
+        if transparent is not None:  # The one grey that a PNG of 16 bits calls transparent.
+            image.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if not as_stored:

@@ -19,6 +19,8 @@ TENSORFLOW = "tensorflow-bilinear"
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", TENSORFLOW)
 _CROP_MODES = ("center", "squash", "border")
 _MAX_SIDE = 4096
+_LARGE = 1e6
+"""Of mean and std: values of pixels are 0 to 1, in some models 0 to 255; float32 has to bear the quotient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,9 @@ class Preprocessing:
         _check_tuple("std", self.std, 3, float)
         sides_fit = all(8 <= side <= _MAX_SIDE for side in self.image_size)
         _require(sides_fit, "image_size", self.image_size, f"sides from 8 to {_MAX_SIDE}")
-        _require(all(value > 0 for value in self.std), "std", self.std, "positive numbers")
+        _require(all(abs(value) <= _LARGE for value in self.mean), "mean", self.mean, f"at most {_LARGE:g}")
+        fits = all(1 / _LARGE <= value <= _LARGE for value in self.std)
+        _require(fits, "std", self.std, f"positive numbers from {1 / _LARGE:g} to {_LARGE:g}")
         _require(
             self.interpolation in _INTERPOLATIONS,
             "interpolation",

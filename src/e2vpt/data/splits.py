@@ -67,6 +67,12 @@ def split_meant(text: str) -> SplitName | None:
     return meant.pop() if len(meant) == 1 else None
 
 
+def split_of_cell(text: str) -> SplitName | None:
+    """The split that a cell of a table means: train, Training, test_set; None for other words (no train)."""
+    word = re.sub(r"[\s_-]", "", text).lower()
+    return next((which for stem, which in _STEMS.items() if word in _forms(stem)), None)
+
+
 def _forms(stem: str) -> set[str]:
     return {stem + end for end in ("", "set", "data", "images", "imgs", "folder", "dir")}
 

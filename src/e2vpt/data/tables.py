@@ -12,7 +12,7 @@ from typing import Literal, TextIO
 
 from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
-from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant
+from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_of_cell
 from e2vpt.data.task import Task
 from e2vpt.errors import SHOWN, DataError, in_lines, visible
 
@@ -57,7 +57,7 @@ def read_table(path: Path) -> LabelledData:
         raise DataError(f"{path} has a header but no rows. Add one row per image.")
     found: dict[SplitName | Literal["all"], list[tuple[ImageSource, str]]] = {}
     for row in rows:
-        which = "all" if row.split is None else split_meant(row.split)
+        which = "all" if row.split is None else split_of_cell(row.split)
         assert which is not None
         image = ImageFile(name=visible(os.path.join(path.parent, row.path)), path=path.parent / row.path)
         found.setdefault(which, []).append((image, row.class_name))
@@ -76,6 +76,8 @@ def _rows(path: Path) -> Iterator[_Row]:
                         f"{path}, line {reader.line_num + skipped}: more cells than columns; "
                         f"quote cells that hold a {separator!r}."
                     )
+                if not any(cell.strip() for cell in cells.values() if cell):
+                    continue  # spreadsheets end a table with rows of separators alone
                 value = {
                     name: one_spelling((cells[column] or "").strip())
                     if name != "path"
@@ -122,6 +124,10 @@ def _columns(path: Path, reader: csv.DictReader[str]) -> dict[str, str]:
     """The file's own spelling of each column we use."""
     header = list(reader.fieldnames or [])
     columns = {column.strip().lower(): column for column in header}
+    for name in ("path", "label", "split", "class"):
+        count = sum(column.strip().lower() == name for column in header)
+        if count > 1:
+            raise DataError(f"{path}: the first line has {count} columns {name}. Rename all but one.")
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(
@@ -135,14 +141,21 @@ def _cell_problems(path: Path, rows: list[_Row]) -> Iterator[tuple[int, str]]:
     for row in rows:
         if not row.path:
             yield row.line, "the path is empty"
-        elif not (path.parent / row.path).is_file():
-            yield row.line, f"no such file: {path.parent / row.path}"
+        elif not _is_file(path.parent / row.path):
+            yield row.line, f"no such file: {str(path.parent / row.path)[:300]}"
         if not row.label:
             yield row.line, "the label is empty"
         elif not row.class_name:
             yield row.line, "the class is empty"
-        if row.split is not None and split_meant(row.split) is None:
+        if row.split is not None and split_of_cell(row.split) is None:
             yield row.line, f"split is {row.split!r}; expected train, val or test"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, for one
+        return False
 
 
 def _repeats(rows: list[_Row]) -> Iterator[tuple[int, str]]:
@@ -151,7 +164,7 @@ def _repeats(rows: list[_Row]) -> Iterator[tuple[int, str]]:
         before = first.setdefault(os.path.normpath(row.path), row)
         if before is row or not row.path:
             continue
-        here = f"{row.path} was already on line {before.line}"
+        here = f"{row.path[:300]} was already on line {before.line}"
         if before.label != row.label:
             yield row.line, f"{here}, there with label {before.label!r}, here {row.label!r}"
         elif before.split != row.split:

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.data import ImageInMemory, ImageSource, make_loader
+from e2vpt.data import ImageFile, ImageInMemory, ImageSource, make_loader
 from e2vpt.data.load import read_labelled
-from e2vpt.errors import ConfigError, check_type
+from e2vpt.errors import AdapterError, ConfigError, check_type
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, adapter_path, read_config, run_of
@@ -67,6 +67,7 @@ class TaskModel:
 
         Raises:
             DataError: a folder without images.
+            AdapterError: scores that are not finite numbers.
         """
         return list(self.predictions(as_sources(images), topk=topk, batch_size=batch_size))
 
@@ -74,22 +75,51 @@ class TaskModel:
         self, images: list[ImageSource], *, topk: int = 1, batch_size: int = 32
     ) -> Iterator[Prediction]:
         """`predict`, one after the other as they are done."""
-        return predict_images(
+        for prediction in predict_images(
             self.model,
             images,
             classes=self.info.classes,
             preprocessing=self.info.preprocessing,
             topk=topk,
             batch_size=batch_size,
-        )
+        ):
+            self._check_finite(prediction.scores)
+            yield prediction
 
-    def embed(self, images: Any, *, batch_size: int = 32) -> NDArray[np.float32]:
+    def embed(
+        self,
+        images: Any,
+        *,
+        batch_size: int = 32,
+        on_images: Callable[[int, int], None] = lambda done, total: None,
+        left_out: dict[str, str] | None = None,
+    ) -> NDArray[np.float32]:
         """What the head sees of each image: features [n, D]; `images` as in `predict`.
 
+        `on_images` is told (done, total). With `left_out`, images that do not decode get no row, and this
+        dictionary what is wrong with each.
+
         Raises:
-            UnreadableImages: naming every image that does not decode.
+            UnreadableImages: images that do not decode, and are not to be left out.
+            AdapterError: features that are not finite numbers.
         """
-        return embed_images(self.model, as_sources(images), self.info.preprocessing, batch_size=batch_size)
+        rows = embed_images(
+            self.model,
+            as_sources(images),
+            self.info.preprocessing,
+            batch_size=batch_size,
+            on_images=on_images,
+            left_out=left_out,
+        )
+        self._check_finite(rows)
+        return rows
+
+    def _check_finite(self, values: ArrayLike) -> None:
+        if not np.isfinite(values).all():
+            raise AdapterError(
+                f"{self.path}: the model computes values that are not finite numbers; those in the file are "
+                "too large. Train it again with a lower learning rate, or get another copy."
+            )
 
     def evaluate(
         self,
@@ -110,6 +140,7 @@ class TaskModel:
         Raises:
             DataError: no such split, or classes that the adapter does not know.
             UnreadableImages: images that do not decode, and are not to be left out.
+            AdapterError: logits that are not finite numbers.
         """
         run = run_of(self.path, self.info.classes, self.info.fingerprint)
         rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
@@ -135,6 +166,7 @@ class TaskModel:
         loader = make_loader(images, self.info.preprocessing, batch_size=batch_size)
         with folded(self.model):
             metrics = evaluate(self.model, loader, on_batch=count)
+        self._check_finite(metrics.loss)
         return Evaluation(
             **dataclasses.asdict(metrics),
             split=found.which,
@@ -191,6 +223,8 @@ def as_sources(images: Any) -> list[ImageSource]:
     for index, image in enumerate(images):
         if isinstance(image, (str, PathLike)):
             sources += find_images([Path(image)])
+        elif isinstance(image, (ImageFile, ImageInMemory)):
+            sources.append(image)
         else:
             sources.append(ImageInMemory(name=f"image {index}", pixels=image))
     return sources
