@@ -106,7 +106,9 @@ def test_import_is_light_and_touches_nothing() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("value", [{"num_visual": 5}, 3, object(), np.array([1, 2])], ids=repr)
+@pytest.mark.parametrize(
+    "value", [{"num_visual": 5}, 3, object(), np.array([1, 2])], ids=lambda value: type(value).__name__
+)
 def test_arguments_of_other_types_are_refused_by_name(value: Any, tmp_path: Path) -> None:
     backbone = e2vpt.load_backbone("demo", num_classes=2)
     model = e2vpt.prompt(e2vpt.load_backbone("demo", num_classes=2))

@@ -70,10 +70,18 @@ def _wrong(path: Path, task: e2vpt.Task) -> str:
 
 
 def _read(path: Path) -> tuple[Counter[tuple[str, str, bytes]], list[str], bool]:
-    text = path.read_bytes().decode("utf-8-sig")
+    content = path.read_bytes()
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    head, _, rest = text.partition("\n")
+    if head.lower().startswith("sep="):
+        mark, text = head[4], rest
+    else:
+        # The mark that divides the first line into the columns a table must have.
+        parts = {mark: [part.strip(' "\r').lower() for part in head.split(mark)] for mark in ",;\t"}
+        mark = next((mark for mark, names in parts.items() if {"path", "label"} <= {*names}), ",")
     lines = [
         row
-        for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, delimiter=mark)
         if any(map(str.strip, row))
     ]
     names = [name.strip().lower() for name in lines[0]]

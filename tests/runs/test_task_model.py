@@ -45,9 +45,9 @@ def test_predicts_as_the_command_does(folder: Path, model: e2vpt.TaskModel, e2vp
     code, out, _ = e2vpt_command("predict", str(folder / "run"), str(images), "--topk", "2", "--json")
     assert code == 0
     found = model.predict(images, topk=2)
-    assert [{"file": p.file, "classes": list(p.classes), "scores": list(p.scores)} for p in found] == [
-        json.loads(line) for line in out.splitlines()
-    ]
+    assert [
+        {"file": p.file, "classes": list(p.classes), "scores": list(p.scores), "error": None} for p in found
+    ] == [json.loads(line) for line in out.splitlines()]
 
 
 def test_paths_pictures_and_arrays_give_the_same(folder: Path, model: e2vpt.TaskModel) -> None:
