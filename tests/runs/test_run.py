@@ -157,6 +157,10 @@ def test_a_run_in_the_way_is_never_overwritten(tmp_path: Path) -> None:
 def test_adapter_path_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no run folder of `e2vpt train`, and holds none"):
         adapter_path(tmp_path)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.json").write_text("{}")
+    with pytest.raises(RunError, match=r"its training is not finished.*--resume --out .*begun"):
+        adapter_path(tmp_path / "begun")
     with pytest.raises(RunError, match="does not exist; expected an adapter file or a run folder"):
         adapter_path(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="method is 'magic'; expected one of e2vpt, vpt-deep"):

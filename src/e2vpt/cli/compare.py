@@ -13,7 +13,7 @@ from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
 from e2vpt.benchmarks.machine import machine
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
-    BackboneName,
+    NewBackbone,
     Weights,
     kept_when_interrupted,
     load_images,
@@ -25,18 +25,18 @@ from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import check_out
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.start import absolute
+from e2vpt.runs.start import absolute, named_backbone
 
 
 @with_config_flags
 def compare_command(
     sources: Annotated[list[str], typer.Argument(metavar="DATA...", help="Labelled images, as for train.")],
-    backbone: BackboneName,
     prompts: PromptConfig,
     options: MethodConfig,
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
+    backbone: NewBackbone = None,
     methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(ENTRIES),
     seeds: Annotated[int, typer.Option(min=1, help="Final trainings of each method on each task.")] = 3,
     tune_on: Annotated[
@@ -48,13 +48,14 @@ def compare_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
 ) -> None:
     """Compare methods: three learning rates each, chosen on validation images, then seeds; one table."""
+    name = named_backbone(backbone)
     check_out(out, resume=resume)
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
     if len(tasks) < len(sources):
         raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
     comparison = Comparison(
         tasks=tasks,
-        config=run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train),
+        config=run_config(name, weights, prompts=prompts, options=options, data=data, train=train),
         entries=entries_named(words(methods)),
         tune_on=list(tasks)[:2] if tune_on is None else words(tune_on),
         prune=prune,

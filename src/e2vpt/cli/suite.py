@@ -88,6 +88,8 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         ] = 0,
         address: Annotated[str | None, typer.Option(help="A Ray cluster to run the cells on.")] = None,
     ) -> None:
+        if data.skip_unreadable:
+            raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
         names, some = list(entries_named(words(methods))), _known_tasks(kind, words(tasks))
         # A worker elsewhere starts in another folder.
         own_weights = None if weights is None else Path(absolute(str(weights)))
