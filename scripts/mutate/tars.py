@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tarfile
+import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from random import Random
 
@@ -77,18 +79,31 @@ def _as_train(found: Counter[tuple[str, str, bytes]]) -> Counter[tuple[str, str,
     return Counter(("train" if w == "val" else w, name, data) for w, name, data in found.elements())
 
 
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file of an archive, as Python's own readers have it."""
+    start = path.read_bytes()[:2]
+    if start == b"PK":
+        with zipfile.ZipFile(path) as packed:
+            yield from ((name, packed.read(name)) for name in packed.namelist() if not name.endswith("/"))
+        return
+    with tarfile.open(path, "r:gz" if start == b"\x1f\x8b" else "r:") as tar:
+        for member in tar.getmembers():
+            if not member.isdir():
+                data = tar.extractfile(member)
+                assert data is not None, f"{member.name} was taken"
+                yield member.name, data.read()
+
+
 def _read(path: Path) -> tuple[Counter[tuple[str, ...]], bool]:
     """(split, class, bytes) of every picture, as tarfile reads the archive; the later of two."""
     files: dict[tuple[str, ...], bytes] = {}
-    with tarfile.open(path, "r:") as tar:
-        for member in tar.getmembers():
-            parts = tuple(p for p in PurePosixPath(member.name).parts if p not in ("/", "//", "."))
-            hidden = any(p.startswith(".") or p.lower() in ("__macosx", "@eadir", "thumbs.db") for p in parts)
-            if not parts or hidden or member.isdir():
-                continue
-            data = tar.extractfile(member)
-            assert data is not None and ".." not in parts, f"{member.name} was taken"
-            files[parts] = data.read()
+    for name, content in _members(path):
+        parts = tuple(p for p in PurePosixPath(name).parts if p not in ("/", "//", "."))
+        if parts and not any(
+            p.startswith(".") or p.lower() in ("__macosx", "@eadir", "thumbs.db") for p in parts
+        ):
+            assert ".." not in parts, f"{name} was taken"
+            files[parts] = content
     tops = {parts[0] for parts in files}
     while len(tops) == 1 and not tops & {"train"} and all(len(parts) > 2 for parts in files):
         files = {parts[1:]: data for parts, data in files.items()}

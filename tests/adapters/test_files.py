@@ -639,6 +639,15 @@ def test_headers_that_cannot_be(saved: Path, tmp_path: Path, changes: dict[str, 
     unreadable(edited(saved, tmp_path / "bad", changes), f"bad: the header cannot be used: .*({message})")
 
 
+@pytest.mark.parametrize("method", ["linear", "lora", "bias"])
+def test_a_method_without_visual_prompts_pruned_none(tmp_path: Path, method: str) -> None:
+    model = e2vpt.adapt(fresh("vit"), method, e2vpt.PromptConfig())
+    save(model, tmp_path / "whole", classes=list("abcdefg"))
+    blocks = read_container(tmp_path / "whole")[0]["blocks"]
+    changed = edited(tmp_path / "whole", tmp_path / "bad", {"visual_before": [32] * blocks})
+    unreadable(changed, f"visual_before is .*; method {method} has no visual prompts")
+
+
 def test_a_missing_field_is_named(saved: Path, tmp_path: Path) -> None:
     for field in json.loads(json.dumps(read_container(saved)[0])):
         if field != "format":

@@ -106,7 +106,7 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
     check_packed(tensors, counts, segments)
     if header["layout"] not in LAYOUTS:
         raise ValueError(f"layout is {header['layout']!r}; expected one of {', '.join(LAYOUTS)}.")
-    before = _counted(header["visual_before"], blocks)
+    before = _counted(header["visual_before"], blocks, method)
     kept = _kept(tensors, counts, segments)
     return AdapterInfo(
         method=method,
@@ -233,7 +233,10 @@ def _segments(value: object, counts: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def _counted(value: object, blocks: int) -> tuple[int, ...]:
+def _counted(value: object, blocks: int, method: str) -> tuple[int, ...]:
+    most = prompts_of(method, PromptConfig())
+    if (most is None or most.num_visual == 0) and value != [0] * blocks:
+        raise ValueError(f"visual_before is {value!r}; method {method} has no visual prompts.")
     if not isinstance(value, list) or len(value) != blocks or any(type(n) is not int or n < 0 for n in value):
         raise ValueError(f"visual_before is {value!r}; expected a count for each of {blocks} blocks.")
     return tuple(value)
