@@ -47,7 +47,10 @@ def compare_command(
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("runs/compare"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
 ) -> None:
-    """Compare methods: three learning rates each, chosen on validation images, then seeds; one table."""
+    """Compare methods: three learning rates each, chosen on validation images, then seeds; one table.
+
+    --epochs counts all trainings of a run: a method that prunes divides them between two.
+    """
     name = named_backbone(backbone)
     check_out(out, resume=resume)
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
@@ -60,6 +63,7 @@ def compare_command(
         tune_on=list(tasks)[:2] if tune_on is None else words(tune_on),
         prune=prune,
         seeds=seeds,
+        equal_epochs=True,
     )
     with kept_when_interrupted(out), training() as (on_step, _):
         rows = compare_methods(

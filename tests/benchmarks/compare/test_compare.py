@@ -226,3 +226,20 @@ def test_bad_comparisons(comparison: Comparison, tmp_path: Path) -> None:
     blind = dataclasses.replace(comparison.tasks["one"], test=None)
     with pytest.raises(ConfigError, match="one: a comparison needs validation and test images"):
         dataclasses.replace(comparison, tasks={"one": blind})
+
+
+def test_a_method_that_prunes_divides_the_epochs_of_its_peers(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, int] = {}
+
+    def record(trial: Any, _: Any, config: RunConfig, *others: Any) -> dict[str, Any]:
+        given[trial.method] = config.train.epochs
+        return trial.row() | {"val_accuracy": 0.5, "diverged": False}
+
+    monkeypatch.setattr("e2vpt.benchmarks.compare.compare.run_trial", record)
+    config = dataclasses.replace(comparison.config, train=TrainConfig(epochs=24, batch_size=9))
+    for equal, epochs in ((True, 12), (False, 24)):
+        asked = dataclasses.replace(comparison, config=config, equal_epochs=equal, seeds=1)
+        compare_methods(asked, tmp_path / str(equal))
+        assert given == {"linear": 24, "ours": epochs}

@@ -45,6 +45,8 @@ class Comparison:
         seeds: of the final trainings: 0 to seeds - 1.
         final_on: train+val once everything is chosen, as VTAB-1k is measured; or the training images, with
             the best epoch by validation images. A method with nothing to choose then needs no tuning.
+        equal_epochs: the epochs of the settings are those of all trainings of a run together, so that a method
+            that prunes and trains again gets no more than its peers.
     """
 
     tasks: Mapping[str, Task]
@@ -54,6 +56,7 @@ class Comparison:
     prune: PruneConfig = field(default_factory=PruneConfig)
     seeds: int = 3
     final_on: Literal["train", "train+val"] = "train"
+    equal_epochs: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.tune_on) - set(self.tasks))
@@ -133,6 +136,9 @@ def _run(
         data = dataclasses.replace(config.data, train_on=comparison.final_on)
         config = dataclasses.replace(config, data=data)
     prune = _pruning(comparison, rows, trial, out) if entry.prunes else None
+    if prune is not None and comparison.equal_epochs:
+        epochs = max(1, config.train.epochs // (1 + prune.finalists))
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
     task = comparison.tasks[trial.task]
     rows.append(run_trial(trial, task, config, prune, out, reporting))
     write_json_lines(out / COMPARISON_TRIALS, rows)
@@ -162,4 +168,4 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
     shared = comparison.config.to_dict() | {"method": None, "source": None}
     shared["train"] |= {"lr": None, "seed": None}
     own = {"prune": to_dict(comparison.prune), "tune_on": list(comparison.tune_on)}
-    return shared | own | {"final_on": comparison.final_on}
+    return shared | own | {"final_on": comparison.final_on, "equal_epochs": comparison.equal_epochs}
