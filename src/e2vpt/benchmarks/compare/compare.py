@@ -45,8 +45,8 @@ class Comparison:
         seeds: of the final trainings: 0 to seeds - 1.
         final_on: train+val once everything is chosen, as VTAB-1k is measured; or the training images, with
             the best epoch by validation images. A method with nothing to choose then needs no tuning.
-        equal_epochs: the epochs of the settings are those of all trainings of a run together, so that a method
-            that prunes and trains again gets no more than its peers.
+        equal_epochs: the epochs of the settings are those of all trainings of a run together, so that a
+            method that prunes and trains again gets no more than its peers.
     """
 
     tasks: Mapping[str, Task]

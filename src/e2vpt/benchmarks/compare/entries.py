@@ -42,7 +42,7 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "mlp-3": ComparedMethod(method="mlp", lrs=(1e-3, 3e-3, 1e-2)),
     "sidetune": ComparedMethod(method="sidetune", lrs=(2e-3, 5e-3, 1e-2)),
     "bias": ComparedMethod(method="bias", lrs=_LRS),
-    # Scales and shifts of every frozen linear layer, as SSF has them (arXiv 2210.08823), none behind LayerNorms.
+    # Scales and shifts of every frozen linear layer as in SSF (arXiv 2210.08823), none behind LayerNorms.
     "ssf": ComparedMethod(method="bias", lrs=_OUR_LRS, options={"beside": "scale"}),
     "layernorm": ComparedMethod(method="layernorm", lrs=_LRS),
     "adapter": ComparedMethod(method="adapter", lrs=(3e-3, 1e-2, 3e-2)),
