@@ -11,7 +11,7 @@ from random import Random
 
 import e2vpt
 from scripts.mutate.table_files import MAKERS, rows_of
-from scripts.mutate.watch import Case, Make
+from scripts.mutate.watch import Case, Make, read_task
 
 
 def prepare(folder: Path) -> Make:
@@ -26,19 +26,7 @@ def prepare(folder: Path) -> Make:
         trains = random.random() < 0.05
 
         def run() -> e2vpt.Task:
-            task = e2vpt.load_task(path)
-            if trains:
-                e2vpt.train(
-                    path,
-                    "demo",
-                    place / "run",
-                    method="linear",
-                    epochs=1,
-                    verbose=False,
-                    prune=False,
-                    workers=0,
-                )
-            return task
+            return read_task(path, place / "run" if trains else None)
 
         name = (maker.__doc__ or "").splitlines()[0] + (" trained on" if trains else "")
         return Case(

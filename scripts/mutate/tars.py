@@ -11,7 +11,7 @@ from random import Random
 
 import e2vpt
 from scripts.mutate.tar_files import MAKERS, entries_of
-from scripts.mutate.watch import Case, Make
+from scripts.mutate.watch import Case, Make, read_task
 
 
 def prepare(folder: Path) -> Make:
@@ -26,19 +26,7 @@ def prepare(folder: Path) -> Make:
         trains = random.random() < 0.1
 
         def run() -> e2vpt.Task:
-            task = e2vpt.load_task(path)
-            if trains:
-                e2vpt.train(
-                    path,
-                    "demo",
-                    place / "run",
-                    method="linear",
-                    epochs=1,
-                    verbose=False,
-                    prune=False,
-                    workers=0,
-                )
-            return task
+            return read_task(path, place / "run" if trains else None)
 
         def check(task: e2vpt.Task) -> str:
             return _wrong(path, task)

@@ -17,6 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import e2vpt
+
 SECONDS = 15.0
 """Of the processor, so that a busy machine is no fault; six times as much by the clock ends the process."""
 BYTES = 2**30
@@ -64,6 +66,14 @@ Make = Callable[[Random, Path], Case]
 Prepare = Callable[[Path], Make]
 Wanted = tuple[str, int]
 """A kind of input and the number of one."""
+
+
+def read_task(path: Path, trained: Path | None) -> e2vpt.Task:
+    """The task in a file, as `e2vpt train` reads it; with `trained`, a head is trained on it there."""
+    task = e2vpt.load_task(path)
+    if trained is not None:
+        e2vpt.train(path, "demo", trained, method="linear", epochs=1, prune=False, verbose=False)
+    return task
 
 
 def outcomes(
