@@ -104,5 +104,8 @@ def test_the_size_a_model_was_built_for_counts(name: str) -> None:
 def test_models_that_take_no_rgb_images() -> None:
     with pytest.raises(ConfigError, match="input channels is 1"):
         preprocessing_for({"input_size": (1, 28, 28)}, DataConfig())
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, in_chans=4)
+    with pytest.raises(ConfigError, match="input channels is 4; expected 3, RGB images; feed such a model"):
+        preprocessing_for(model, DataConfig())
     with pytest.raises(ConfigError, match="no pretrained_cfg"):
         preprocessing_for({}, DataConfig())

@@ -102,6 +102,18 @@ class Preprocessing:
         return cls(**made)
 
 
+def check_rgb(model: nn.Module) -> None:
+    """Hold a model to the three channels that images are read with.
+
+    Raises:
+        ConfigError: its first layer takes another number; `pretrained_cfg` would not tell.
+    """
+    projection = getattr(getattr(model, "patch_embed", None), "proj", None)
+    channels = getattr(projection, "in_channels", 3)
+    expected = "3, RGB images; feed such a model by your own loader, and give save_adapter a preprocessing"
+    _require(channels == 3, "input channels", channels, expected)
+
+
 def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfig) -> Preprocessing:
     """The preprocessing of a timm model, or of a pretrained_cfg.
 
@@ -116,6 +128,8 @@ def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfi
     timms = resolve_data_config(pretrained_cfg=_pretrained_cfg(backbone))  # type: ignore[no-untyped-call]
     channels, height, width = timms["input_size"]
     _require(channels == 3, "input channels", channels, "3, RGB images")
+    if isinstance(backbone, nn.Module):
+        check_rgb(backbone)
     size = _pair(config.image_size) or _built_for(backbone) or (height, width)
     if config.preprocess == "imagenet":
         mean, std, interpolation, crop_pct, crop_mode = (

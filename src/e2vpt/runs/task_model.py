@@ -20,6 +20,7 @@ from e2vpt.adapters.files import load_adapter, read_adapter
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, make_loader
 from e2vpt.data.load import read_labelled
+from e2vpt.data.preprocess import check_rgb
 from e2vpt.errors import AdapterError, ConfigError, check_type
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
@@ -192,6 +193,7 @@ def load(
         AdapterFormatError: the file is damaged or no adapter.
         BackboneMismatch: the adapter was made for other weights.
         WeightsError: the weights cannot be had.
+        ConfigError: the backbone does not take RGB images.
     """
     check_type("adapter_or_run", adapter_or_run, str, PathLike)
     check_type("backbone", backbone, nn.Module, str, NoneType)
@@ -200,6 +202,7 @@ def load(
     if weights is None and backbone is None:
         weights = _weights_of_run(path)
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
+    check_rgb(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return TaskModel(model=model.to(device).eval(), info=info, path=path)
