@@ -32,3 +32,5 @@ def test_the_papers_recipe_tunes_prompts_and_head_only() -> None:
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(ConfigError, match="recipe is 'fast'; expected one of default, paper, quick"):
         recipe_groups("fast")
+    with pytest.raises(ConfigError, match="recipe is \\['paper'\\]"):
+        recipe_groups(["paper"])  # type: ignore[arg-type]

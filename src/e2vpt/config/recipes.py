@@ -41,7 +41,8 @@ def recipe_groups(recipe: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such recipe.
     """
-    require(recipe in RECIPES, f"recipe is {recipe!r}; expected one of {', '.join(get_args(Recipe))}.")
+    known = isinstance(recipe, str) and recipe in RECIPES
+    require(known, f"recipe is {recipe!r}; expected one of {', '.join(get_args(Recipe))}.")
     values = RECIPES[recipe]
     return {
         group: dataclasses.replace(
