@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import e2vpt
 from e2vpt import errors
@@ -148,3 +149,23 @@ def test_numbers_of_numpy_are_numbers() -> None:
     for setting in ({"seed": 2**70}, {"lr": 1e301}, {"epochs": True}, {"lr": True}, {"seed": 10**5000}):
         with pytest.raises(e2vpt.E2VPTError, match=next(iter(setting))):
             e2vpt.TrainConfig(**setting)
+
+
+def test_arrays_are_no_words(tmp_path: Path) -> None:
+    array, model = np.array([1, 2]), e2vpt.prompt(e2vpt.load_backbone("demo", num_classes=2))
+    calls = {
+        "backbone": [
+            lambda: e2vpt.train(tmp_path, array),
+            lambda: e2vpt.load_adapter(tmp_path / "a.safetensors", array),
+        ],
+        "method": [lambda: e2vpt.train(tmp_path, "demo", method=array)],
+        "prune": [lambda: e2vpt.train(tmp_path, "demo", prune=array)],
+        "device": [lambda: e2vpt.load(tmp_path, device=array)],
+        "images": [lambda: e2vpt.init_from_images(model, array)],
+    }
+    for name, functions in calls.items():
+        for function in functions:
+            with pytest.raises(e2vpt.E2VPTError, match=f"{name} is of type ndarray; expected"):
+                function()
+    with pytest.raises(e2vpt.E2VPTError, match=r"images have shape \[2\]; expected \[n, 3, h, w\]"):
+        e2vpt.init_from_images(model, torch.zeros(2))

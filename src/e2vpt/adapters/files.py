@@ -114,6 +114,7 @@ def load_adapter(
         BackboneError: the backbone cannot be made or takes no prompts, as in `load_backbone`.
         ConfigError: the backbone has prompts already.
     """
+    check_type("backbone", backbone, nn.Module, str, NoneType)
     info, tensors = _read(path)
     with _random_state_kept():
         if isinstance(backbone, nn.Module):

@@ -161,6 +161,7 @@ def make_loader(
     """
     check_type("split", split, Split)
     check_type("preprocessing", preprocessing, Preprocessing)
+    check_type("augment", augment, str)
     for name, count, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
         check_count(name, count, least)
     dealer = _Dealer(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from e2vpt.config import PromptConfig
 from e2vpt.config.prompts import KeyValueInit, VisualInit
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.attention import AttentionWithPrompts
 from e2vpt.prompting.parts import disabled, evaluating, find_prompts
 from e2vpt.prompting.prompts import BlockPrompts
@@ -118,6 +118,11 @@ def init_from_images(model: nn.Module, images: Tensor) -> None:
     The frozen backbone runs once without prompts; each block's visual prompts become patch tokens seen at
     its input, its key-value prompts their projected keys and values. Draws from the global random state.
     """
+    check_type("images", images, Tensor)
+    if images.dim() != 4:
+        raise ConfigError(
+            f"images have shape {list(images.shape)}; expected [n, 3, h, w], as the model takes them."
+        )
     config = getattr(model, "prompt_config", None)
     if not isinstance(config, PromptConfig):
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")

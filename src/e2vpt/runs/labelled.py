@@ -58,7 +58,7 @@ def labelled_images(
         DataError: the data have no such split, or a class that the adapter does not know.
         UnreadableImages: images that do not decode, and are not to be left out.
     """
-    if which not in get_args(WhichSplit):
+    if not isinstance(which, str) or which not in get_args(WhichSplit):
         raise DataError(f"split is {which!r}; expected one of {', '.join(get_args(WhichSplit))}.")
     everything = [entry for split in data.found.values() for entry in split]
     chosen = everything if which == "all" else data.found.get(which, everything)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from e2vpt.config.fields import from_dict
 from e2vpt.config.groups import TRAINING, check_effect, configs_from
 from e2vpt.config.recipes import RECIPES, recipe_groups
 from e2vpt.data import Task, load_task
-from e2vpt.errors import ConfigError, DataError, RunError
+from e2vpt.errors import ConfigError, DataError, RunError, check_type
 from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import check_method, prompts_of
@@ -75,6 +77,10 @@ def plan_run(
     """
     saved, saved_prune = _saved(out, protocol) if resume and out is not None else (None, None)
     source = source or (saved.source if saved else None)
+    check_type("backbone", backbone, str, NoneType)
+    for name in _OTHERS:
+        check_type(name, given.get(name), str, PathLike, NoneType)
+    check_type("prune", given.get("prune"), bool, NoneType)
     backbone = backbone or (saved.backbone if saved else None)
     if source is None:
         raise ConfigError("Name the images (DATA); only a run that is resumed knows its own.")

@@ -198,6 +198,7 @@ def load(
     check_type("adapter_or_run", adapter_or_run, str, PathLike)
     check_type("backbone", backbone, nn.Module, str, NoneType)
     check_type("weights", weights, str, PathLike, NoneType)
+    check_type("device", device, str, torch.device, NoneType)
     path = adapter_path(Path(adapter_or_run))
     if weights is None and backbone is None:
         weights = _weights_of_run(path)
