@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,7 +18,7 @@ from e2vpt.data.images import ImageFile, ImageInMemory
 from e2vpt.data.loaders import Loader, make_loader
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.data.task import Split
-from e2vpt.errors import DataError, UnreadableImages
+from e2vpt.errors import ConfigError, DataError, UnreadableImages
 
 _PREP = Preprocessing(image_size=(8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 _NOISE = np.random.default_rng(0).integers(0, 255, (64, 12, 12, 3), dtype=np.uint8)
@@ -60,6 +60,7 @@ def test_types_shapes_and_numbers() -> None:
 def test_all_processes_together_see_each_step_once(
     count: int, batch_size: int, world: int, parts: int, epoch: int, shuffle: bool
 ) -> None:
+    assume(parts <= batch_size)
     loaders = []
     for rank in range(world):
         values = {
@@ -128,6 +129,15 @@ def test_training_refuses_batches_that_leave_a_process_without_an_image() -> Non
         _loader(shuffle=True, world=2, accumulation=2)
     assert len(_loader(count=1, world=2, rank=1)) == 0
     assert _epoch(_loader(count=1, world=2, rank=1)) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"accumulation": 10**30}, {"accumulation": 0}, {"world": 0}, {"world": 2, "rank": 2}, {"rank": -1}],
+)
+def test_shares_that_nothing_could_be_dealt_into_are_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"^{list(values)[-1]} is "):
+        _loader(**values)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

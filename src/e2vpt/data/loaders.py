@@ -164,6 +164,9 @@ def make_loader(
     check_type("augment", augment, str)
     for name, count, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
         check_count(name, count, least)
+    check_count("accumulation", accumulation, 1, batch_size)
+    check_count("world", world, 1)
+    check_count("rank", rank, 0, world - 1)
     dealer = _Dealer(
         num_images=len(split),
         batch_size=batch_size,
