@@ -19,9 +19,9 @@ from e2vpt import errors
 
 NAMES = {
     "AdapterInfo", "DataConfig", "E2VPTClassifier", "E2VPTError", "FitResult", "MethodConfig", "Metrics",
-    "Prediction", "Preprocessing", "PromptConfig", "PruneConfig", "RunConfig", "Task", "TaskModel",
-    "TrainConfig", "__version__", "adapt", "disabled", "evaluate", "fit", "folded", "init_from_images",
-    "load",
+    "MultiTask", "Prediction", "Preprocessing", "PromptConfig", "PruneConfig", "RunConfig", "Task",
+    "TaskModel", "TrainConfig", "__version__", "adapt", "disabled", "evaluate", "fit", "folded",
+    "init_from_images", "load",
     "load_adapter", "load_backbone", "load_task", "make_loader", "preprocessing_for",
     "print_trainable_parameters", "prompt", "prompt_layers", "read_adapter", "save_adapter", "train",
 }  # fmt: skip

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from e2vpt.errors import E2VPTError as E2VPTError
     from e2vpt.methods.adapt import adapt as adapt
     from e2vpt.methods.counting import print_trainable_parameters as print_trainable_parameters
+    from e2vpt.multitask.tasks import MultiTask as MultiTask
     from e2vpt.prompting.folding import folded as folded
     from e2vpt.prompting.initial import init_from_images as init_from_images
     from e2vpt.prompting.install import prompt as prompt
@@ -59,6 +60,7 @@ _HOMES = {
     "errors": ("E2VPTError",),
     "methods.adapt": ("adapt",),
     "methods.counting": ("print_trainable_parameters",),
+    "multitask.tasks": ("MultiTask",),
     "prompting.folding": ("folded",),
     "prompting.initial": ("init_from_images",),
     "prompting.install": ("prompt",),
@@ -73,8 +75,8 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PACKAGES = (
-    *("adapters", "backbones", "config", "data", "errors", "methods", "prompting", "pruning", "runs"),
-    *("search", "training"),
+    *("adapters", "backbones", "config", "data", "errors", "methods", "multitask", "prompting", "pruning"),
+    *("runs", "search", "training"),
 )
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

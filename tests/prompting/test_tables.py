@@ -32,8 +32,6 @@ def test_windows_repeat_each_images_table() -> None:
     assert for_windows(table, 1) is table
     assert for_windows(table, 3).unbind(2)[0].flatten().tolist() == [0, 0, 0, 1, 1, 1]
     assert for_windows(table, 3).unbind(2)[1].flatten().tolist() == [10, 10, 10, 11, 11, 11]
-    shared = torch.zeros(1, 2, 1, 1)
-    assert for_windows(shared, 3) is shared
 
 
 @pytest.mark.parametrize("bias", [True, False])

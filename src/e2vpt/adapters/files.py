@@ -24,6 +24,7 @@ from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_pro
 from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, fitted, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
 from e2vpt.backbones.families import plain_name, unwrapped
+from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone, without_memory
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
@@ -129,11 +130,30 @@ def load_adapter(
                 raise type(error)(f"{path} was made for {name}: {error}") from error
             _rehearse(path, info, tensors, planned)
             model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
-        check_weights(path, info, model)
+        check_weights(path, info, model, fingerprint(model))
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
         _fit_head(model, tensors["head.weight"])
         _fill(model, info, fitted(tensors, model))
     return model.eval(), info
+
+
+def fitting_adapter(
+    path: str | Path, blank: nn.Module, weights: str
+) -> tuple[AdapterInfo, dict[str, Tensor]]:
+    """What an adapter file says and its tensors, which fit a backbone that stays as it is.
+
+    `blank` is a copy of the backbone without memory (`backbones.load.without_memory`), `weights` the
+    backbone's fingerprint.
+
+    Raises:
+        As `load_adapter`.
+    """
+    info, tensors = _read(path)
+    model = without_memory(blank)
+    with _random_state_kept():
+        _rehearse(path, info, tensors, model)
+    check_weights(path, info, model, weights)
+    return info, fitted(tensors, model)
 
 
 def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import count_kept, split_masks
 from e2vpt.backbones.families import plain_name
-from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import backbone_name, largest_image
 from e2vpt.errors import BackboneMismatch
 from e2vpt.prompting.sites import Site, find_sites
@@ -66,13 +65,12 @@ def check_backbone(
         )
 
 
-def check_weights(path: str | Path, info: AdapterInfo, model: nn.Module) -> None:
-    """Refuse a backbone of other weights.
+def check_weights(path: str | Path, info: AdapterInfo, model: nn.Module, weights: str) -> None:
+    """Refuse a backbone of other weights, of which `weights` is the fingerprint.
 
     Raises:
         BackboneMismatch: with both fingerprints.
     """
-    weights = fingerprint(model)
     if info.fingerprint != weights:
         raise BackboneMismatch(
             f"{_made_for(path, info)}, and {_found(model)} has other weights (fingerprint {weights[:12]}, "

@@ -26,56 +26,95 @@ def attend(
     bias: Tensor | None = None,
     *,
     num_extra: int = 0,
+    exists_Bt: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """Attention of Q queries over N keys and values -> [B, H, Q, d].
 
     `bias` broadcasts to [B, H, Q, N]: additive, or boolean with True where a query may look. No bias reaches
     the last `num_extra` keys, those of a table (for Swin as in the official code, reference.md section 2).
+    `exists_Bt`, where given, says which of these each image has.
     """
-    if bias is not None:
-        if num_extra:
-            bias = F.pad(bias, (0, num_extra), value=True if bias.dtype == torch.bool else 0.0)
-        if bias.dtype != torch.bool:
-            bias = bias.to(q_BHQd.dtype)
+    if num_extra and (bias is not None or exists_Bt is not None):
+        bias = _over_extra(bias, num_extra, exists_Bt, k_BHNd)
+    if bias is not None and bias.dtype != torch.bool:
+        bias = bias.to(q_BHQd.dtype)
     if _fused_backward_is_slow(q_BHQd, k_BHNd, bias):
         return _attend_manually(q_BHQd, k_BHNd, v_BHNd, bias, dropout)
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
 
 
+def _over_extra(bias: Tensor | None, num_extra: int, exists_Bt: Tensor | None, k_BHNd: Tensor) -> Tensor:
+    """A bias over image tokens, or none, as one over these and the rows of a table."""
+    if bias is None:
+        bias = torch.ones(1, 1, 1, k_BHNd.shape[2] - num_extra, dtype=torch.bool, device=k_BHNd.device)
+    is_mask = bias.dtype == torch.bool
+    if exists_Bt is None:
+        return F.pad(bias, (0, num_extra), value=True if is_mask else 0.0)
+    seen = exists_Bt[:, None, None]
+    if not is_mask:
+        seen = torch.zeros_like(seen, dtype=bias.dtype).masked_fill(~seen, -math.inf)
+    shape = [max(sides) for sides in zip(bias.shape[:-1], seen.shape[:-1], strict=True)]
+    return torch.cat([part.expand(*shape, -1) for part in (bias, seen)], dim=-1)
+
+
 def one_query(
-    q_BHd: Tensor, x_BND: Tensor, qkv: nn.Linear, table: Tensor | None, *, is_apart: bool = False
+    q_BHd: Tensor,
+    x_BND: Tensor,
+    qkv: nn.Linear,
+    table: Tensor | None,
+    *,
+    exists_Bt: Tensor | None = None,
+    is_apart: bool = False,
 ) -> Tensor:
     """Attention of one scaled query over what `qkv` makes of tokens x, and over a table -> [B, H, d].
 
-    The table shares the softmax of the tokens, or `is_apart` and has its own.
+    The table, of which each image has the rows that `exists_Bt` says, shares the softmax of the tokens, or
+    `is_apart` and has its own.
 
     No keys and values of tokens are projected (see `PromptedAttention.attend_first`). The biases come last:
     what all keys have in common changes no softmax, and weights add up to one. So the tokens go without b_k
     and b_v, and a table in their softmax has them taken off. Scales of the projection move to the query and
     to the sum.
     """
-    weight_3HdD, bias_3Hd, scale_3Hd = (
-        None if part is None else torch.unflatten(part, 0, (3, q_BHd.shape[1], -1)) for part in parts_of(qkv)
-    )
-    assert weight_3HdD is not None
+    weight_3HdD, bias, scale = _by_head(qkv, q_BHd.shape[1])
     _, to_key_HdD, to_value_HdD = weight_3HdD.unbind()
-    moved_BHd = q_BHd if scale_3Hd is None else q_BHd * scale_3Hd[1]
+    moved_BHd = q_BHd if scale is None else q_BHd * scale[1]
     scores_BHt = torch.einsum("bhd,hde->bhe", moved_BHd, to_key_HdD) @ x_BND.transpose(1, 2)
     if table is not None:
-        key, value = (table if bias_3Hd is None or is_apart else table - bias_3Hd[1:]).unbind(-3)
+        shift = None if bias is None or is_apart else bias[1:]
+        key, value = _less(table, shift).unbind(-3)
         rows = "thd" if key.dim() == 3 else "bthd"
         extra_BHt = torch.einsum(f"bhd,{rows}->bht", q_BHd, key)
+        if exists_Bt is not None:
+            extra_BHt = extra_BHt.masked_fill(~exists_Bt.unsqueeze(1), -math.inf)
         scores_BHt = scores_BHt if is_apart else torch.cat([scores_BHt, extra_BHt], dim=-1)
     weights_BHt = scores_BHt.softmax(dim=-1).to(x_BND.dtype)
     weights_BHN, rest_BHt = weights_BHt.tensor_split([x_BND.shape[1]], dim=-1)
     if table is not None and is_apart:
         rest_BHt = extra_BHt.softmax(dim=-1).to(x_BND.dtype)
     out_BHd = torch.einsum("bhe,hde->bhd", weights_BHN @ x_BND, to_value_HdD)
-    out_BHd = out_BHd if scale_3Hd is None else out_BHd * scale_3Hd[2]
+    out_BHd = out_BHd if scale is None else out_BHd * scale[2]
     if table is not None:
         out_BHd = out_BHd + torch.einsum(f"bht,{rows}->bhd", rest_BHt, value)
-    return out_BHd if bias_3Hd is None else out_BHd + bias_3Hd[2]
+    return out_BHd if bias is None else out_BHd + bias[2]
+
+
+def _by_head(qkv: nn.Linear, num_heads: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Weight [3, H, d, D], bias and scale [3, H, d], or [3, B, H, d] where every image has its own."""
+    weight, *others = parts_of(qkv)
+    bias, scale = (
+        None if part is None else torch.unflatten(part, -1, (3, num_heads, -1)).movedim(-3, 0)
+        for part in others
+    )
+    return torch.unflatten(weight, 0, (3, num_heads, -1)), bias, scale
+
+
+def _less(table: Tensor, shift: Tensor | None) -> Tensor:
+    """A table [t, 2, H, d] or [B, t, 2, H, d] less biases of keys and values, [2, H, d] or [2, B, H, d]."""
+    if shift is None:
+        return table
+    return table - (shift if shift.dim() == 3 else shift.transpose(0, 1).unsqueeze(1))
 
 
 _FEW_KEYS = 128

@@ -8,6 +8,7 @@ Shapes: B images (or windows), N tokens, Q queries, t rows of a table, D model w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,11 +24,25 @@ from e2vpt.prompting.tables import (
     append_table,
     as_queries,
     build_table,
+    for_windows,
     gated,
-    is_plain,
     project_tokens,
     split_qkv,
 )
+from e2vpt.prompting.tuned_linear import is_plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TableByImage:
+    """Tables of images that belong to different tasks.
+
+    Attributes:
+        table: [B, t, 2, H, d].
+        exists: bool [B, t], rows that the image's own table has; None where all have all.
+    """
+
+    table: Tensor
+    exists: Tensor | None
 
 
 class AttentionWithPrompts(nn.Module):
@@ -37,6 +52,7 @@ class AttentionWithPrompts(nn.Module):
         prompts: the block's prompts.
         block: the block, in a tuple: a module is no child of its own child.
         stored: tables by precision, of each `folded` that is entered; empty outside.
+        by_image: a table for every image of the coming forward pass, in place of the prompts' own.
     """
 
     prompts: BlockPrompts
@@ -48,10 +64,11 @@ class AttentionWithPrompts(nn.Module):
         self.prompts = prompts
         self.block = (block,)
         self.stored: list[dict[torch.dtype | None, Tensor | None]] = []
+        self.by_image: TableByImage | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or pickle of a model is not inside `folded`.
-        return {**self.__dict__, "stored": []}
+        return {**self.__dict__, "stored": [], "by_image": None}
 
     def table(self, like: Tensor, batch: int, to_kv: Projection | None = None) -> Tensor | None:
         """The extra keys and values of the coming forward pass, [t, 2, H, d] or [B, t, 2, H, d], if any.
@@ -61,6 +78,8 @@ class AttentionWithPrompts(nn.Module):
             to_kv: the projection of keys and values, where it is at hand.
         """
         self.check_mode()
+        if self.by_image is not None:
+            return self.by_image.table.to(like.dtype)
         if not self.prompts.enabled:
             return None
         stored = self.stored[-1:]
@@ -76,6 +95,11 @@ class AttentionWithPrompts(nn.Module):
         if not torch.compiler.is_compiling():
             stored[0][precision] = table
         return table
+
+    def exists(self, batch: int) -> Tensor | None:
+        """Which rows of the table [batch, t] each image, or window, has; None where all have all."""
+        exists = None if self.by_image is None else self.by_image.exists
+        return None if exists is None else for_windows(exists, batch // len(exists))
 
     def check_mode(self) -> None:
         """Refuse to train, or to score prompts, inside `folded`."""
@@ -106,9 +130,10 @@ class AttentionWithPrompts(nn.Module):
         """
         dropout: float = self.attn_drop.p if self.training else 0.0  # type: ignore[assignment, union-attr]
         apart = table if self.prompts.gate is not None else None
+        exists_Bt = self.exists(len(q_BHQd))
         k, v = append_table(kv_BN2Hd, table if apart is None else None, getattr(self, "k_norm", None))
         num_extra = k.shape[2] - kv_BN2Hd.shape[1]
-        out = attend(q_BHQd, k, v, bias, num_extra=num_extra, dropout=dropout)
+        out = attend(q_BHQd, k, v, bias, num_extra=num_extra, exists_Bt=exists_Bt, dropout=dropout)
         if apart is None:
             return out
         k, v = append_table(apart.expand(len(k), *apart.shape[-4:]), None)
@@ -145,7 +170,14 @@ class PromptedAttention(AttentionWithPrompts, Attention):
         q_BHd = as_queries(to_q(x_BND[:, :1]), self.num_heads).squeeze(2)
         table = self.table(q_BHd, len(x_BND), to_kv)
         is_apart = self.prompts.gate is not None
-        out_BHd = one_query(self.q_norm(q_BHd) * self.scale, x_BND, self.qkv, table, is_apart=is_apart)
+        out_BHd = one_query(
+            self.q_norm(q_BHd) * self.scale,
+            x_BND,
+            self.qkv,
+            table,
+            exists_Bt=self.exists(len(x_BND)),
+            is_apart=is_apart,
+        )
         return self._project_out(out_BHd.flatten(1).unsqueeze(1), x_BND)
 
     def _project_out(self, out_BQA: Tensor, x_BND: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from e2vpt.prompting.tuned_linear import TunedLinear, parts_of, scaled_linear
+from e2vpt.prompting.tuned_linear import is_plain, parts_of, scaled_linear
 
 Projection = Callable[[Tensor], Tensor]
 
@@ -28,9 +28,9 @@ Projection = Callable[[Tensor], Tensor]
 def build_table(
     visual: Tensor | None,
     key_value: tuple[Tensor, Tensor] | None,
-    norm: nn.Module,
+    norm: Projection,
     to_kv: Projection,
-    k_norm: nn.Module | None,
+    k_norm: Projection | None,
     num_heads: int,
 ) -> Tensor | None:
     """The table of a block's prompts; None where it has none.
@@ -85,11 +85,9 @@ def gated(table: Tensor, gate_H: Tensor) -> Tensor:
     return torch.stack([key, value * gate_H.unsqueeze(-1)], dim=-3)
 
 
-def for_windows(table: Tensor, num_windows: int) -> Tensor:
-    """The table of every window, where each image is cut into `num_windows` (image-major)."""
-    if table.dim() == 4 or num_windows == 1:
-        return table
-    return table.repeat_interleave(num_windows, 0)
+def for_windows(by_image: Tensor, num_windows: int) -> Tensor:
+    """What every image has of its own, for each of the `num_windows` it is cut into (image-major)."""
+    return by_image if num_windows == 1 else by_image.repeat_interleave(num_windows, 0)
 
 
 def project_tokens(
@@ -129,16 +127,9 @@ def split_qkv(qkv: nn.Linear) -> tuple[Projection, Projection]:
         return (lambda x: qkv(x)[..., :width]), (lambda x: qkv(x)[..., width:])
     sizes, (weight, *others) = [width, 2 * width], parts_of(qkv)
     weights = torch.split(weight, sizes)
-    biases, scales = ((None, None) if part is None else torch.split(part, sizes) for part in others)
+    biases, scales = ((None, None) if part is None else torch.split(part, sizes, dim=-1) for part in others)
     to_q, to_kv = (
         partial(scaled_linear, weight=w, bias=b, scale=s)
         for w, b, s in zip(weights, biases, scales, strict=True)
     )
     return to_q, to_kv
-
-
-def is_plain(linear: nn.Module) -> bool:
-    """Whether a layer computes what its parts say: not one that PEFT or a hook has changed."""
-    return type(linear) in (nn.Linear, TunedLinear) and not (
-        linear._forward_hooks or linear._forward_pre_hooks
-    )

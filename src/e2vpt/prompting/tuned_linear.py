@@ -18,7 +18,7 @@ from e2vpt.errors import ConfigError
 from e2vpt.prompting.sites import take_over
 
 LinearParts = tuple[Tensor, Tensor | None, Tensor | None]
-"""Weight [C_out, C_in]; bias and scale [C_out], or None."""
+"""Weight [C_out, C_in]; bias and scale [C_out], or [B, C_out] where every image has its own, or None."""
 
 
 class TunedLinear(nn.Linear):
@@ -46,6 +46,20 @@ class TunedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C_in] -> [..., C_out]."""
         return scaled_linear(x, *parts_of(self))
+
+    def parts(self) -> LinearParts:
+        """What `parts_of` says of this layer."""
+        bias: Tensor | None = self.bias
+        if not self.has_key_bias:
+            queries, values = self.bias.chunk(2)
+            bias = torch.cat([queries, torch.zeros_like(queries), values])
+        if not self.stored:
+            return self.weight, bias, self.scale
+        if self.training:
+            raise ConfigError(
+                "Inside `folded` a model only predicts. Train outside the block, or call model.eval()."
+            )
+        return self.stored[-1], bias, None
 
     def scaled_weight(self) -> Tensor:
         """s ⊙ W: what a plain linear layer would have to hold to compute the same. Without gradients."""
@@ -84,19 +98,15 @@ def parts_of(linear: nn.Linear) -> LinearParts:
     Raises:
         ConfigError: in training mode inside `folded`.
     """
-    if not isinstance(linear, TunedLinear):
-        return linear.weight, linear.bias, None
-    bias: Tensor | None = linear.bias
-    if not linear.has_key_bias:
-        queries, values = linear.bias.chunk(2)
-        bias = torch.cat([queries, torch.zeros_like(queries), values])
-    if not linear.stored:
-        return linear.weight, bias, linear.scale
-    if linear.training:
-        raise ConfigError(
-            "Inside `folded` a model only predicts. Train outside the block, or call model.eval()."
-        )
-    return linear.stored[-1], bias, None
+    if isinstance(linear, TunedLinear):
+        return linear.parts()
+    return linear.weight, linear.bias, None
+
+
+def is_plain(linear: nn.Module) -> bool:
+    """Whether a layer computes what its parts say: not one that PEFT or a hook has changed."""
+    known = type(linear) is nn.Linear or isinstance(linear, TunedLinear)
+    return known and not (linear._forward_hooks or linear._forward_pre_hooks)
 
 
 def scaled_linear(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor:
@@ -105,9 +115,23 @@ def scaled_linear(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor 
     The outputs are multiplied, not the weight: a scaled copy of it would need the weight's gradient to give
     that of the scale, half as much work again as the backward pass of a frozen layer.
     """
-    if scale is None:
+    if scale is None and (bias is None or bias.dim() == 1):
         return F.linear(x, weight, bias)
     products = F.linear(x, weight)
     # As autocast rounds weights and biases.
-    scale = scale.to(products.dtype)
-    return products * scale if bias is None else torch.addcmul(bias.to(products.dtype), products, scale)
+    bias, scale = (
+        None if part is None else by_image(part, products).to(products.dtype) for part in (bias, scale)
+    )
+    if scale is None:
+        assert bias is not None
+        return products + bias
+    return products * scale if bias is None else torch.addcmul(bias, products, scale)
+
+
+def by_image(values: Tensor, like: Tensor) -> Tensor:
+    """Values [C], or [B, C] of B images, to be broadcast to what was computed of them, [n·B, ..., C]."""
+    if values.dim() == 1:
+        return values
+    repeats = len(like) // len(values)
+    values = values if repeats == 1 else values.repeat_interleave(repeats, 0)
+    return values.view(len(values), *[1] * (like.dim() - 2), values.shape[1])

@@ -24,7 +24,9 @@ class PromptedWindowAttention(AttentionWithPrompts, WindowAttention):
         windows = self._windows_per_image(len(x)) if self.prompts.differs_by_image else 1
         q, kv, to_kv = project_tokens(self.qkv, x, x.shape[1], self.num_heads)
         table = self.table(kv, len(x) // windows, to_kv)
-        return self.attend(q, kv, None if table is None else for_windows(table, windows), mask)
+        if table is not None and table.dim() == 5:
+            table = for_windows(table, len(x) // len(table))
+        return self.attend(q, kv, table, mask)
 
     def attend(self, q_BHNd: Tensor, kv_BN2Hd: Tensor, table: Tensor | None, mask: Tensor | None) -> Tensor:
         """Outputs [B·W, N, D] of windows, which look at themselves and at the table."""

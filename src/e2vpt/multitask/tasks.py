@@ -1,0 +1,219 @@
+"""One frozen backbone, many tasks: a forward pass in which every image has its own.
+
+Shapes: B images, D features, C classes of a task, t rows of a table.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from e2vpt.adapters.header import AdapterInfo
+from e2vpt.backbones.fingerprint import fingerprint
+from e2vpt.backbones.load import without_memory
+from e2vpt.config.fields import check_count
+from e2vpt.data.preprocess import check_rgb
+from e2vpt.errors import ConfigError, check_type
+from e2vpt.multitask.layout import VectorLayout, num_rows
+from e2vpt.multitask.registry import Entry, Registry
+from e2vpt.multitask.slots import Head, Slots
+from e2vpt.multitask.values import NOTHING, TABLE_OF, Host, HostBlock, TaskValues
+from e2vpt.prompting.attention import TableByImage
+from e2vpt.prompting.rows import RowConv, RowLinear, RowNorm, applied, install_rows
+from e2vpt.prompting.sites import find_sites
+
+
+class MultiTask:
+    """Tasks that share a frozen backbone, and even a batch (for whoever serves many).
+
+        tasks = e2vpt.MultiTask(backbone)
+        tasks.load("pets", "pets.safetensors")
+        logits = tasks(images, ["pets", "cars", "pets"])    # one forward pass; a [C] tensor for each image
+
+    Tasks may be loaded, replaced and removed by other threads meanwhile: a batch computes with the tasks as
+    they were when it was called. Where there are more than memory holds, the least recently used make room.
+
+    Args:
+        backbone: a timm ViT or Swin without prompts, of the weights that the adapters were made for. It is
+            taken: it loses its head, and predicts through this object from now on.
+        on_device: tasks whose values are on the device at a time; the most in one batch.
+        in_memory: tasks whose values are in memory at a time; others are read again from their files.
+
+    Raises:
+        UnsupportedBackbone: the backbone takes no prompts.
+        ConfigError: it has prompts already, or does not take RGB images.
+    """
+
+    def __init__(self, backbone: nn.Module, *, on_device: int = 1024, in_memory: int = 16384) -> None:
+        check_type("backbone", backbone, nn.Module)
+        check_count("on_device", on_device, 1)
+        check_count("in_memory", in_memory, 1)
+        check_rgb(backbone)
+        sites = find_sites(backbone)
+        blank, weights = without_memory(backbone), fingerprint(backbone)
+        blocks = [HostBlock.of(site) for site in sites]
+        self._rows = install_rows(backbone)
+        self._model = backbone.eval()
+        own = _own_values(backbone)
+        host = Host(blank=blank, weights=weights, blocks=blocks, tunable=own.keys())
+        self._own, self._on_device = own, on_device
+        self._registry = Registry(host, in_memory)
+        self._device = threading.Lock()
+        self._slots = self._new_slots()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All tasks, in the order in which they were loaded first."""
+        return tuple(self._registry.entries)
+
+    @property
+    def slots(self) -> Slots:
+        """What lies on the device."""
+        return self._slots
+
+    def to(self, *args: Any, **kwargs: Any) -> MultiTask:
+        """Move to another device or precision; arguments as of `torch.nn.Module.to`. Returns itself."""
+        with self._device:
+            self._model.to(*args, **kwargs)
+            self._slots = self._new_slots()
+        return self
+
+    def _new_slots(self) -> Slots:
+        return Slots(self._own, next(self._model.parameters()), self._on_device)
+
+    def info(self, name: str) -> AdapterInfo:
+        """What a task's adapter says: classes, preprocessing, method.
+
+        Raises:
+            ConfigError: there is no such task.
+        """
+        return self._registry.named([name])[0].info
+
+    def load(self, name: str, path: str | PathLike[str]) -> AdapterInfo:
+        """Put an adapter file under a name, in place of what was there.
+
+        Raises:
+            AdapterFormatError: truncated, altered, hostile, or of a newer format.
+            BackboneMismatch: made for another backbone, or by a method that changes what tasks share.
+            ConfigError: a name that is empty or not printable.
+        """
+        check_type("name", name, str)
+        check_type("path", path, str, PathLike)
+        entry, unneeded = self._registry.load(name, Path(path))
+        self._drop(unneeded)
+        return entry.info
+
+    def remove(self, name: str) -> None:
+        """Forget a task.
+
+        Raises:
+            ConfigError: there is no such task.
+        """
+        self._drop(self._registry.remove(name))
+
+    def __call__(self, images: Tensor, names: Iterable[str]) -> list[Tensor]:
+        """The logits [C] of every image [B, 3, h, w] in its own task.
+
+        Images are preprocessed as their task's `info` says. The name "" stands for the backbone alone, and
+        gives its feature [D].
+
+        Raises:
+            ConfigError: an unknown name, not one name for each image, or more tasks than `on_device`.
+            AdapterError: the file of a task that is not in memory has changed.
+        """
+        features, heads = self._forward(images, names)
+        present = [head for head in heads if head is not None]
+        if not present:
+            return list(features.unbind())
+        weight, bias = (torch.cat(parts) for parts in zip(*present, strict=True))
+        every = torch.addmm(bias, features, weight.T)
+        logits, start = [], 0
+        for row, head in enumerate(heads):
+            end = start + (0 if head is None else len(head[1]))
+            logits.append(features[row] if head is None else every[row, start:end])
+            start = end
+        return logits
+
+    def embed(self, images: Tensor, names: Iterable[str]) -> Tensor:
+        """What each image's head sees: features [B, D]; arguments as for a call."""
+        return self._forward(images, names)[0]
+
+    @torch.inference_mode()
+    def _forward(self, images: Tensor, names: Iterable[str]) -> tuple[Tensor, list[Head | None]]:
+        entries = self._entries(images, names)
+        values = iter(self._registry.values([entry for entry in entries if entry is not None]))
+        tasks = [NOTHING if entry is None else next(values) for entry in entries]
+        with self._device:
+            is_one = len({task.digest for task in tasks}) == 1
+            vectors, heads = self._slots.rows(tasks[:1] if is_one else tasks)
+            values_by_name, tables = _of_batch(self._slots.layout, vectors, tasks[: len(vectors)])
+            images = images.to(vectors.device, vectors.dtype)
+            with applied(self._model, self._rows, values_by_name, tables):
+                features: Tensor = self._model(images)
+        heads = heads * len(tasks) if is_one else heads
+        return features, [head if len(head[1]) else None for head in heads]
+
+    def _entries(self, images: Tensor, names: Iterable[str]) -> list[Entry | None]:
+        check_type("images", images, Tensor)
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            check_type("a task's name", name, str)
+        if images.dim() != 4 or len(images) != len(names):
+            raise ConfigError(
+                f"images have shape {list(images.shape)} for {len(names)} names; expected [B, 3, h, w] and a "
+                "name for each of the B images."
+            )
+        found = iter(self._registry.named([name for name in names if name]))
+        return [next(found) if name else None for name in names]
+
+    def _drop(self, digest: str) -> None:
+        if digest:
+            with self._device:
+                self._slots.drop(digest)
+
+
+def _of_batch(
+    layout: VectorLayout, vectors_BP: Tensor, tasks: Sequence[TaskValues]
+) -> tuple[dict[str, Tensor], dict[int, TableByImage]]:
+    """What the backbone is to compute with: values that some task of the batch brings, and tables of blocks.
+
+    Of a batch of one task, whose vector is alone, nothing has a batch dimension.
+    """
+    views = layout.views(vectors_BP, {name for task in tasks for name in task.by_name})
+    if len(tasks) == 1:
+        views = {name: view[0] for name, view in views.items()}
+    values = {name: view for name, view in views.items() if not name.startswith(TABLE_OF)}
+    counts = {
+        index: [num_rows(task.by_name, index) for task in tasks]
+        for index in (int(name.removeprefix(TABLE_OF)) for name in views.keys() - values.keys())
+    }
+    device = vectors_BP.device
+    tables = {}
+    for index, rows in counts.items():
+        most = max(rows)
+        table = views[f"{TABLE_OF}{index}"].narrow(-4, 0, most)
+        exists = None
+        if min(rows) < most:
+            exists = torch.arange(most, device=device) < torch.tensor(rows, device=device).unsqueeze(1)
+        tables[index] = TableByImage(table=table, exists=exists)
+    return values, tables
+
+
+def _own_values(model: nn.Module) -> dict[str, Tensor]:
+    """The backbone's values that may differ by row, by name; output scales are ones."""
+    kinds = {RowLinear: ("bias",), RowNorm: ("weight", "bias"), RowConv: ("bias",)}
+    own: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        for name in kinds.get(type(module), ()):
+            parameter = getattr(module, name)
+            if parameter is not None:
+                own[f"{path}.{name}"] = parameter
+        if isinstance(module, RowLinear):
+            own[f"{path}.scale"] = torch.ones(module.out_features)
+    return own

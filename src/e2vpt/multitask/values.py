@@ -1,0 +1,196 @@
+"""What one task brings to a shared backbone: its tables, biases, scales, norms and head, of an adapter file.
+
+Shapes: p visual prompts, t rows of a table, H heads, d head width, D model width, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from e2vpt.adapters.files import fitting_adapter
+from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.packing import unpack
+from e2vpt.errors import BackboneMismatch
+from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.sites import Site
+from e2vpt.prompting.tables import Projection, build_table
+from e2vpt.prompting.tuned_linear import scaled_linear
+
+TABLE_OF = "table."
+"""A block's table [t, 2, H, d] is called this and the block's number; all else as in the model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TaskValues:
+    """What one task brings, on the CPU.
+
+    Attributes:
+        digest: of everything in the file that a prediction depends on.
+        by_name: tables by block, and what is tuned beside them by the parameter's name.
+        head: weight [C, D] and bias [C].
+    """
+
+    digest: str
+    by_name: Mapping[str, Tensor]
+    head: tuple[Tensor, Tensor]
+
+
+NOTHING = TaskValues(digest="", by_name={}, head=(torch.zeros(0, 0), torch.zeros(0)))
+"""The backbone alone, whose feature is the answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Host:
+    """What is known of the shared backbone as it was made.
+
+    Attributes:
+        blank: a copy without memory.
+        weights: its fingerprint.
+        blocks: what makes keys and values in each block.
+        tunable: names of the parameters that may differ by row.
+    """
+
+    blank: nn.Module
+    weights: str
+    blocks: Sequence[HostBlock]
+    tunable: Collection[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HostBlock:
+    """What turns tokens [..., D] into keys and values in one block, as timm made it.
+
+    Attributes:
+        path: the block's name.
+        norm, qkv, k_norm: its modules; `k_norm` None where there is none.
+        num_heads, head_dim: H and d.
+    """
+
+    path: str
+    norm: nn.Module
+    qkv: nn.Linear
+    k_norm: nn.Module | None
+    num_heads: int
+    head_dim: int
+
+    @classmethod
+    def of(cls, site: Site) -> HostBlock:
+        """Of a site whose block nothing was put into yet."""
+        block, attention = site.block, site.attention
+        return cls(
+            path=site.path,
+            norm=cast(nn.Module, block.norm1),
+            qkv=cast(nn.Linear, attention.qkv),
+            k_norm=cast(nn.Module | None, getattr(attention, "k_norm", None)),
+            num_heads=site.num_heads,
+            head_dim=site.head_dim,
+        )
+
+
+@torch.no_grad()
+def read_values(path: str | Path, host: Host) -> tuple[AdapterInfo, TaskValues]:
+    """What the adapter in a file says, and what it brings to the backbone.
+
+    Raises:
+        AdapterFormatError: truncated, altered, hostile, or of a newer format.
+        BackboneMismatch: made for another backbone, or by a method that changes what all tasks share.
+    """
+    info, tensors = fitting_adapter(path, host.blank, host.weights)
+    tuned = {name[6:]: tensor.float() for name, tensor in tensors.items() if name.startswith("tuned.")}
+    _check_shared(path, info, tuned, host)
+    for block in host.blocks:
+        name = f"{block.path}.attn.qkv.bias"
+        if name in tuned and len(tuned[name]) < block.qkv.out_features:
+            queries, values = tuned[name].chunk(2)
+            tuned[name] = torch.cat([queries, torch.zeros_like(queries), values])
+    blocks = zip(host.blocks, _prompts(info, tensors, host), strict=True)
+    tables = {
+        f"{TABLE_OF}{index}": table
+        for index, (block, prompts) in enumerate(blocks)
+        if (table := _table(block, prompts, tuned)) is not None
+    }
+    digest = hashlib.sha256(repr((info.method, info.classes, info.preprocessing)).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    brought = TaskValues(
+        digest=digest.hexdigest(),
+        by_name=tuned | tables,
+        head=(tensors["head.weight"].float(), tensors["head.bias"].float()),
+    )
+    return info, brought
+
+
+def _check_shared(path: str | Path, info: AdapterInfo, tuned: Collection[str], host: Host) -> None:
+    """Refuse what cannot differ from row to row."""
+    changed = sorted(name for name in tuned if name not in host.tunable)
+    reason = f"it tunes {changed[0]}, which all tasks share" if changed else ""
+    if any(info.num_visual) and info.prompts.visual_depth == "shallow":
+        reason = "its prompts travel through the blocks with the image's tokens"
+    elif info.prompts.pool_prompts:
+        reason = "its prompts are pooled into the feature"
+    elif info.prompts.attention == "gated":
+        reason = "its prompts have a softmax of their own"
+    if reason:
+        raise BackboneMismatch(
+            f"{path}: a task of method {info.method} cannot share a batch with others: {reason}. Deep "
+            "prompts, and biases, scales and LayerNorms beside them or alone, can."
+        )
+
+
+def _prompts(info: AdapterInfo, tensors: Mapping[str, Tensor], host: Host) -> list[BlockPrompts]:
+    layers = [
+        BlockPrompts(
+            num_visual=num_visual,
+            num_kv=num_kv,
+            width=block.qkv.in_features,
+            num_heads=block.num_heads,
+            head_dim=block.head_dim,
+            share_kv=info.prompts.share_kv,
+        )
+        for block, num_visual, num_kv in zip(host.blocks, info.num_visual, info.num_kv, strict=True)
+    ]
+    unpack(layers, tensors, info.segments, info.layout)
+    return layers
+
+
+def _table(block: HostBlock, prompts: BlockPrompts, tuned: Mapping[str, Tensor]) -> Tensor | None:
+    """The block's table, computed with the task's own norm and projection."""
+    table = build_table(
+        None if prompts.visual is None else prompts.masked_visual(1),
+        prompts.key_value(1),
+        _called(block.norm, f"{block.path}.norm1", tuned),
+        _to_kv(block, tuned),
+        None if block.k_norm is None else _called(block.k_norm, f"{block.path}.attn.k_norm", tuned),
+        block.num_heads,
+    )
+    return None if table is None else table.contiguous()
+
+
+def _called(module: nn.Module, path: str, tuned: Mapping[str, Tensor]) -> Projection:
+    """A module with the task's own parameters, on the CPU in float32."""
+    own = {
+        name: tuned.get(f"{path}.{name}", parameter).float().cpu()
+        for name, parameter in module.named_parameters()
+    }
+    return lambda x: functional_call(module, own, (x,))
+
+
+def _to_kv(block: HostBlock, tuned: Mapping[str, Tensor]) -> Projection:
+    qkv, path = block.qkv, f"{block.path}.attn.qkv"
+    width = qkv.out_features // 3
+    bias: Tensor | None = qkv.bias
+    weight = qkv.weight[width:].float().cpu()
+    bias, scale = (
+        None if part is None else part[width:].float().cpu()
+        for part in (tuned.get(f"{path}.bias", bias), tuned.get(f"{path}.scale"))
+    )
+    return partial(scaled_linear, weight=weight, bias=bias, scale=scale)
