@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from PIL import Image
 
 from e2vpt.data.images import ImageInMemory
+from e2vpt.data.preprocess import Preprocessing
 from e2vpt.data.samples import TaskDataset
 from e2vpt.data.task import Split
+from e2vpt.data.transforms import Augment, TrainTransform, train_transform
 from e2vpt.errors import UnreadableImages
 
 _SPLIT = Split(
@@ -20,8 +23,11 @@ _SPLIT = Split(
 )
 
 
-def _noise(image: Image.Image) -> torch.Tensor:
+def _draw(image: Any) -> torch.Tensor:
     return torch.tensor([random.random(), float(np.random.rand()), float(torch.rand(()))])
+
+
+_noise = TrainTransform(None, _draw)
 
 
 def test_noise_is_fixed_by_seed_epoch_and_index() -> None:
@@ -52,3 +58,32 @@ def test_a_broken_image_is_raised_alone_and_handed_on_in_company() -> None:
     good, bad = samples.__getitems__([(0, 0), (0, 4)])
     assert isinstance(good, tuple) and isinstance(bad, UnreadableImages)
     assert len(samples) == 5
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "shift", "crop", "crop-flip", "randaugment"])
+def test_kept_images_change_nothing_but_how_often_they_are_decoded(
+    augment: Augment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 50, 3), dtype=np.uint8)
+    sizes = [(50, 40), (31, 64), (500, 12)]  # the last one too elongated to be kept where it is cut by chance
+    images = tuple(
+        ImageInMemory(name=str(i), pixels=Image.fromarray(p).resize(size))
+        for i, (p, size) in enumerate(zip(pixels, sizes, strict=True))
+    )
+    opened: list[str] = []
+    original = ImageInMemory.open
+
+    def seen(image: ImageInMemory, as_stored: bool = False) -> Image.Image:
+        opened.append(image.name)
+        return original(image, as_stored)
+
+    monkeypatch.setattr(ImageInMemory, "open", seen)
+    prep = Preprocessing(image_size=(24, 24), mean=(0.5,) * 3, std=(0.5,) * 3)
+    transform, split = train_transform(prep, augment), Split(images=images, labels=(0, 1, 2))
+    keys = [(epoch, index) for epoch in range(3) for index in range(3)]
+    kept, bare = TaskDataset(split, transform, keep_bytes=10**6), TaskDataset(split, transform)
+    found = [kept[key][0] for key in keys]
+    times = [opened.count(name) for name in "012"]
+    assert all(torch.equal(image, bare[key][0]) for image, key in zip(found, keys, strict=True))
+    never = augment in ("crop", "randaugment")
+    assert times == [3 if never else 1] * 2 + [3 if never or augment in ("shift", "crop-flip") else 1]

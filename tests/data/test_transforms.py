@@ -19,7 +19,7 @@ from e2vpt.data.transforms import Augment, SampledAsTensorFlow, eval_transform, 
 
 _PREP = Preprocessing(image_size=(24, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=0.9)
 _IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
-_AUGMENTS: list[Augment] = ["none", "crop", "crop-flip", "randaugment"]
+_AUGMENTS: list[Augment] = ["none", "flip", "shift", "crop", "crop-flip", "randaugment"]
 
 
 @pytest.mark.parametrize("augment", _AUGMENTS)

@@ -18,9 +18,10 @@ class DataConfig:
         "Normalisation, crop and resizing: the checkpoint's, or ImageNet's and TensorFlow's as in the "
         "official code.",
     )
-    augment: Literal["none", "crop", "crop-flip", "randaugment"] = option(
+    augment: Literal["auto", "none", "flip", "shift", "crop", "crop-flip", "randaugment"] = option(
         "none",
-        "Augmentation of training images. crop-flip suits most photographs, crop what must not be mirrored.",
+        "Augmentation of training images. crop-flip suits most photographs, shift what must not be mirrored. "
+        "auto: what the model trained so far bears on validation images.",
     )
     train_on: Literal["train", "train+val"] = option(
         "train", "train+val: use the validation images for training too, and keep the last epoch."

@@ -152,8 +152,8 @@ def make_loader(
 ) -> Loader:
     """A loader of one split for one process; `batch_size` counts images over all processes and parts.
 
-    Without augmentation and workers, up to `keep_bytes` of decoded and preprocessed images are kept in memory
-    for the next epoch, and for the next training with this loader.
+    Without workers, up to `keep_bytes` of decoded images, preprocessed as far as there is no chance in it,
+    are kept in memory for the next epoch, and for the next training with this loader.
 
     Raises:
         ConfigError: an argument of another type, or out of range.
@@ -178,7 +178,7 @@ def make_loader(
     )
     if shuffle:
         dealer.check_shares()
-    room = keep_bytes if augment == "none" and not workers else 0
+    room = 0 if workers else keep_bytes
     transform = train_transform(preprocessing, augment)
     dataset = TaskDataset(split, transform, seed, room, as_stored=preprocessing.as_stored)
     return Loader(dataset, dealer, workers)

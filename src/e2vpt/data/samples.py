@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from e2vpt.data.randomness import derived_seed, seeded
 from e2vpt.data.task import Split
-from e2vpt.data.transforms import Transform
+from e2vpt.data.transforms import TrainTransform
 from e2vpt.errors import UnreadableImages
 
 EpochIndex = tuple[int, int]
@@ -42,14 +43,14 @@ class ComputedDataset(Dataset[Sample]):
 class TaskDataset(Dataset[Sample]):
     """The transformed images of a split. What a sample looks like depends on (seed, epoch, index) only.
 
-    With `keep_bytes` a transform without chance is done once for each image, while the results fit into so
-    many bytes; `as_stored` as in `ImageSource.open`.
+    With `keep_bytes` what needs no chance is done once for each image, while the results fit into so many
+    bytes; `as_stored` as in `ImageSource.open`.
     """
 
     def __init__(
         self,
         split: Split,
-        transform: Transform,
+        transform: TrainTransform,
         seed: int = 0,
         keep_bytes: int = 0,
         as_stored: bool = False,
@@ -71,13 +72,17 @@ class TaskDataset(Dataset[Sample]):
             UnreadableImages: the image does not decode.
         """
         epoch, index = key
-        image = self._kept.get(index)
-        if image is None:
-            with seeded(derived_seed("sample", self.seed, epoch, index)):
-                image = self.transform(self.split.images[index].open(self._as_stored))
-            if image.nbytes <= self._room:
-                self._kept[index], self._room = image, self._room - image.nbytes
-        return image, self.split.labels[index]
+        kept, label = self._kept.get(index), self.split.labels[index]
+        if kept is not None and self.transform.finish is None:
+            return kept, label
+        with seeded(derived_seed("sample", self.seed, epoch, index)):
+            return self.transform.finished(self._begun(index) if kept is None else kept), label
+
+    def _begun(self, index: int) -> Tensor | Image:
+        begun, is_same = self.transform.begun(self.split.images[index].open(self._as_stored))
+        if is_same and isinstance(begun, Tensor) and begun.nbytes <= self._room:
+            self._kept[index], self._room = begun, self._room - begun.nbytes
+        return begun
 
     def __getitems__(self, keys: Sequence[EpochIndex]) -> list[Sample | UnreadableImages]:
         """Several samples for the DataLoader, which cannot carry our errors out of a worker: as values."""

@@ -18,7 +18,7 @@ from torchvision import transforms
 from e2vpt.data.preprocess import TENSORFLOW, Preprocessing
 
 Transform = Callable[[Image.Image], Tensor]
-Augment = Literal["none", "crop", "crop-flip", "randaugment"]
+Augment = Literal["none", "flip", "shift", "crop", "crop-flip", "randaugment"]
 _ELONGATED = 8
 """From here on a side is shortened before it is resized."""
 
@@ -42,13 +42,18 @@ class Shortened:
     interpolation: str
     crop: str
 
+    def changes(self, image: Image.Image) -> bool:
+        """Whether an image is as elongated as that."""
+        long, short = sorted(side / to for side, to in zip(image.size, self.scale[::-1], strict=True))[::-1]
+        return long > _ELONGATED * short and max(image.size) > _ELONGATED * min(image.size)
+
     def __call__(self, image: Image.Image) -> Image.Image:
         """The same image, or the shortened one."""
+        if not self.changes(image):
+            return image
         sides, target = image.size, self.scale[::-1]  # (W, H), as Pillow has it.
         ratios = [side / to for side, to in zip(sides, target, strict=True)]
         long, short = (0, 1) if ratios[0] > ratios[1] else (1, 0)
-        if ratios[long] <= _ELONGATED * ratios[short] or max(sides) <= _ELONGATED * min(sides):
-            return image
         resample = Image.Resampling[self.interpolation.upper()]
         size = list(sides)
         if self.crop == "squash":
@@ -126,30 +131,64 @@ def eval_transform(prep: Preprocessing) -> Transform:
     return made
 
 
-def train_transform(prep: Preprocessing, augment: Augment) -> Transform:
+@dataclass(frozen=True, slots=True)
+class TrainTransform:
+    """RGB image to normalised float32 tensor [3, H, W], in two steps.
+
+    Attributes:
+        begin: what needs no chance, and may be kept for the next epoch; None where chance comes first.
+        finish: the rest, with torch's global random state.
+        shortened: what cuts a part of very elongated images at random, before all else.
+    """
+
+    begin: Callable[[Image.Image], Tensor] | None
+    finish: Callable[[Any], Tensor] | None = None
+    shortened: Shortened | None = None
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The whole transform."""
+        return self.finished(self.begun(image)[0])
+
+    def begun(self, image: Image.Image) -> tuple[Tensor | Image.Image, bool]:
+        """The first step, and whether it comes out the same for this image every time."""
+        if self.begin is None:
+            return image, False
+        is_cut = self.shortened is not None and self.shortened.changes(image)
+        return self.begin(self.shortened(image) if is_cut and self.shortened else image), not is_cut
+
+    def finished(self, begun: Tensor | Image.Image) -> Tensor:
+        """The second step."""
+        if self.finish is not None:
+            return self.finish(begun)
+        assert isinstance(begun, Tensor)
+        return begun
+
+
+def train_transform(prep: Preprocessing, augment: Augment) -> TrainTransform:
     """RGB image to normalised float32 tensor [3, H, W], augmented with torch's global random state.
 
-    "none" is `eval_transform` (VTAB); "crop" takes 60 to 100 % of the area and never flips, for signs and
-    writing, where left and right differ; "crop-flip" resizes the short side to 8/7 of the size, crops at
-    random and flips (FGVC: 256 to 224); "randaugment" crops 50 to 100 % of the area, flips and applies
+    "none" is `eval_transform` (VTAB), "flip" mirrors half of what it gives; "shift" resizes the short side to
+    8/7 of the size and crops at random, "crop-flip" mirrors half of that (FGVC: 256 to 224); "crop" takes 60
+    to 100 % of the area and never flips; "randaugment" crops 50 to 100 % of the area, flips and applies
     RandAugment. What is cropped is resized by Pillow, also where `prep` says TensorFlow.
     """
     if augment == "none":
-        return eval_transform(prep)
+        return TrainTransform(eval_transform(prep))
+    if augment == "flip":
+        return TrainTransform(eval_transform(prep), transforms.RandomHorizontalFlip())
     interpolation = "bilinear" if prep.interpolation == TENSORFLOW else prep.interpolation
     mode = transforms.InterpolationMode(interpolation)
-    steps: list[Any]
-    if augment == "crop":
-        steps = [transforms.RandomResizedCrop(prep.image_size, scale=(0.6, 1.0), interpolation=mode)]
-    elif augment == "crop-flip":
+    normalise = transforms.Normalize(prep.mean, prep.std)
+    if augment in ("shift", "crop-flip"):
         short_side = round(max(prep.image_size) / 0.875)
-        steps = [Shortened((short_side, short_side), interpolation, "random")]
-        steps += [transforms.Resize(short_side, mode), transforms.RandomCrop(prep.image_size)]
-        steps += [transforms.RandomHorizontalFlip()]
-    else:
-        steps = [transforms.RandomResizedCrop(prep.image_size, scale=(0.5, 1.0), interpolation=mode)]
+        begin = transforms.Compose([transforms.Resize(short_side, mode), transforms.PILToTensor()])
+        steps = [transforms.RandomCrop(prep.image_size)]
+        steps += [transforms.RandomHorizontalFlip()] if augment == "crop-flip" else []
+        steps += [transforms.ConvertImageDtype(torch.float32), normalise]
+        shortened = Shortened((short_side, short_side), interpolation, "random")
+        return TrainTransform(begin, transforms.Compose(steps), shortened)
+    share = 0.6 if augment == "crop" else 0.5
+    steps = [transforms.RandomResizedCrop(prep.image_size, scale=(share, 1.0), interpolation=mode)]
+    if augment == "randaugment":
         steps += [transforms.RandomHorizontalFlip(), transforms.RandAugment()]
-    made: Transform = transforms.Compose(
-        [*steps, transforms.ToTensor(), transforms.Normalize(prep.mean, prep.std)]
-    )
-    return made
+    return TrainTransform(None, transforms.Compose([*steps, transforms.ToTensor(), normalise]))

@@ -64,7 +64,7 @@ def prepare(task: Task, config: RunConfig, like: Prepared | None = None) -> Prep
         config=config,
         model=model,
         preprocessing=preprocessing,
-        train=_train_loader(task.train, preprocessing, config, *share),
+        train=train_loader(task.train, preprocessing, config, *share),
         val=None if task.val is None else eval_loader(task.val, preprocessing, config, *share),
         fingerprint=original_fingerprint(model),
     )
@@ -90,7 +90,7 @@ def _with_model(prepared: Prepared, config: RunConfig, model: nn.Module) -> Prep
 
 def training_images(prepared: Prepared) -> Loader:
     """The training images without augmentation; those held in memory, where they are."""
-    if prepared.config.data.augment == "none":
+    if prepared.config.data.augment in ("none", "auto"):
         return prepared.train
     return eval_loader(prepared.task.train, prepared.preprocessing, prepared.config)
 
@@ -112,12 +112,17 @@ def _has_frozen_prefix(model: nn.Module) -> bool:
     return made.prompts.first_block > 0 and made.options.beside == "none"
 
 
+def holds_tokens(prepared: Prepared) -> bool:
+    """Whether batches are what frozen blocks made of the images, and no images."""
+    return _has_frozen_prefix(prepared.model) and prepared.train.holds_computed
+
+
 def _on_device(prepared: Prepared) -> Prepared:
     """Images that every epoch sees alike kept on the GPU, where there is one and memory allows it."""
     device, config = open_processes().device, prepared.config
     splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
     num_bytes = 4 * 3 * math.prod(prepared.preprocessing.image_size)
-    if device.type == "cpu" or config.data.augment != "none":
+    if device.type == "cpu" or config.data.augment not in ("none", "auto"):
         return prepared
     if any(num_bytes * len(split) > _KEEP_BYTES for split in splits):
         return prepared
@@ -136,7 +141,7 @@ def _with_prefix(prepared: Prepared) -> Prepared:
     """Batches of what enters the first prompted block, where chance and memory allow it."""
     model, config = prepared.model, prepared.config
     splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
-    by_chance = config.data.augment != "none" or config.train.drop_path or config.train.mixup
+    by_chance = config.data.augment not in ("none", "auto") or config.train.drop_path or config.train.mixup
     if by_chance or not isinstance(model, VisionTransformer):
         return prepared
     if any(num_prefix_bytes(model, len(split)) > _KEEP_BYTES for split in splits):
@@ -188,14 +193,16 @@ def eval_loader(
     )
 
 
-def _train_loader(
+def train_loader(
     split: Split, preprocessing: Preprocessing, config: RunConfig, rank: int, world: int
 ) -> Loader:
+    """Batches of a split, in an order of their own each epoch, augmented; with "auto" not yet."""
+    augment = config.data.augment
     return make_loader(
         split,
         preprocessing,
         batch_size=config.train.batch_size,
-        augment=config.data.augment,
+        augment="none" if augment == "auto" else augment,
         shuffle=True,
         seed=config.train.seed,
         workers=config.data.workers,

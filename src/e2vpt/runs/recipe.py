@@ -32,6 +32,7 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, score
 from e2vpt.pruning.selection import Selection, select
+from e2vpt.runs.augmenting import asks, augmented, borne
 from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig
 from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
@@ -122,6 +123,9 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
             trials.append(_on_trial(prepared, trained, selection, pair, out))
     trials.sort(key=lambda trial: trial.row.loss)
     start = _start(prepared, prune, origin, trained)
+    if asks(prepared):
+        rewind(prepared.model, trained)
+        prepared = augmented(prepared, borne(prepared, out, reporting.stage).augment)
     rows = [unpruned, *(trial.row for trial in trials)]
     finalists = []
     for number, trial in enumerate(trials[:again], 1):

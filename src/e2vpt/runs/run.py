@@ -14,6 +14,7 @@ from e2vpt.adapters.files import save_adapter
 from e2vpt.data import Preprocessing, Task
 from e2vpt.files.atomic import make_folder
 from e2vpt.methods.counting import trainable_line
+from e2vpt.runs.augmenting import switching
 from e2vpt.runs.folder import (
     ADAPTER,
     CHECKPOINT,
@@ -32,6 +33,7 @@ from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import process_rank
 from e2vpt.training.step_report import StepReport
+from e2vpt.training.steps import Batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +77,10 @@ def train_run(
     with opened_run(task, config, folder, resume=resume, like=like) as prepared:
         if on_stage is not None:
             on_stage(trainable_line(prepared.model))
-        result = train_into(prepared, folder, resume=resume, on_step=on_step, on_epoch=on_epoch)
+        batches = switching(prepared, folder, on_stage or (lambda _: None))
+        result = train_into(
+            prepared, folder, resume=resume, batches=batches, on_step=on_step, on_epoch=on_epoch
+        )
     return Trained(
         model=prepared.model.eval(),
         preprocessing=prepared.preprocessing,
@@ -119,12 +124,14 @@ def train_into(
     *,
     resume: bool,
     adapter: str = ADAPTER,
+    batches: Batches | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> FitResult:
     """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.
 
-    The best epoch's adapter is written under the name `adapter`.
+    The best epoch's adapter is written under the name `adapter`. `batches` are those of `prepared` where not
+    given.
     """
     if process_rank()[0] == 0:
         make_folder(out)
@@ -138,7 +145,7 @@ def train_into(
 
     result = fit(
         prepared.model,
-        prepared.train,
+        prepared.train if batches is None else batches,
         prepared.val,
         prepared.config.train,
         checkpoint=out / CHECKPOINT,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from e2vpt.backbones.families import unwrapped
 from e2vpt.config import TrainConfig
-from e2vpt.data.loaders import Loader
 from e2vpt.errors import ConfigError, check_type
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -96,7 +95,7 @@ def check_labels(labels: Tensor, outputs: int | None) -> None:
 
 def _warn_of_batch_size(loader: Batches, config: TrainConfig) -> None:
     """Warn where a batch size is set beside a loader of one's own."""
-    if config.batch_size != TrainConfig().batch_size and not isinstance(loader, Loader):
+    if config.batch_size != TrainConfig().batch_size and not hasattr(loader, "num_images"):
         warnings.warn(
             f"batch_size={config.batch_size} has no effect: batches are what your own loader gives.",
             stacklevel=4,

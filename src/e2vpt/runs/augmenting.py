@@ -1,0 +1,177 @@
+"""`augment="auto"`: which augmentation a task bears, asked of a model that has learned it without any.
+
+A model that knows its task still knows an image that was mirrored or moved a little aside, unless left and
+right or places are what the task is about. On 14 tasks (docs/diary.md) mirroring cost at most 5.5 of 100
+validation images where it does no harm in training, and from 15.5 where it does: signs, letters, directions.
+
+A run asks once, writes the answer to augmentation.json, and goes on with what is borne: a recipe of two
+trainings between them, a single training when half of its epochs are over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from e2vpt.data import make_loader
+from e2vpt.data.loaders import Batch, Loader
+from e2vpt.data.transforms import Augment
+from e2vpt.errors import RunError
+from e2vpt.files.atomic import write_atomic
+from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
+from e2vpt.training.evaluate import evaluate
+from e2vpt.training.processes import as_the_first, process_rank
+
+AUGMENTATION = "augmentation.json"
+MOST_LOST = 0.08
+"""Share of the validation images that a model may lose and still be said to know them."""
+_LEAST_KNOWN = 0.3
+"""Accuracy from which on a model has something to lose: 0 is chance, 1 is all right."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Borne:
+    """Accuracy on validation images as they are, mirrored, and moved aside; and what follows.
+
+    Attributes:
+        plain, mirrored, shifted: 0 to 1; None where there are no validation images.
+        augment: the augmentation to go on with.
+    """
+
+    plain: float | None
+    mirrored: float | None
+    shifted: float | None
+    augment: Augment
+
+    def __str__(self) -> str:
+        if self.plain is None:
+            return "No validation images to ask: training goes on without augmentation"
+        assert self.mirrored is not None and self.shifted is not None
+        return (
+            f"Validation accuracy {self.plain:.1%}, of mirrored images {self.mirrored:.1%}, of shifted ones "
+            f"{self.shifted:.1%}: training goes on with augmentation {self.augment!r}"
+        )
+
+
+class SwitchingBatches:
+    """Batches without augmentation, from some epoch on with the one that is asked for then.
+
+    Args:
+        plain: the batches without.
+        first: the epoch from which on they are augmented.
+        later: gives the augmented ones, once.
+    """
+
+    def __init__(self, plain: Loader, first: int, later: Callable[[], Loader]) -> None:
+        self._plain, self._first, self._later = plain, first, later
+        self._augmented: Loader | None = None
+        self._now = plain
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose order and augmentation of the next iteration."""
+        if epoch >= self._first and self._augmented is None:
+            self._augmented = self._later()
+        self._now = self._plain if self._augmented is None or epoch < self._first else self._augmented
+        self._now.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._now)
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Labels of the whole split."""
+        return self._plain.labels
+
+    @property
+    def num_images(self) -> int:
+        """Images in the split."""
+        return self._plain.num_images
+
+
+def switching(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Loader | SwitchingBatches:
+    """The training batches of a run that trains once; what it bears is asked when half of it is over."""
+    epochs = prepared.config.train.epochs
+    if not asks(prepared) or epochs < 2 or prepared.val is None:
+        return prepared.train
+    return SwitchingBatches(
+        prepared.train,
+        (epochs + 1) // 2,
+        lambda: augmented(prepared, borne(prepared, out, say).augment).train,
+    )
+
+
+def asks(prepared: Prepared) -> bool:
+    """Whether a run asks its model: not where batches are what frozen blocks made of the images, once."""
+    return prepared.config.data.augment == "auto" and not holds_tokens(prepared)
+
+
+def augmented(prepared: Prepared, augment: Augment) -> Prepared:
+    """The same run with another augmentation."""
+    data = dataclasses.replace(prepared.config.data, augment=augment)
+    config = dataclasses.replace(prepared.config, data=data)
+    if augment == "none":
+        return dataclasses.replace(prepared, config=config)
+    train = train_loader(prepared.task.train, prepared.preprocessing, config, *process_rank())
+    return dataclasses.replace(prepared, config=config, train=train)
+
+
+def borne(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Borne:
+    """What the model as it is now bears; the answer is kept in the run folder, and found there again."""
+    known = as_the_first(_read(out / AUGMENTATION))
+    if known is None:
+        known = as_the_first(_asked(prepared))
+        if process_rank()[0] == 0:
+            write_atomic(out / AUGMENTATION, json.dumps(dataclasses.asdict(known), indent=1).encode())
+    say(str(known))
+    return known
+
+
+def _asked(prepared: Prepared) -> Borne:
+    split, model = prepared.task.val, prepared.model
+    if split is None or prepared.val is None:
+        return Borne(plain=None, mirrored=None, shifted=None, augment="none")
+    whole = prepared.val.in_order()
+    moved = make_loader(
+        split, prepared.preprocessing, batch_size=prepared.config.train.batch_size, augment="shift"
+    )
+    plain = evaluate(model, whole).accuracy
+    mirrored = evaluate(model, ((images.flip(-1), labels) for images, labels in whole)).accuracy
+    shifted = evaluate(model, moved).accuracy
+    return Borne(
+        plain=plain,
+        mirrored=mirrored,
+        shifted=shifted,
+        augment=borne_augmentation(plain, mirrored, shifted, num_classes=len(prepared.task.classes)),
+    )
+
+
+def borne_augmentation(plain: float, mirrored: float, shifted: float, *, num_classes: int) -> Augment:
+    """The augmentation that a model of these accuracies bears."""
+    chance = 1 / num_classes
+    if plain < chance + _LEAST_KNOWN * (1 - chance):
+        return "none"
+    flips, shifts = (plain - changed <= MOST_LOST for changed in (mirrored, shifted))
+    if flips:
+        return "crop-flip" if shifts else "flip"
+    return "shift" if shifts else "none"
+
+
+def _read(path: Path) -> Borne | None:
+    if not path.exists():
+        return None
+    try:
+        found = Borne(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{path} cannot be read: {error}. Remove it, and the run asks its model again."
+        ) from error
+    if found.augment not in get_args(Augment):
+        raise RunError(f"{path} says augment {found.augment!r}. Remove it, and the run asks its model again.")
+    return found
