@@ -49,9 +49,20 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
     [
         ("shapes --backbone demo --methods magic", "methods: magic; expected some of linear, full"),
         ("shapes shapes --backbone demo", "have the same name"),
+        ("shapes --backbone demo --rates bias", "rates: 'bias'; expected METHOD=RATE"),
+        ("shapes --backbone demo --rates biased=1", "rates: biased is not compared; compared are linear"),
+        ("shapes --backbone demo --rates bias=-1", "the rate of bias is -1.0"),
         ("shapes --backbone demo --tune-on other", "Rates are chosen on other; the tasks are shapes"),
     ],
 )
 def test_bad_input(run, words: str, message: str) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run(*words.split())
     assert code == 1 and message in err
+
+
+def test_known_rates_are_not_chosen_again(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = run(*WORDS.split(), "--rates", "linear=0.003,bias=0.02")
+    assert code == 0 and "tuning/" not in err and "Run 4 of 4: final/bias/forms-seed0" in err
+    assert "| 0.003 |" in out and "| 0.02 |" in out
+    code, _, err = run(*WORDS.split(), "--resume", "--rates", "linear=0.003,bias=0.01")
+    assert code == 1 and "bias was compared with rate 0.02, now 0.01. Give its rate as before" in err

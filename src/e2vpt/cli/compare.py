@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
-from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named
+from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named, with_rates
 from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
 from e2vpt.benchmarks.machine import machine
 from e2vpt.cli.flags import with_config_flags
@@ -43,6 +43,12 @@ def compare_command(
         str | None,
         typer.Option(help="Tasks that learning rates are chosen on; the first two when not given."),
     ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            help="Rates that are known already, as bias=0.01,full=3e-4; these are not chosen again."
+        ),
+    ] = None,
     weights: Weights = None,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("runs/compare"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
@@ -59,7 +65,7 @@ def compare_command(
     comparison = Comparison(
         tasks=tasks,
         config=run_config(name, weights, prompts=prompts, options=options, data=data, train=train),
-        entries=entries_named(words(methods)),
+        entries=with_rates(entries_named(words(methods)), _rates(rates or "")),
         tune_on=list(tasks)[:2] if tune_on is None else words(tune_on),
         prune=prune,
         seeds=seeds,
@@ -71,3 +77,15 @@ def compare_command(
         )
     print(write_comparison(out, rows, machine()))
     print(f"report {', '.join(str(out / name) for name in RESULT_FILES)}")
+
+
+def _rates(text: str) -> dict[str, float]:
+    """Learning rates by method, as `bias=0.01,full=3e-4`."""
+    found: dict[str, float] = {}
+    for word in words(text):
+        name, _, rate = word.partition("=")
+        try:
+            found[name.strip()] = float(rate)
+        except ValueError:
+            raise ConfigError(f"rates: {word!r}; expected METHOD=RATE, as in bias=0.01.") from None
+    return found

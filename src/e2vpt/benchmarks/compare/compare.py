@@ -21,7 +21,7 @@ from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, read_trials, ru
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import check_rows, write_json_lines
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.held import opened_for_runs
@@ -103,6 +103,7 @@ def compare_methods(
     tasks = {out / TASKS / name: task for name, task in comparison.tasks.items()}
     with opened_for_runs(out, comparison.config, _settings(comparison), tasks, resume=resume):
         rows = read_trials(out / COMPARISON_TRIALS)
+        _check_rates(comparison, rows)
         for name in comparison.entries:
             for trial in comparison.tuning(name):
                 _run(comparison, out, rows, trial, reporting)
@@ -111,6 +112,17 @@ def compare_methods(
             for trial in comparison.final(name, chosen_lr(rows, name) if tuned else entry.lrs[0]):
                 _run(comparison, out, rows, trial, reporting)
     return rows
+
+
+def _check_rates(comparison: Comparison, rows: Sequence[ComparisonRow]) -> None:
+    """Two rates of a method in one table would be averaged as if they were seeds."""
+    for row in rows:
+        entry = comparison.entries.get(row["method"])
+        if row["stage"] == "final" and entry is not None and row["lr"] not in entry.lrs:
+            raise RunError(
+                f"{row['method']} was compared with rate {row['lr']:g}, now {entry.lrs[0]:g}. "
+                "Give its rate as before, or another --out."
+            )
 
 
 def chosen_lr(rows: Sequence[ComparisonRow], method: str) -> float:

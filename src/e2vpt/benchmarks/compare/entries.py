@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from e2vpt.config.fields import check_number
 from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
 from e2vpt.errors import ConfigError
 from e2vpt.methods.peft import PEFT_METHODS
@@ -79,6 +81,25 @@ def entries_named(names: Sequence[str]) -> dict[str, ComparedMethod]:
     if unknown or not names:
         raise ConfigError(f"methods: {', '.join(unknown) or 'none'}; expected some of {', '.join(ENTRIES)}.")
     return {name: ENTRIES[name] for name in names}
+
+
+def with_rates(
+    entries: Mapping[str, ComparedMethod], rates: Mapping[str, float]
+) -> dict[str, ComparedMethod]:
+    """The rows, those of `rates` with this one learning rate, which then needs no choosing.
+
+    Raises:
+        ConfigError: a rate for none of the rows, or one that is no positive number.
+    """
+    unknown = [name for name in rates if name not in entries]
+    if unknown:
+        raise ConfigError(f"rates: {', '.join(unknown)} is not compared; compared are {', '.join(entries)}.")
+    for name, rate in rates.items():
+        check_number(f"the rate of {name}", rate, 0.0, math.inf)
+    return {
+        name: dataclasses.replace(entry, lrs=(rates[name],)) if name in rates else entry
+        for name, entry in entries.items()
+    }
 
 
 def config_of(config: RunConfig, entry: ComparedMethod, lr: float | None, seed: int) -> RunConfig:
