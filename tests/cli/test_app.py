@@ -184,7 +184,7 @@ def test_info_json_and_text(run, home: Path) -> None:  # type: ignore[no-untyped
     _, out, _ = run("info", "run", "--json")
     found = json.loads(out)
     assert (found["method"], found["backbone"]) == ("e2vpt", "demo")
-    assert (found["num_visual"], found["num_kv"], found["visual_kept"]) == ([10] * 6, [5] * 6, 1.0)
+    assert (found["num_visual"], found["num_kv"], found["visual_kept"]) == ([10] * 6, [0] * 6, 1.0)
     assert found["bytes"] == (home / "run/adapter.safetensors").stat().st_size
     assert found["classes"] == ["bars", "disc", "ring"]
     _, out, _ = run("info", "run/adapter.safetensors")

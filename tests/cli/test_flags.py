@@ -16,6 +16,7 @@ from e2vpt import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConf
 from e2vpt.cli.flags import FIRST, parse_counts, parse_numbers, with_config_flags
 from e2vpt.config import RECIPE_PROMPTS, GridConfig, SearchConfig
 from e2vpt.config.groups import GROUPS
+from e2vpt.config.recipes import recipe_groups
 
 FIELDS = [field for config in GROUPS.values() for field in dataclasses.fields(config)]
 
@@ -57,12 +58,13 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert list(parameters) == ["ctx", "name", *(field.name for field in FIELDS), "help_all"]
     assert command.__doc__ == "Help text."
     called(command, "x")
-    assert seen == {"name": "x", "given": {"name": "x"}, **GROUPS}
+    assert seen == {"name": "x", "given": {"name": "x"}, **GROUPS, **recipe_groups("default")}
     called(command, "x", "--num-visual", "1,2", "--keep-tokens", "0.5", "--epochs", "100")
     assert seen == {
         "name": "x",
         "given": {"name": "x", "num_visual": (1, 2), "keep_tokens": (0.5,), "epochs": 100},
         **GROUPS,
+        **recipe_groups("default"),
         "prompts": dataclasses.replace(RECIPE_PROMPTS, num_visual=(1, 2)),
         "prune": PruneConfig(keep_tokens=(0.5,)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import get_args
 
 import pytest
@@ -20,7 +21,8 @@ def test_every_value_is_a_setting_and_differs_from_the_default() -> None:
                 continue
             (group,) = (group for group in TRAINING if setting in field_names(group))
             assert getattr(groups[group], setting) == value
-    assert recipe_groups("default") == {group: GROUPS[group] for group in TRAINING}
+    own = {group: GROUPS[group] for group in TRAINING}
+    assert recipe_groups("default") == own | {"data": dataclasses.replace(own["data"], augment="auto")}
 
 
 def test_the_papers_recipe_tunes_prompts_and_head_only() -> None:

@@ -75,7 +75,7 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
     )
     one_block = 4 * d * d + 4 * d + 2 * d * hidden + d + hidden + 4 * d
     expected = {
-        "e2vpt": (biases, blocks * (p + m) * d),
+        "e2vpt": (biases + blocks * (5 * d + hidden), blocks * (p + m) * d),  # and scales of outputs
         "vpt-deep": (0, blocks * p * d),
         "vpt-shallow": (0, p * d),
         "kv": (0, blocks * m * d),
@@ -101,7 +101,7 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
     scales = biases - (2 * blocks + 1) * d - d  # one beside every bias of a linear layer
     gammas = norms // 2
     for beside, others in (
-        *(("auto", biases), ("bias", biases), ("none", 0), ("norm", norms)),
+        *(("auto", biases + scales), ("bias", biases), ("none", 0), ("norm", norms)),
         *(("gamma", biases + gammas), ("scale", biases + scales)),
     ):
         together = adapt(tiny_vit(), "e2vpt", separate, MethodConfig(beside=beside))
@@ -167,7 +167,7 @@ def test_saved_and_loaded_to_the_bit(kind: str, method: str, tmp_path: Path) -> 
     loaded, info = load_adapter(path, BACKBONES[kind](torch.float32))
     images = images_for(model)
     assert torch.equal(loaded(images), model(images))
-    beside = "bias" if method == "e2vpt" else "none"
+    beside = "scale" if method == "e2vpt" else "none"
     assert (info.method, info.options) == (method, dataclasses.replace(OPTIONS, beside=beside))
     assert info.num_tuned == count(model) + (num_kept(model) if find_prompts(model) else 0)
     assert info.num_head == sum(p.numel() for p in classifier(model).parameters())
@@ -336,7 +336,7 @@ def test_a_backbone_is_hashed_once_where_it_is_loaded(
 ) -> None:
     model, path = made("vit", method, dtype=torch.float32), tmp_path / "task.safetensors"
     hashed: list[nn.Module] = []
-    for module in (e2vpt.methods.adapt, e2vpt.adapters.matching):
+    for module in (e2vpt.methods.adapt, e2vpt.adapters.files):
         monkeypatch.setattr(module, "fingerprint", lambda m: hashed.append(m) or fingerprint(m))
     known = original_fingerprint(model)
     hashed.clear()

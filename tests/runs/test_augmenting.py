@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("chosen", ["none", "crop-flip"])
-def test_the_second_training_has_what_the_first_bears(
+def test_both_trainings_have_what_the_first_bears(
     task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Augment
 ) -> None:
     monkeypatch.setattr(augmenting, "borne_augmentation", lambda *_, **__: chosen)
@@ -162,10 +162,12 @@ def test_the_second_training_has_what_the_first_bears(
     train_and_prune(task, CONFIG, prune, tmp_path / "auto")
     plain = dataclasses.replace(CONFIG, data=DataConfig(augment="none"))
     train_and_prune(task, plain, prune, tmp_path / "none")
-    first, second = ((tmp_path / name / "unpruned.safetensors").read_bytes() for name in ("auto", "none"))
-    assert first == second
-    first, second = ((tmp_path / name / "adapter.safetensors").read_bytes() for name in ("auto", "none"))
-    assert (first == second) is (chosen == "none")
+    for name in ("unpruned.safetensors", "adapter.safetensors"):
+        first, second = ((tmp_path / folder / name).read_bytes() for folder in ("auto", "none"))
+        assert (first == second) is (chosen == "none")
+    one_epoch = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=1))
+    train_and_prune(task, one_epoch, prune, tmp_path / "short")  # asks after the first training
+    assert (tmp_path / "short" / AUGMENTATION).exists()
 
 
 def test_without_validation_images_nothing_is_augmented(task: e2vpt.Task, tmp_path: Path) -> None:

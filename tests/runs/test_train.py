@@ -37,7 +37,7 @@ def test_python_and_the_command_line_write_the_same_bytes(
 def test_the_defaults_are_the_recipes(data: Path, tmp_path: Path) -> None:
     model = e2vpt.train(data, "demo", tmp_path / "run", verbose=False, prune=False, epochs=1)
     assert (model.info.prompts.init, model.info.prompts.kv_init) == ("patch", "patch")
-    assert model.info.options.beside == "bias"
+    assert (model.info.options.beside, model.info.num_kv) == ("scale", (0,) * 6)
     assert model.path == tmp_path / "run" / ADAPTER
 
 

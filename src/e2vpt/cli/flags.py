@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from e2vpt.config.fields import Counts, Numbers
 from e2vpt.config.groups import GROUPS, configs_from
+from e2vpt.config.recipes import recipe_groups
 
 _PANELS = {
     "prompts": "Prompts",
@@ -38,7 +39,9 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
     parameters = inspect.signature(command, eval_str=True).parameters
     own = [p for name, p in parameters.items() if name not in GROUPS and name != "given"]
     groups = [name for name in GROUPS if name in parameters]
-    generated = [_flag(group, field, hint) for group, field, hint in _fields(groups)]
+    # What a recipe sets is what stands there until somebody says otherwise.
+    defaults = {**GROUPS, **recipe_groups("default")} if "given" in parameters else GROUPS
+    generated = [_flag(group, field, hint, defaults) for group, field, hint in _fields(groups)]
     names = [parameter.name for parameter in generated]
 
     def wrapper(ctx: typer.Context, **values: Any) -> None:
@@ -115,7 +118,9 @@ def _fields(groups: Sequence[str]) -> list[tuple[str, dataclasses.Field[Any], An
     ]
 
 
-def _flag(group: str, field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
+def _flag(
+    group: str, field: dataclasses.Field[Any], hint: Any, defaults: Mapping[str, Any]
+) -> inspect.Parameter:
     parser, metavar = _PARSERS.get(hint, (None, None))
     option = typer.Option(
         help=field.metadata["help"],
@@ -124,7 +129,7 @@ def _flag(group: str, field: dataclasses.Field[Any], hint: Any) -> inspect.Param
         metavar=metavar,
         hidden=field.name not in FIRST,
     )
-    default = getattr(GROUPS[group], field.name)
+    default = getattr(defaults[group], field.name)
     if parser is not None:
         default = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return inspect.Parameter(

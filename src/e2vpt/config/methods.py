@@ -15,7 +15,7 @@ class MethodConfig:
     beside: Literal["auto", "none", "bias", "norm", "gamma", "scale"] = option(
         "auto",
         "Also train the backbone's biases (bias), its LayerNorms (norm), both (gamma), or biases and a scale "
-        "of every output channel of its linear layers (scale). `auto`: biases with method e2vpt, unless "
+        "of every output channel of its linear layers (scale). `auto`: scale with method e2vpt, unless "
         "--first-block is set; nothing with other methods.",
     )
     partial_blocks: int = option(1, "Method partial: how many of the last blocks to train.")

@@ -88,6 +88,6 @@ class PromptConfig:
         return (0,) * self.first_block + counts[self.first_block :]
 
 
-RECIPE_PROMPTS = PromptConfig(init="patch", kv_init="patch")
-"""What `train` starts from unless told otherwise: prompts made of training images learn faster
-(docs/results.md)."""
+RECIPE_PROMPTS = PromptConfig(num_kv=0, init="patch", kv_init="patch")
+"""What `train` starts from unless told otherwise: prompts made of training images learn faster, and beside
+output scales key-value prompts cost accuracy (docs/results.md)."""

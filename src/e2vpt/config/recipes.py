@@ -15,16 +15,17 @@ PUBLISHED_START: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 """How prompts start in the official code (reference: E²VPT, section 4.1, and its published code)."""
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "default": {},
+    "default": {"augment": "auto"},
     "paper": {
         **PUBLISHED_START,
+        "num_kv": 5,
         "beside": "none",
         "augment": "none",
         "label_smoothing": 0.0,
         "masks": "shared",
         "rewind_head": True,
     },
-    "quick": {"epochs": 20, "prune": False},
+    "quick": {"augment": "auto", "epochs": 20, "prune": False},
 }
 """What each recipe sets otherwise than the default, by the names of `GROUPS`, and whether it prunes.
 

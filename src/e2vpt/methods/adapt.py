@@ -118,10 +118,10 @@ def adapt(
 
 
 def _resolved(options: MethodConfig, method: str, prompts: PromptConfig) -> MethodConfig:
-    """`auto` made plain: prompts and biases add up (docs/results.md), but the method's peers stay themselves,
-    and what comes before the first prompted block stays as it is."""
+    """`auto` made plain: prompts, biases and scales add up (docs/results.md), but the method's peers stay
+    themselves, and what comes before the first prompted block stays as it is."""
     if options.beside != "auto":
         return options
     return dataclasses.replace(
-        options, beside="bias" if method == "e2vpt" and not prompts.first_block else "none"
+        options, beside="scale" if method == "e2vpt" and not prompts.first_block else "none"
     )

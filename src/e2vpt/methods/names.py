@@ -68,7 +68,7 @@ def prompts_of(method: str, asked: PromptConfig) -> PromptConfig | None:
         "e2vpt": {},
         "vpt-deep": {"num_kv": 0, "visual_depth": "deep"},
         "vpt-shallow": {"num_kv": 0, "visual_depth": "shallow", "first_block": 0, "attention": "joint"},
-        "kv": {"num_visual": 0, "visual_depth": "deep"},
+        "kv": {"num_visual": 0, "visual_depth": "deep", "num_kv": asked.num_kv or PromptConfig().num_kv},
         "linear": {**none, "first_block": 0},
     }
     return dataclasses.replace(asked, **only[method]) if method in only else None

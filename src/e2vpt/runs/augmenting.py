@@ -4,8 +4,8 @@ A model that knows its task still knows an image that was mirrored or moved a li
 right or places are what the task is about. On 14 tasks (docs/diary.md) mirroring cost at most 5.5 of 100
 validation images where it does no harm in training, and from 15.5 where it does: signs, letters, directions.
 
-A run asks once, writes the answer to augmentation.json, and goes on with what is borne: a recipe of two
-trainings between them, a single training when half of its epochs are over.
+A run asks once, when half of its first training is over, writes the answer to augmentation.json, and goes on
+with what is borne.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SwitchingBatches:
 
 
 def switching(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Loader | SwitchingBatches:
-    """The training batches of a run that trains once; what it bears is asked when half of it is over."""
+    """The batches of a run's first training."""
     epochs = prepared.config.train.epochs
     if not asks(prepared) or epochs < 2 or prepared.val is None:
         return prepared.train

@@ -32,7 +32,7 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, score
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.augmenting import asks, augmented, borne
+from e2vpt.runs.augmenting import asks, augmented, borne, switching
 from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig
 from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
@@ -41,6 +41,7 @@ from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.steps import Batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +110,8 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     pairs = pairs_to_try(prune, prepared.model)
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
-    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED)
+    batches = switching(prepared, out, reporting.stage)
+    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED, batches)
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
@@ -189,7 +191,11 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
 
 
 def train_reporting(
-    prepared: Prepared, folder: Path, reporting: Reporting, adapter: str = ADAPTER
+    prepared: Prepared,
+    folder: Path,
+    reporting: Reporting,
+    adapter: str = ADAPTER,
+    batches: Batches | None = None,
 ) -> FitResult:
     """`train_into` a folder, going on with what is there."""
     return train_into(
@@ -197,6 +203,7 @@ def train_reporting(
         folder,
         resume=True,
         adapter=adapter,
+        batches=batches,
         on_step=reporting.on_step,
         on_epoch=reporting.on_epoch,
     )

@@ -34,9 +34,10 @@ class ComparedMethod:
 
 
 _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
-_OUR_LRS = (5e-3, 1e-2, 2e-2)
-_LRS = (1e-2, 2e-2, 4e-2)
+_OUR_LRS = (2e-3, 5e-3, 1e-2)
+_LRS = (5e-3, 1e-2, 2e-2)
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
+_PAPER: Mapping[str, Any] = {**PUBLISHED, "num_kv": 5}
 ENTRIES: Mapping[str, ComparedMethod] = {
     "linear": ComparedMethod(method="linear", lrs=(1e-3, 2e-3, 5e-3)),
     "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
@@ -55,19 +56,17 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
     "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True),
     "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=PUBLISHED),
-    "e2vpt-paper-no-prune": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN
-    ),
+    "e2vpt-paper-no-prune": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prompts=_PAPER, options=_PLAIN),
     "e2vpt-paper": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED, options=_PLAIN, prunes=True
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=_PAPER, options=_PLAIN, prunes=True
     ),
     # Ours, and ours without one of its parts.
     "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
     "e2vpt": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prunes=True),
-    "e2vpt-no-bias": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
+    "e2vpt-no-scale": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, options={"beside": "bias"}),
+    "e2vpt-prompts-only": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
     "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED),
-    "e2vpt-no-kv": ComparedMethod(method="e2vpt", lrs=_LRS, prompts={"num_kv": 0}),
-    "e2vpt-no-visual": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_visual": 0}),
+    "e2vpt-kv": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_kv": 5}),
 }
 
 
