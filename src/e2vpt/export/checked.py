@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,19 +77,27 @@ def write_checked(
     names = list(references[0].inputs)
     content = onnx_bytes(program, names, notes) if form == "onnx" else torch_bytes(program, notes)
     run = run_onnx if form == "onnx" else run_torch
-    difference = max(
-        _difference(run(content, reference.inputs), reference.logits) for reference in references
-    )
-    if not difference <= TOLERANCE:
-        raise ExportError(
-            f"{path} was not written: its logits differ from the model's by up to {difference:.1e}; at most "
-            f"{TOLERANCE:g} is allowed. Try the other format, or another version of torch."
-        )
+    pairs = [(run(content, known.inputs), known.logits) for known in references]
+    difference = checked_difference(path, pairs)
     write_atomic(path, content)
     return Exported(path=path, bytes=len(content), difference=difference)
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
-    if found.shape != expected.shape:
-        return float("inf")
-    return float((found - expected).abs().max())
+def checked_difference(path: Path, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The largest difference between logits found and expected, by pairs of batches [B, C].
+
+    Raises:
+        ExportError: it is too large for the file at `path` to be kept.
+    """
+    difference = 0.0
+    for found, expected in pairs:
+        same_shape = found.shape == expected.shape
+        largest = float((found - expected).abs().max()) if same_shape else float("inf")
+        # Also what is no number.
+        if not largest <= TOLERANCE:
+            raise ExportError(
+                f"{path} was not written: its logits differ from the model's by up to {largest:.1e}; at most "
+                f"{TOLERANCE:g} is allowed. Try the other format, or another version of torch."
+            )
+        difference = max(difference, largest)
+    return difference

@@ -53,7 +53,7 @@ def export_task(
     model: nn.Module = plain_copy(task.model)
     model = FromPixels(model, preprocessing) if with_preprocessing else model
     name = "pixels" if with_preprocessing else "images"
-    references = [_reference(task, name, batch) for batch in BATCHES]
+    references = [reference(task, name, batch) for batch in BATCHES]
     program = trace(model.eval(), [_random(name, preprocessing, EXAMPLES)])
     return write_checked(Path(path), program, form, notes_of(task.info), references)
 
@@ -73,7 +73,7 @@ def notes_of(info: AdapterInfo) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _reference(task: TaskModel, name: str, batch: int) -> Reference:
+def reference(task: TaskModel, name: str, batch: int) -> Reference:
     """Random images, and what the model gives for them before anything is folded."""
     given, prep = _random(name, task.info.preprocessing, batch), task.info.preprocessing
     images = given

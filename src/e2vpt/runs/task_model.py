@@ -201,7 +201,7 @@ def load(
     check_type("device", device, str, torch.device, NoneType)
     path = adapter_path(Path(adapter_or_run))
     if weights is None and backbone is None:
-        weights = _weights_of_run(path)
+        weights = weights_of_run(path)
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
     check_rgb(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -211,10 +211,13 @@ def load(
         raise ConfigError(f"device is {device!r}, which cannot be used here: {error}") from error
 
 
-def _weights_of_run(adapter: Path) -> str | None:
-    """The file of weights that the run of an adapter was trained with, where it still is."""
+def weights_of_run(adapter: Path) -> str | None:
+    """The file of weights that the run of an adapter was trained with, where it still is.
+
+    None for a bundle, which has its own.
+    """
     info = read_adapter(adapter)
-    run = run_of(adapter, info.classes, info.fingerprint)
+    run = None if info.bundled else run_of(adapter, info.classes, info.fingerprint)
     saved = None if run is None else read_config(run / CONFIG).get("weights")
     return saved if isinstance(saved, str) and Path(saved).is_file() else None
 
