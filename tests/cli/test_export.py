@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import e2vpt
 
@@ -51,6 +52,23 @@ def test_a_bundle_answers_as_the_adapter_does(adapter: str, tmp_path: Path, e2vp
     assert "fp32, with the backbone" in e2vpt_command("info", out)[1]
     code, _, err = e2vpt_command("embed", out, str(photo), "--out", str(tmp_path / "features.npy"))
     assert (code, (tmp_path / "features.npy").exists()) == (0, True), err
+
+
+def test_several_adapters_become_one_file(adapter: str, tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]
+    run = tmp_path / "cars"
+    run.mkdir()
+    for copy in ("adapter.safetensors", "pets.safetensors"):
+        (run / copy).write_bytes(Path(adapter).read_bytes())
+    out = tmp_path / "tasks.pt2"
+    words = ("export", str(run), str(run / "pets.safetensors"), "--format", "torch-export", "--out")
+    code, said, err = e2vpt_command(*words, str(out))
+    assert (code, err) == (0, "")
+    assert "tasks.vectors.safetensors: a vector for each of 2 tasks" in said
+    assert sorted(load_file(tmp_path / "tasks.vectors.safetensors")) == ["cars", "pets"]
+    code, _, err = e2vpt_command("export", str(run), str(run), "--format", "onnx", "--out", str(out))
+    assert (code, "Two adapters are called cars" in err) == (1, True)
+    code, _, err = e2vpt_command("export", str(run), adapter, "--bundle", "--out", str(out))
+    assert (code, "--bundle is for one adapter; 2 were given" in err) == (1, True)
 
 
 @pytest.mark.parametrize(

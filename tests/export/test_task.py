@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import torch
 from support.backbones_for_tests import images_for, tiny_swin, tiny_vit, tuned
+from support.exported_for_tests import logits_alone
 from torch import Tensor, nn
 
 import e2vpt
@@ -26,18 +25,6 @@ from e2vpt.export.torch_files import NOTES
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(e2vpt.__file__).parent
-# No torch, no e2vpt: an import of either fails.
-ALONE = """
-import sys
-sys.modules["torch"] = sys.modules["e2vpt"] = sys.modules["timm"] = None
-import numpy as np, onnxruntime
-file, *inputs = sys.argv[1:]
-session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-(name,) = [given.name for given in session.get_inputs()]
-for path in inputs:
-    (logits,) = session.run(["logits"], {name: np.load(path)})
-    np.save(path + ".logits.npy", logits)
-"""
 
 
 def task_of(folder: Path, backbone: nn.Module, method: str = "e2vpt", **options: Any) -> TaskModel:
@@ -55,16 +42,6 @@ def task_of(folder: Path, backbone: nn.Module, method: str = "e2vpt", **options:
     prep = e2vpt.Preprocessing(image_size=size, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     e2vpt.save_adapter(model, path, preprocessing=prep)
     return TaskModel(model=model.eval(), info=e2vpt.read_adapter(path), path=path)
-
-
-def logits_alone(file: Path, *batches: Tensor) -> list[Tensor]:
-    """What a process that can import neither torch nor e2vpt computes."""
-    paths = [str(file.with_name(f"{i}.npy")) for i in range(len(batches))]
-    for path, batch in zip(paths, batches, strict=True):
-        np.save(path, batch.numpy())
-    done = subprocess.run([sys.executable, "-I", "-c", ALONE, str(file), *paths], capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return [torch.from_numpy(np.load(f"{path}.logits.npy")) for path in paths]
 
 
 @torch.no_grad()
@@ -99,11 +76,9 @@ def test_onnx_without_torch_gives_the_same_logits(kind: str, tmp_path: Path) -> 
     made = export_task(task, tmp_path / "task.onnx", "onnx")
     assert made.bytes == made.path.stat().st_size
     assert made.difference <= 1e-4
-    for images, found in zip(
-        batches := [images_for(task.model, n, seed=n) for n in (1, 7)],
-        logits_alone(made.path, *batches),
-        strict=True,
-    ):
+    batches = [images_for(task.model, n, seed=n) for n in (1, 7)]
+    alone = logits_alone(made.path, *({"images": images} for images in batches))
+    for images, found in zip(batches, alone, strict=True):
         torch.testing.assert_close(found, logits_of(task, images), atol=1e-4, rtol=0)
 
 
@@ -131,7 +106,7 @@ def test_pixels_are_normalised_in_the_graph(tmp_path: Path) -> None:
     pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (task.info.preprocessing.mean, (0.2, 0.3, 0.4)))
     expected = logits_of(task, (pixels.movedim(-1, 1) / 255 - mean) / std)
-    (found,) = logits_alone(made.path, pixels)
+    (found,) = logits_alone(made.path, {"pixels": pixels})
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 

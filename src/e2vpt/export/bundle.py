@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from e2vpt.adapters.bundles import bundle
-from e2vpt.backbones.load import backbone_name, load_backbone
 from e2vpt.errors import ConfigError, check_type
 from e2vpt.export.checked import BATCHES, Exported, checked_difference
+from e2vpt.export.plain import plain_backbone
 from e2vpt.export.task import reference
 from e2vpt.files.container import read_container, write_container
 from e2vpt.files.paths import check_file_place
-from e2vpt.runs.task_model import load, weights_of_run
+from e2vpt.runs.task_model import load
 
 
 @torch.no_grad()
@@ -42,16 +42,8 @@ def export_bundle(
     task = load(adapter_or_run, backbone, weights=weights, device="cpu")
     if task.info.bundled:
         raise ConfigError(f"{task.path} holds its backbone already; copy the file.")
-    name = backbone_name(task.model)
-    if not name:
-        raise ConfigError(
-            f"The backbone of {task.path} was made by hand. A bundle needs a name that timm builds it by."
-        )
+    plain = plain_backbone(task, weights)
     references = [reference(task, "images", batch) for batch in BATCHES]
-    size = task.info.preprocessing.image_size[0]
-    own = weights or weights_of_run(task.path)
-    # Again, as some methods change its weights.
-    plain = load_backbone(name, num_classes=1, image_size=size, weights=None if own is None else Path(own))
     header, tensors, _ = read_container(task.path)
     difference = 0.0
 

@@ -74,9 +74,9 @@ def notes_of(info: AdapterInfo) -> dict[str, Any]:
 
 @torch.no_grad()
 def reference(task: TaskModel, name: str, batch: int) -> Reference:
-    """Random images, and what the model gives for them before anything is folded."""
-    given, prep = _random(name, task.info.preprocessing, batch), task.info.preprocessing
-    images = given
+    """Random `images` or `pixels`, and what the model gives for them before anything is folded."""
+    prep = task.info.preprocessing
+    given = images = _random(name, prep, batch)
     if name == "pixels":
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (prep.mean, prep.std))
         images = (given.movedim(-1, 1) / 255 - mean) / std
@@ -86,8 +86,14 @@ def reference(task: TaskModel, name: str, batch: int) -> Reference:
 
 
 def _random(name: str, preprocessing: Preprocessing, batch: int) -> Tensor:
-    """Images [B, 3, h, w], or pixels [B, h, w, 3]."""
-    generator, size = torch.Generator().manual_seed(batch), preprocessing.image_size
-    if name == "pixels":
-        return torch.randint(0, 256, (batch, *size, 3), generator=generator, dtype=torch.uint8)
-    return torch.randn(batch, 3, *size, generator=generator)
+    """`images` [B, 3, h, w], or `pixels` [B, h, w, 3]."""
+    if name == "images":
+        return random_images(preprocessing, batch)
+    generator = torch.Generator().manual_seed(batch)
+    size = (batch, *preprocessing.image_size, 3)
+    return torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+
+
+def random_images(preprocessing: Preprocessing, batch: int) -> Tensor:
+    """Images [B, 3, h, w] that a file is tried with, always the same."""
+    return torch.randn(batch, 3, *preprocessing.image_size, generator=torch.Generator().manual_seed(batch))
