@@ -17,7 +17,7 @@ from support.tasks_of_many import KINDS, write_adapter
 from torch import Tensor, nn
 
 from e2vpt import MultiTask, load_backbone
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.errors import ConfigError, ExportError, RunError
 from e2vpt.export.tasks import export_tasks
 from e2vpt.multitask.graph import NO_CLASS
 
@@ -75,6 +75,17 @@ def test_torch_export_gives_each_image_the_logits_of_its_task(tmp_path: Path) ->
     vectors, module = load_file(made.vectors), torch.export.load(made.path).module()
     names, images = ["linear", "mixed", "norms"], images_for(backbone, 3)
     assert_answers(tasks, images, names, module(images, torch.stack([vectors[name] for name in names])))
+
+
+def test_every_task_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, _ = tasks_on(vit, tmp_path)
+    monkeypatch.setattr("e2vpt.export.tasks.BATCHES", (1, 2))
+    graph, out = tasks.graph(), tmp_path / "tasks.pt2"
+    graph.vectors[list(KINDS)[-1]] *= 2
+    monkeypatch.setattr(tasks, "graph", lambda: graph)
+    with pytest.raises(ExportError, match="was not written"):
+        export_tasks(tasks, out, "torch-export")
+    assert not out.exists() and not (tmp_path / "tasks.vectors.safetensors").exists()
 
 
 def test_what_cannot_be_one_graph_is_refused(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from e2vpt.errors import ConfigError, ExportError
-from e2vpt.export.onnx_files import check_onnx, onnx_bytes, run_onnx
-from e2vpt.export.torch_files import run_torch, torch_bytes
+from e2vpt.export.onnx_files import check_onnx, onnx_bytes, opened_onnx
+from e2vpt.export.torch_files import opened_torch, torch_bytes
 from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import check_file_place
 
@@ -76,9 +76,8 @@ def write_checked(
     """
     names = list(references[0].inputs)
     content = onnx_bytes(program, names, notes) if form == "onnx" else torch_bytes(program, notes)
-    run = run_onnx if form == "onnx" else run_torch
-    pairs = [(run(content, known.inputs), known.logits) for known in references]
-    difference = checked_difference(path, pairs)
+    run = opened_onnx(content) if form == "onnx" else opened_torch(content)
+    difference = checked_difference(path, ((run(known.inputs), known.logits) for known in references))
     write_atomic(path, content)
     return Exported(path=path, bytes=len(content), difference=difference)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ def onnx_bytes(program: ExportedProgram, inputs: Sequence[str], notes: Mapping[s
 
 
 def _finished(model: Any, notes: Mapping[str, Any]) -> bytes:
-    """With names a person can read, and without the places of source files that torch writes down."""
+    """With our metadata, and the batch under a name that a person can read."""
     from onnx.helper import set_model_props
 
     graph = model.graph
@@ -68,21 +68,23 @@ def _finished(model: Any, notes: Mapping[str, Any]) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     # They call the batch by torch's own symbols.
     del graph.value_info[:]
-    for part in [graph, *graph.input, *graph.output, *graph.initializer, *graph.node]:
-        del part.metadata_props[:]
     texts = {name: note if isinstance(note, str) else json.dumps(note) for name, note in notes.items()}
     set_model_props(model, texts)
     content: bytes = model.SerializeToString()
     return content
 
 
-def run_onnx(content: bytes, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What onnxruntime computes with a file on the CPU."""
+def opened_onnx(content: bytes) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """A file as onnxruntime computes it on the CPU: from inputs by name to logits."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})
-    return torch.from_numpy(logits)
+
+    def run(inputs: Mapping[str, Tensor]) -> Tensor:
+        (logits,) = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        return torch.from_numpy(logits)
+
+    return run
 
 
 @contextlib.contextmanager

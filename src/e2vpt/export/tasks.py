@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from e2vpt.data.preprocess import Preprocessing
 from e2vpt.errors import ConfigError, check_type
 from e2vpt.export.checked import BATCHES, Exported, ExportFormat, Reference, check_target, write_checked
 from e2vpt.export.graphs import EXAMPLES, trace
@@ -61,27 +62,35 @@ def export_tasks(tasks: MultiTask, path: str | PathLike[str], form: ExportFormat
     if len(sizes) > 1:
         raise ConfigError(f"The tasks take images of different sizes, {sorted(sizes)}; a graph has one.")
     prep = next(iter(infos.values())).preprocessing
-    names = list(graph.vectors)
-    examples = [(names * EXAMPLES)[:EXAMPLES], *((names * batch)[:batch] for batch in BATCHES)]
-    first, *others = (
-        {"images": random_images(prep, len(n)), "vectors": _stacked(graph.vectors, n)} for n in examples
-    )
-    references = [
-        Reference(inputs=given, logits=_logits(tasks, given["images"], batch, graph.num_classes))
-        for given, batch in zip(others, examples[1:], strict=True)
-    ]
+    example, *groups = _groups(list(graph.vectors))
+    references = []
+    for names in groups:
+        given = _inputs(graph.vectors, prep, names)
+        logits = _logits(tasks, given["images"], names, graph.num_classes)
+        references.append(Reference(inputs=given, logits=logits))
     notes = {
         "tasks": {name: notes_of(info) for name, info in infos.items()},
         "layout": {name: list(shape) for name, shape in graph.layout.shapes.items()},
     }
-    program = trace(graph, list(first.values()))
+    program = trace(graph, list(_inputs(graph.vectors, prep, example).values()))
     made = write_checked(path, program, form, notes, references)
     write_atomic(beside, safetensors.torch.save(graph.vectors))
     return ExportedTasks(path=path, bytes=made.bytes, difference=made.difference, vectors=beside)
 
 
-def _stacked(vectors: Mapping[str, Tensor], names: list[str]) -> Tensor:
-    return torch.stack([vectors[name] for name in names])
+def _groups(names: list[str]) -> list[list[str]]:
+    """Names for the images to trace with, and for batches to try with, in which each task is at least once."""
+    few, many = BATCHES
+    starts = range(0, len(names), many)
+    return [(names * EXAMPLES)[:EXAMPLES], names[:few], *((names[i:] + names * many)[:many] for i in starts)]
+
+
+def _inputs(
+    vectors: Mapping[str, Tensor], preprocessing: Preprocessing, names: list[str]
+) -> dict[str, Tensor]:
+    """One random image for each name."""
+    stacked = torch.stack([vectors[name] for name in names])
+    return {"images": random_images(preprocessing, len(names)), "vectors": stacked}
 
 
 def _logits(tasks: MultiTask, images: Tensor, names: list[str], num_classes: int) -> Tensor:

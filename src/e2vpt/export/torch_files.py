@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,9 +22,13 @@ def torch_bytes(program: ExportedProgram, notes: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-@torch.no_grad()
-def run_torch(content: bytes, inputs: Mapping[str, Tensor]) -> Tensor:
-    """What a file computes; one of our own making, as torch.export's files may hold code."""
+def opened_torch(content: bytes) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """A file as torch computes it, from inputs by name to logits; only for files made here just now."""
     module = torch.export.load(io.BytesIO(content)).module()
-    logits: Tensor = module(*inputs.values())
-    return logits
+
+    @torch.no_grad()
+    def run(inputs: Mapping[str, Tensor]) -> Tensor:
+        logits: Tensor = module(*inputs.values())
+        return logits
+
+    return run
