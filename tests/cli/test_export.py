@@ -30,7 +30,6 @@ def adapter(tmp_path: Path) -> str:
 def test_each_form_is_written_and_said(adapter: str, tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]
     for words in (
         ["--format", "onnx", "--with-preprocessing"],
-        ["--format", "torch-export"],
         ["--bundle"],
     ):
         out = tmp_path / f"out-{words[-1]}"

@@ -60,7 +60,7 @@ def onnx_bytes(program: ExportedProgram, inputs: Sequence[str], notes: Mapping[s
 
 
 def _finished(model: Any, notes: Mapping[str, Any]) -> bytes:
-    """With our metadata, and the batch under a name that a person can read."""
+    """With our metadata instead of torch's of every operation, and a name for the batch."""
     from onnx.helper import set_model_props
 
     graph = model.graph
@@ -68,6 +68,8 @@ def _finished(model: Any, notes: Mapping[str, Any]) -> bytes:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     # They call the batch by torch's own symbols.
     del graph.value_info[:]
+    for part in [graph, *graph.input, *graph.output, *graph.initializer, *graph.node]:
+        del part.metadata_props[:]
     texts = {name: note if isinstance(note, str) else json.dumps(note) for name, note in notes.items()}
     set_model_props(model, texts)
     content: bytes = model.SerializeToString()

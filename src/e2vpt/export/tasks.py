@@ -79,7 +79,7 @@ def export_tasks(tasks: MultiTask, path: str | PathLike[str], form: ExportFormat
 
 
 def _groups(names: list[str]) -> list[list[str]]:
-    """Names for the images to trace with, and for batches to try with, in which each task is at least once."""
+    """Names for the images to trace with, and for batches to try with, each task in at least one."""
     few, many = BATCHES
     starts = range(0, len(names), many)
     return [(names * EXAMPLES)[:EXAMPLES], names[:few], *((names[i:] + names * many)[:many] for i in starts)]
