@@ -31,9 +31,10 @@ from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch, ConfigError, check_type
 from e2vpt.files.container import printable, read_container, write_container
-from e2vpt.methods.adapt import Adapted, adapt, adapted_as, original_fingerprint
+from e2vpt.methods.adapt import Adapted, adapt, adapted_as, is_adapted, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.restoring import restore
 
 
 def save_adapter(
@@ -105,22 +106,25 @@ def load_adapter(
 ) -> tuple[nn.Module, AdapterInfo]:
     """Put an adapter on its backbone: the model in eval mode, and what the file says.
 
-    `backbone` is a timm model without prompts (changed and returned), a name, or None for the name in the
-    file; `weights` as in `load_backbone`. The backbone is changed only when everything fits, which a copy
-    without memory for its weights shows first; nothing is drawn from the global random state.
+    `backbone` is a timm model (changed and returned; an adapter that is on it gives way), a name, or None for
+    the name in the file; `weights` as in `load_backbone`. The backbone is changed only when everything fits,
+    which a copy without memory for its weights shows first; nothing is drawn from the global random state.
 
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
         BackboneMismatch: the backbone is not the one the adapter was made for.
         BackboneError: the backbone cannot be made or takes no prompts, as in `load_backbone`.
-        ConfigError: the backbone has prompts already.
+        ConfigError: the backbone was tuned itself, by a method such as full fine-tuning.
     """
     check_type("backbone", backbone, nn.Module, str, NoneType)
     info, tensors = _read(path)
     with _random_state_kept():
         if isinstance(backbone, nn.Module):
-            model = backbone
-            _rehearse(path, info, tensors, without_memory(model))
+            model, blank = backbone, without_memory(backbone)
+            restore(blank)
+            _rehearse(path, info, tensors, blank)
+            check_weights(path, info, model, _weights(model))
+            restore(model)
         else:
             name, size = _name(path, info, backbone), info.preprocessing.image_size[0]
             classes = len(info.classes)
@@ -130,7 +134,7 @@ def load_adapter(
                 raise type(error)(f"{path} was made for {name}: {error}") from error
             _rehearse(path, info, tensors, planned)
             model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
-        check_weights(path, info, model, fingerprint(model))
+            check_weights(path, info, model, fingerprint(model))
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
         _fit_head(model, tensors["head.weight"])
         _fill(model, info, fitted(tensors, model))
@@ -154,6 +158,11 @@ def fitting_adapter(
         _rehearse(path, info, tensors, model)
     check_weights(path, info, model, weights)
     return info, fitted(tensors, model)
+
+
+def _weights(model: nn.Module) -> str:
+    """The fingerprint of a backbone, also of one that has been adapted."""
+    return original_fingerprint(model) if is_adapted(model) else fingerprint(model)
 
 
 def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
