@@ -109,6 +109,13 @@ class MultiTask:
         self._drop(unneeded)
         return entry.info
 
+    def preload(self) -> None:
+        """Bring tasks to the device before the first image asks for them, as many as there is room for."""
+        entries = list(self._registry.entries.values())[-self._on_device :]
+        tasks = self._registry.values(entries)
+        with self._device:
+            self._slots.rows(tasks)
+
     def remove(self, name: str) -> None:
         """Forget a task.
 
