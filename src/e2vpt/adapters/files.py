@@ -98,7 +98,7 @@ def read_adapter(path: str | Path) -> AdapterInfo:
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
     """
-    return _read(path)[0]
+    return read_contents(path)[0]
 
 
 def load_adapter(
@@ -117,12 +117,12 @@ def load_adapter(
         ConfigError: the backbone was tuned itself, by a method such as full fine-tuning.
     """
     check_type("backbone", backbone, nn.Module, str, NoneType)
-    info, tensors = _read(path)
-    with _random_state_kept():
+    info, tensors = read_contents(path)
+    with random_state_kept():
         if isinstance(backbone, nn.Module):
             model, blank = backbone, without_memory(backbone)
             restore(blank)
-            _rehearse(path, info, tensors, blank)
+            rehearse(path, info, tensors, blank)
             check_weights(path, info, model, _weights(model))
             restore(model)
         else:
@@ -132,7 +132,7 @@ def load_adapter(
                 planned = planned_backbone(name, num_classes=classes, image_size=size)
             except BackboneError as error:  # the file is what asked for it
                 raise type(error)(f"{path} was made for {name}: {error}") from error
-            _rehearse(path, info, tensors, planned)
+            rehearse(path, info, tensors, planned)
             model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
             check_weights(path, info, model, fingerprint(model))
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
@@ -141,32 +141,17 @@ def load_adapter(
     return model.eval(), info
 
 
-def fitting_adapter(
-    path: str | Path, blank: nn.Module, weights: str
-) -> tuple[AdapterInfo, dict[str, Tensor]]:
-    """What an adapter file says and its tensors, which fit a backbone that stays as it is.
-
-    `blank` is a copy of the backbone without memory (`backbones.load.without_memory`), `weights` the
-    backbone's fingerprint.
-
-    Raises:
-        As `load_adapter`.
-    """
-    info, tensors = _read(path)
-    model = without_memory(blank)
-    with _random_state_kept():
-        _rehearse(path, info, tensors, model)
-    check_weights(path, info, model, weights)
-    return info, fitted(tensors, model)
-
-
 def _weights(model: nn.Module) -> str:
     """The fingerprint of a backbone, also of one that has been adapted."""
     return original_fingerprint(model) if is_adapted(model) else fingerprint(model)
 
 
-def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Put an adapter on a backbone that has no memory: whatever does not fit is found before any is spent."""
+def rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Put an adapter on a backbone that has no memory: whatever does not fit is found before any is spent.
+
+    Raises:
+        BackboneMismatch: something does not fit.
+    """
     check_backbone(path, info, tensors, model)
     try:
         with torch.device("meta"):
@@ -177,7 +162,7 @@ def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor]
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
     """What is drawn inside, initial values that the file replaces, is not missing outside."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=gpus):
@@ -243,7 +228,12 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries, "torch": importlib.metadata.version("torch")}
 
 
-def _read(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
+def read_contents(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
+    """What an adapter file says, and its tensors.
+
+    Raises:
+        AdapterFormatError: truncated, altered, hostile, or of a newer format.
+    """
     header, tensors, size = read_container(path)
     version = header.get("format")
     if type(version) is not int or version < 1:

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.backbones.fingerprint import fingerprint
-from e2vpt.backbones.load import without_memory
 from e2vpt.config.fields import check_count
 from e2vpt.data.preprocess import check_rgb
 from e2vpt.errors import ConfigError, check_type
@@ -56,12 +55,12 @@ class MultiTask:
         check_count("in_memory", in_memory, 1)
         check_rgb(backbone)
         sites = find_sites(backbone)
-        blank, weights = without_memory(backbone), fingerprint(backbone)
+        adapters = Fitting(backbone)
         blocks = [HostBlock.of(site) for site in sites]
         self._rows = install_rows(backbone)
         self._model = backbone.eval()
         own = _own_values(backbone)
-        host = Host(blank=blank, weights=weights, blocks=blocks, tunable=own.keys())
+        host = Host(adapters=adapters, blocks=blocks, tunable=own.keys())
         self._own, self._on_device = own, on_device
         self._registry = Registry(host, in_memory)
         self._device = threading.Lock()
