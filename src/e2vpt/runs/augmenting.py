@@ -1,8 +1,8 @@
 """`augment="auto"`: which augmentation a task bears, asked of a model that has learned it without any.
 
 A model that knows its task still knows an image that was mirrored or moved a little aside, unless left and
-right or places are what the task is about. On 14 tasks (docs/diary.md) mirroring cost at most 5.5 of 100
-validation images where it does no harm in training, and from 15.5 where it does: signs, letters, directions.
+right or places are what the task is about. On 14 tasks (docs/diary.md) mirrored images cost 15.5 of 100 and
+more on letters, signs, places and directions, and at most 5.5 on the other nine.
 
 A run asks once, when half of its first training is over, writes the answer to augmentation.json, and goes on
 with what is borne.
