@@ -160,7 +160,7 @@ class MultiTask:
             vectors, heads = self._slots.rows(tasks[:1] if is_one else tasks)
             values_by_name, tables = _of_batch(self._slots.layout, vectors, tasks[: len(vectors)])
             images = images.to(vectors.device, vectors.dtype)
-            with applied(self._model, self._rows, values_by_name, tables):
+            with applied(self._rows, values_by_name, tables):
                 features: Tensor = self._model(images)
         heads = heads * len(tasks) if is_one else heads
         return features, [head if len(head[1]) else None for head in heads]
