@@ -24,6 +24,7 @@ from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
 from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
 from e2vpt.training.evaluate import evaluate
+from e2vpt.training.fit import AUTOCAST
 from e2vpt.training.processes import as_the_first, process_rank
 
 AUGMENTATION = "augmentation.json"
@@ -141,9 +142,12 @@ def _asked(prepared: Prepared) -> Borne:
     moved = make_loader(
         split, prepared.preprocessing, batch_size=prepared.config.train.batch_size, augment="shift"
     )
-    plain = evaluate(model, whole).accuracy
-    mirrored = evaluate(model, ((images.flip(-1), labels) for images, labels in whole)).accuracy
-    shifted = evaluate(model, moved).accuracy
+    # As in the epoch that is about to begin: its frozen weights may be held in bf16 already.
+    autocast = AUTOCAST[prepared.config.train.precision]
+    flipped = ((images.flip(-1), labels) for images, labels in whole)
+    plain, mirrored, shifted = (
+        evaluate(model, batches, autocast=autocast).accuracy for batches in (whole, flipped, moved)
+    )
     return Borne(
         plain=plain,
         mirrored=mirrored,
