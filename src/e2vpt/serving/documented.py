@@ -47,7 +47,8 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
-NOTHING_OK: Answers = {200: {"description": "Yes; the body is empty.", "content": {}}}
+NOTHING_OK: Answers = {200: {"description": "Yes; the body is empty."}}
+METRICS_OK: Answers = {200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}}
 
 TASK_EXAMPLE = {
     "name": "pets",

@@ -79,9 +79,10 @@ class ServerMetrics:
         return generate_latest(self._registry)
 
     def _label(self, task: str) -> str:
-        if task not in self._labels and len(self._labels) >= MOST_LABELS:
+        if task and task not in self._labels and len(self._labels) >= MOST_LABELS:
             return "other"
-        self._labels.add(task)
+        if task:
+            self._labels.add(task)
         return task
 
 

@@ -26,7 +26,7 @@ _EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
 
 def openinference_routes(gate: Gate) -> APIRouter:
     """Health, metadata, inference, repository."""
-    router = APIRouter(tags=["Open Inference Protocol v2"])
+    router = APIRouter(tags=["Open Inference Protocol v2"], default_response_class=Response)
     may_ask, may_change = [Depends(gate.check_predict)], [Depends(gate.check_admin)]
     service, catalogue = gate.service, gate.service.catalogue
 

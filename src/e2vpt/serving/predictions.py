@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.types import Message
-
+from e2vpt.serving.forms import FormPart, parse_parts
 from e2vpt.serving.images import AskedImage
 from e2vpt.serving.json_body import check_fields, field, from_base64, parse_object
 from e2vpt.serving.refusals import Refused
@@ -49,44 +45,33 @@ def parse_predict(body: bytes, most_images: int) -> PredictRequest:
     return _checked(found, field(asked, "topk", int, 1))
 
 
-async def parse_form(request: Request, body: bytes, most_images: int) -> PredictRequest:
+def parse_form(body: bytes, content_type: str, most_images: int) -> PredictRequest:
     """A form: parts `images`, files; `task`, one for all or one for each image; `topk`.
 
     Raises:
         Refused: 400, it is none.
     """
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    reading = Request(request.scope, receive).form(
-        max_files=most_images, max_fields=most_images + 1, max_part_size=_LONGEST_FIELD
-    )
-    try:
-        async with reading as form:
-            return await _from_form(form, most_images)
-    except HTTPException as error:
-        raise Refused(400, f"The form cannot be read: {error.detail}") from error
-
-
-async def _from_form(form: FormData, most_images: int) -> PredictRequest:
-    unknown = sorted(set(form) - {"images", "task", "topk"})
-    if unknown:
-        raise Refused(400, f"The form has a part {ascii(unknown[0])[:100]}; expected images, task, topk.")
-    files = [file for file in form.getlist("images") if isinstance(file, UploadFile)]
-    tasks = [task for task in form.getlist("task") if isinstance(task, str)]
-    topk = form.get("topk", "1")
-    if len(files) + len(tasks) + ("topk" in form) != len(form.multi_items()) or not isinstance(topk, str):
-        raise Refused(400, "images are to be files, task and topk are not; topk is to be given once.")
+    parts = parse_parts(body, content_type, 2 * most_images + 1)
+    files = [part for part in parts if part.name == "images" and part.file is not None]
+    tasks = [_text(part) for part in parts if part.name == "task" and part.file is None]
+    counts = [_text(part) for part in parts if part.name == "topk" and part.file is None]
+    if len(files) + len(tasks) + len(counts) != len(parts) or len(counts) > 1:
+        raise Refused(400, "A form has files called images, and task and topk, which are no files.")
     _check_number(len(files), most_images)
     if len(tasks) not in (1, len(files)):
         raise Refused(400, f"{len(tasks)} tasks for {len(files)} images; expected one, or one for each.")
-    names = tasks * len(files) if len(tasks) == 1 else tasks
     found = [
-        AskedImage(name=(file.filename or f"images[{index}]")[:200], task=task, data=await file.read())
-        for index, (file, task) in enumerate(zip(files, names, strict=True))
+        AskedImage(name=(file.file or f"images[{index}]")[:200], task=task, data=bytes(file.data))
+        for index, (file, task) in enumerate(zip(files, tasks * (len(files) // len(tasks)), strict=True))
     ]
-    return _checked(found, _whole(topk))
+    return _checked(found, _whole(counts[0] if counts else "1"))
+
+
+def _text(part: FormPart) -> str:
+    try:
+        return part.data[:_LONGEST_FIELD].decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"{part.name} is no text in UTF-8.") from error
 
 
 def prediction_rows(request: PredictRequest, answers: Sequence[AnsweredImage]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from e2vpt.serving.catalogue import KnownTask
 from e2vpt.serving.documented import (
     ADAPTER_BODY,
+    METRICS_OK,
     NAME,
     PREDICT_BODY,
     PREDICT_OK,
@@ -19,6 +20,7 @@ from e2vpt.serving.documented import (
     answers,
     ok,
 )
+from e2vpt.serving.forms import is_form
 from e2vpt.serving.json_body import json_response
 from e2vpt.serving.predictions import parse_form, parse_predict, prediction_rows
 from e2vpt.serving.requests import Gate, note_tasks
@@ -26,7 +28,7 @@ from e2vpt.serving.requests import Gate, note_tasks
 
 def own_routes(gate: Gate) -> APIRouter:
     """Everything below /v1, and /metrics."""
-    router = APIRouter(tags=["e2vpt"])
+    router = APIRouter(tags=["e2vpt"], default_response_class=Response)
     may_ask, may_change = [Depends(gate.check_predict)], [Depends(gate.check_admin)]
     service, catalogue = gate.service, gate.service.catalogue
 
@@ -38,12 +40,11 @@ def own_routes(gate: Gate) -> APIRouter:
     )
     async def predict(request: Request) -> Response:
         deadline, most = gate.deadline(), service.limits.most_images
-        is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
+        kind = request.headers.get("content-type", "")
         async with gate.body(request, deadline) as body:
-            if is_form:
-                asked = await parse_form(request, body, most)
-            else:
-                asked = await service.in_thread(lambda: parse_predict(body, most))
+            asked = await service.in_thread(
+                lambda: parse_form(body, kind, most) if is_form(kind) else parse_predict(body, most)
+            )
             for image in asked.images:
                 service.check_loaded(image.task)
             note_tasks(request, [image.task for image in asked.images])
@@ -63,7 +64,7 @@ def own_routes(gate: Gate) -> APIRouter:
         dependencies=may_change,
         openapi_extra=ADAPTER_BODY,
         responses=ok("The task, replaced", TASK_EXAMPLE)
-        | {201: {"description": "The task, new"}}
+        | {201: {"description": "The task, new", "content": {"application/json": {}}}}
         | answers(400, 401, 403, 408, 413, 415, 422, 429),
     )
     async def put_task(name: NAME, request: Request) -> Response:
@@ -76,14 +77,13 @@ def own_routes(gate: Gate) -> APIRouter:
         "/v1/tasks/{name}",
         dependencies=may_change,
         status_code=204,
-        response_class=Response,
         responses=answers(401, 403, 404),
     )
     async def delete_task(name: NAME) -> Response:
         await service.change(lambda: catalogue.delete(name))
         return Response(status_code=204)
 
-    @router.get("/metrics", dependencies=may_ask, responses=answers(401))
+    @router.get("/metrics", dependencies=may_ask, responses=METRICS_OK | answers(401))
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
