@@ -38,24 +38,29 @@ class Bodies:
         if announced.isdecimal() and int(announced[:20]) > most:
             raise _too_long(most)
         taken = 0
-        parts = []
+
+        async def received() -> bytes:
+            nonlocal taken
+            parts = []
+            async for part in request.stream():
+                taken += len(part)
+                self._held += len(part)
+                if taken > most:
+                    raise _too_long(most)
+                if self._held > self._limit:
+                    raise Refused(429, "Other requests fill the memory for bodies.", Retry_After="1")
+                parts.append(part)
+            return b"".join(parts)
+
         try:
-            async with asyncio.timeout_at(deadline):
-                async for part in request.stream():
-                    taken += len(part)
-                    self._held += len(part)
-                    if taken > most:
-                        raise _too_long(most)
-                    if self._held > self._limit:
-                        raise Refused(429, "Other requests fill the memory for bodies.", Retry_After="1")
-                    parts.append(part)
-            body = b"".join(parts)
-            parts.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    body = await received()
+            except TimeoutError as error:
+                raise Refused(408, "The body did not arrive within the deadline.") from error
+            except ClientDisconnect as error:
+                raise Refused(400, "The client left before the end of its request.") from error
             yield body
-        except TimeoutError as error:
-            raise Refused(408, "The body did not arrive within the deadline.") from error
-        except ClientDisconnect as error:
-            raise Refused(400, "The client left before the end of its request.") from error
         finally:
             self._held -= taken
 
