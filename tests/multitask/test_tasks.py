@@ -239,6 +239,38 @@ def test_replacing_and_predicting_at_once(three: tuple[nn.Module, dict[str, nn.M
     assert not problems
 
 
+def test_a_loaded_task_stays_what_it_was(three: tuple[nn.Module, dict[str, nn.Module], Path]) -> None:
+    backbone, models, folder = three
+    tasks = MultiTask(copy.deepcopy(backbone), on_device=2, in_memory=1)
+    tasks.load("x", folder / "a")
+    before = tasks.loaded("x")
+    tasks.load("x", folder / "b")
+    images = images_for(backbone, 3)
+    wanted = expected(models, images, ["a", "b", "a"])
+    assert_close(tasks(images, [before, "x", before]), wanted)
+    tasks.remove("x")
+    (folder / "a").unlink()
+    assert_close(tasks(images[:1], [before]), wanted[:1])
+    assert len(before.info.classes) == len(wanted[0])
+    assert tasks.num_in_memory == 0
+    with pytest.raises(ConfigError, match="There is no task 'x'"):
+        tasks.loaded("x")
+
+
+def test_a_task_that_left_memory_is_read_again(
+    three: tuple[nn.Module, dict[str, nn.Module], Path],
+) -> None:
+    backbone, models, folder = three
+    tasks = MultiTask(copy.deepcopy(backbone), in_memory=1)
+    for name in "ab":
+        tasks.load(name, folder / name)
+    images = images_for(backbone, 1)
+    assert_close(tasks(images, [tasks.loaded("a")]), expected(models, images, ["a"]))
+    (folder / "b").unlink()
+    with pytest.raises(AdapterError, match="Cannot read"):
+        tasks.loaded("b")
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,27 @@ from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.config.fields import check_count
 from e2vpt.data.preprocess import check_rgb
-from e2vpt.errors import ConfigError, check_type
+from e2vpt.errors import AdapterError, ConfigError, check_type
 from e2vpt.multitask.layout import VectorLayout, num_rows
-from e2vpt.multitask.registry import Entry, Registry
+from e2vpt.multitask.registry import Registry
 from e2vpt.multitask.slots import Head, Slots
 from e2vpt.multitask.values import NOTHING, TABLE_OF, Host, HostBlock, TaskValues
 from e2vpt.prompting.attention import TableByImage
 from e2vpt.prompting.rows import RowConv, RowLinear, RowNorm, applied, install_rows
 from e2vpt.prompting.sites import find_sites
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LoadedTask:
+    """A task as it was loaded, its values in memory: no later change of its name or file reaches it.
+
+    Attributes:
+        info: what its adapter says.
+        values: what it brings to the backbone.
+    """
+
+    info: AdapterInfo
+    values: TaskValues
 
 
 class MultiTask:
@@ -76,6 +90,11 @@ class MultiTask:
         """What lies on the device."""
         return self._slots
 
+    @property
+    def num_in_memory(self) -> int:
+        """Tasks whose values are in memory; others are read again when they are asked for."""
+        return self._registry.num_in_memory
+
     def to(self, *args: Any, **kwargs: Any) -> MultiTask:
         """Move to another device or precision; arguments as of `torch.nn.Module.to`. Returns itself."""
         with self._device:
@@ -93,6 +112,25 @@ class MultiTask:
             ConfigError: there is no such task.
         """
         return self._registry.named([name])[0].info
+
+    def loaded(self, name: str) -> LoadedTask:
+        """A task as it is now, read from its file again where its values are not in memory.
+
+        Given in place of its name, a batch computes with this very version, whatever is loaded since.
+
+        Raises:
+            ConfigError: there is no such task.
+            AdapterError: its file has changed or cannot be read.
+        """
+        while True:
+            (entry,) = self._registry.named([name])
+            try:
+                (values,) = self._registry.values([entry])
+            except AdapterError:
+                if self._registry.entries.get(name) is entry:
+                    raise
+            else:
+                return LoadedTask(info=entry.info, values=values)
 
     def load(self, name: str, path: str | PathLike[str]) -> AdapterInfo:
         """Put an adapter file under a name, in place of what was there.
@@ -123,11 +161,11 @@ class MultiTask:
         """
         self._drop(self._registry.remove(name))
 
-    def __call__(self, images: Tensor, names: Iterable[str]) -> list[Tensor]:
+    def __call__(self, images: Tensor, names: Iterable[str | LoadedTask]) -> list[Tensor]:
         """The logits [C] of every image [B, 3, h, w] in its own task.
 
-        Images are preprocessed as their task's `info` says. The name "" stands for the backbone alone, and
-        gives its feature [D].
+        Images are preprocessed as their task's `info` says. In place of a name may stand what `loaded` gave.
+        The name "" stands for the backbone alone, and gives its feature [D].
 
         Raises:
             ConfigError: an unknown name, not one name for each image, or more tasks than `on_device`.
@@ -146,15 +184,13 @@ class MultiTask:
             start = end
         return logits
 
-    def embed(self, images: Tensor, names: Iterable[str]) -> Tensor:
+    def embed(self, images: Tensor, names: Iterable[str | LoadedTask]) -> Tensor:
         """What each image's head sees: features [B, D]; arguments as for a call."""
         return self._forward(images, names)[0]
 
     @torch.inference_mode()
-    def _forward(self, images: Tensor, names: Iterable[str]) -> tuple[Tensor, list[Head | None]]:
-        entries = self._entries(images, names)
-        values = iter(self._registry.values([entry for entry in entries if entry is not None]))
-        tasks = [NOTHING if entry is None else next(values) for entry in entries]
+    def _forward(self, images: Tensor, names: Iterable[str | LoadedTask]) -> tuple[Tensor, list[Head | None]]:
+        tasks = self._values(images, names)
         with self._device:
             is_one = len({task.digest for task in tasks}) == 1
             vectors, heads = self._slots.rows(tasks[:1] if is_one else tasks)
@@ -165,18 +201,22 @@ class MultiTask:
         heads = heads * len(tasks) if is_one else heads
         return features, [head if len(head[1]) else None for head in heads]
 
-    def _entries(self, images: Tensor, names: Iterable[str]) -> list[Entry | None]:
+    def _values(self, images: Tensor, names: Iterable[str | LoadedTask]) -> list[TaskValues]:
         check_type("images", images, Tensor)
         names = [names] if isinstance(names, str) else list(names)
         for name in names:
-            check_type("a task's name", name, str)
+            check_type("a task's name", name, str, LoadedTask)
         if images.dim() != 4 or len(images) != len(names):
             raise ConfigError(
                 f"images have shape {list(images.shape)} for {len(names)} names; expected [B, 3, h, w] and a "
                 "name for each of the B images."
             )
-        found = iter(self._registry.named([name for name in names if name]))
-        return [next(found) if name else None for name in names]
+        entries = self._registry.named([name for name in names if isinstance(name, str) and name])
+        found = iter(self._registry.values(entries))
+        return [
+            name.values if isinstance(name, LoadedTask) else next(found) if name else NOTHING
+            for name in names
+        ]
 
     def _drop(self, digest: str) -> None:
         if digest:

@@ -201,7 +201,7 @@ def load(
     check_type("device", device, str, torch.device, NoneType)
     path = adapter_path(Path(adapter_or_run))
     if weights is None and backbone is None:
-        weights = _weights_of_run(path)
+        weights = weights_of_run(path)
     model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
     check_rgb(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -211,7 +211,7 @@ def load(
         raise ConfigError(f"device is {device!r}, which cannot be used here: {error}") from error
 
 
-def _weights_of_run(adapter: Path) -> str | None:
+def weights_of_run(adapter: Path) -> str | None:
     """The file of weights that the run of an adapter was trained with, where it still is."""
     info = read_adapter(adapter)
     run = run_of(adapter, info.classes, info.fingerprint)
