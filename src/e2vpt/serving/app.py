@@ -23,6 +23,7 @@ import e2vpt
 from e2vpt.serving.json_body import json_response
 from e2vpt.serving.observed import LOGGER, Observed
 from e2vpt.serving.openinference import openinference_routes
+from e2vpt.serving.page_routes import page_routes
 from e2vpt.serving.refusals import Refused
 from e2vpt.serving.requests import Gate
 from e2vpt.serving.service import Service
@@ -50,6 +51,7 @@ def create_app(service: Service, tokens: Tokens) -> FastAPI:
     gate = Gate(service, tokens)
     app.include_router(openinference_routes(gate))
     app.include_router(own_routes(gate))
+    app.include_router(page_routes())
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_error)
