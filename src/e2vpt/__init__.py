@@ -75,8 +75,8 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PACKAGES = (
-    *("adapters", "backbones", "config", "data", "errors", "methods", "multitask", "prompting", "pruning"),
-    *("runs", "search", "training"),
+    *("adapters", "backbones", "config", "data", "errors", "export", "methods", "multitask", "prompting"),
+    *("pruning", "runs", "search", "training"),
 )
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -12,6 +12,7 @@
     │   └── BackboneMismatch        made for another backbone
     ├── RunError                    a run folder that exists already or cannot be resumed (also RuntimeError)
     │   └── Diverged                a loss that is no longer a finite number
+    ├── ExportError                 a model that cannot be exported, or whose file computes something else
     └── MissingExtra                an optional dependency is not installed (also ImportError)
 
 Every message says what was found, what was expected and what to do about it.
@@ -133,6 +134,10 @@ class RunError(E2VPTError, RuntimeError):
 
 class Diverged(RunError):
     """A training's loss stopped being a finite number."""
+
+
+class ExportError(E2VPTError):
+    """A model cannot be exported, or its file does not compute what the model does."""
 
 
 class MissingExtra(E2VPTError, ImportError):

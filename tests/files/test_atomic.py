@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import e2vpt
-from e2vpt.errors import RunError
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import remove_unfinished, write_atomic
 
 OLD, NEW = b"old content", b"new content" * 1000
@@ -46,6 +46,16 @@ def only(path: Path) -> list[str]:
 def test_replaces_and_leaves_nothing_beside(path: Path) -> None:
     write_atomic(str(path), NEW)
     assert path.read_bytes() == NEW and only(path) == [path.name]
+
+
+def test_what_a_check_refuses_is_not_kept(path: Path) -> None:
+    def refuse(temporary: Path) -> None:
+        assert temporary.read_bytes() == NEW
+        raise ConfigError("not this")
+
+    with pytest.raises(ConfigError, match="not this"):
+        write_atomic(path, NEW, refuse)
+    assert path.read_bytes() == OLD and only(path) == [path.name]
 
 
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:

@@ -20,17 +20,19 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from e2vpt.adapters.bundles import Bundled, missing_numbers
 from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
 from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, fitted, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
+from e2vpt.adapters.reading import read_stored
 from e2vpt.backbones.families import plain_name, unwrapped
 from e2vpt.backbones.fingerprint import fingerprint
-from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone, without_memory
+from e2vpt.backbones.load import backbone_from, backbone_name, load_backbone, planned_backbone, without_memory
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch, ConfigError, check_type
-from e2vpt.files.container import printable, read_container, write_container
+from e2vpt.files.container import write_container
 from e2vpt.methods.adapt import Adapted, adapt, adapted_as, is_adapted, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.prompting.prompts import BlockPrompts
@@ -98,7 +100,7 @@ def read_adapter(path: str | Path) -> AdapterInfo:
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
     """
-    return read_contents(path)[0]
+    return read_stored(path).info
 
 
 def load_adapter(
@@ -107,8 +109,9 @@ def load_adapter(
     """Put an adapter on its backbone: the model in eval mode, and what the file says.
 
     `backbone` is a timm model (changed and returned; an adapter that is on it gives way), a name, or None for
-    the name in the file; `weights` as in `load_backbone`. The backbone is changed only when everything fits,
-    which a copy without memory for its weights shows first; nothing is drawn from the global random state.
+    the name in the file; `weights` as in `load_backbone`, where they are not those in a bundle. The backbone
+    is changed only when everything fits, which a copy without memory for its weights shows first; nothing is
+    drawn from the global random state.
 
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
@@ -117,7 +120,8 @@ def load_adapter(
         ConfigError: the backbone was tuned itself, by a method such as full fine-tuning.
     """
     check_type("backbone", backbone, nn.Module, str, NoneType)
-    info, tensors = read_contents(path)
+    stored = read_stored(path)
+    info, tensors = stored.info, stored.tensors
     with random_state_kept():
         if isinstance(backbone, nn.Module):
             model, blank = backbone, without_memory(backbone)
@@ -126,14 +130,20 @@ def load_adapter(
             check_weights(path, info, model, _weights(model))
             restore(model)
         else:
-            name, size = _name(path, info, backbone), info.preprocessing.image_size[0]
-            classes = len(info.classes)
+            own = stored.bundled if weights is None else None
+            name = _name(path, info, own.name if own and backbone is None else backbone)
+            classes, size = len(info.classes), info.preprocessing.image_size[0]
             try:
                 planned = planned_backbone(name, num_classes=classes, image_size=size)
             except BackboneError as error:  # the file is what asked for it
                 raise type(error)(f"{path} was made for {name}: {error}") from error
+            if own is not None:
+                _check_whole(path, own, name, planned)
             rehearse(path, info, tensors, planned)
-            model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
+            if own is None:
+                model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
+            else:
+                model = backbone_from(own.weights, path, name, num_classes=classes, image_size=size)
             check_weights(path, info, model, fingerprint(model))
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
         _fit_head(model, tensors["head.weight"])
@@ -228,30 +238,6 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries, "torch": importlib.metadata.version("torch")}
 
 
-def read_contents(path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
-    """What an adapter file says, and its tensors.
-
-    Raises:
-        AdapterFormatError: truncated, altered, hostile, or of a newer format.
-    """
-    header, tensors, size = read_container(path)
-    version = header.get("format")
-    if type(version) is not int or version < 1:
-        raise AdapterFormatError(
-            f"{path}: the header's format is {printable(repr(version))}; expected a whole number from 1."
-        )
-    if version > FORMAT_VERSION:
-        raise AdapterFormatError(
-            f"{path} has adapter format {printable(str(version))}; this e2vpt reads up to {FORMAT_VERSION}. "
-            "Upgrade it: pip install -U e2vpt"
-        )
-    try:
-        return parse_header(header, tensors, size), tensors
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else printable(str(error))
-        raise AdapterFormatError(f"{path}: the header cannot be used: {what}") from error
-
-
 def _name(path: str | Path, info: AdapterInfo, name: str | None) -> str:
     if name is None and info.backbone.startswith("hf-hub:") and not info.backbone.startswith("hf-hub:timm/"):
         raise BackboneMismatch(
@@ -265,6 +251,16 @@ def _name(path: str | Path, info: AdapterInfo, name: str | None) -> str:
             "load_adapter(path, backbone=...)."
         )
     return name
+
+
+def _check_whole(path: str | Path, bundled: Bundled, name: str, planned: nn.Module) -> None:
+    """Hold a bundle to the size of its backbone, before memory is spent on that."""
+    missing = missing_numbers(bundled, planned)
+    if missing > 0:
+        raise AdapterFormatError(
+            f"{path} lacks {missing} of the numbers of its backbone {name}. Get another copy of the file, or "
+            "give the weights: weights=FILE, on the command line --weights FILE."
+        )
 
 
 def _fit_head(model: nn.Module, weight: Tensor) -> None:

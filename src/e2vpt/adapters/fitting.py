@@ -8,9 +8,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from e2vpt.adapters.files import random_state_kept, read_contents, rehearse
+from e2vpt.adapters.files import random_state_kept, rehearse
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.matching import check_weights, fitted
+from e2vpt.adapters.reading import read_stored
 from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import without_memory
 
@@ -36,7 +37,8 @@ class Fitting:
             AdapterFormatError: truncated, altered, hostile, or of a newer format.
             BackboneMismatch: made for another backbone.
         """
-        info, tensors = read_contents(path)
+        stored = read_stored(path)
+        info, tensors = stored.info, stored.tensors
         key = _key(info, tensors)
         model = self._adapted.get(key)
         if model is None:

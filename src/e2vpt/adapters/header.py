@@ -58,6 +58,7 @@ class AdapterInfo:
         num_head: parameters of the head.
         visual_kept: share of the visual prompt elements that survived pruning, 0 to 1.
         bytes: size of the file.
+        bundled: whether the file holds the backbone's weights too.
     """
 
     method: str
@@ -80,9 +81,12 @@ class AdapterInfo:
     num_head: int
     visual_kept: float
     bytes: int
+    bundled: bool
 
 
-def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size: int) -> AdapterInfo:
+def parse_header(
+    header: Mapping[str, Any], tensors: Mapping[str, Tensor], size: int, *, bundled: bool = False
+) -> AdapterInfo:
     """The header of a file of `size` bytes as an AdapterInfo; its tensors must be the very ones it promises.
 
     Raises:
@@ -113,12 +117,12 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         options=_options(header),
         backbone=_backbone(header["backbone"]),
         fingerprint=_fingerprint(header["fingerprint"]),
-        pool=_word(header["pool"]),
+        pool=name_word(header["pool"]),
         classes=classes,
         preprocessing=Preprocessing.from_dict(_object(header, "preprocessing")),
         prompts=prompts,
-        metrics={_word(name): _metric(name, value) for name, value in _object(header, "metrics").items()},
-        versions={_word(name): _word(text) for name, text in _object(header, "versions").items()},
+        metrics={name_word(name): _metric(name, value) for name, value in _object(header, "metrics").items()},
+        versions={name_word(name): name_word(text) for name, text in _object(header, "versions").items()},
         precision=header["precision"],
         num_visual=counts,
         num_kv=prompts.kv_counts(blocks),
@@ -129,6 +133,7 @@ def parse_header(header: Mapping[str, Any], tensors: Mapping[str, Tensor], size:
         num_head=sum(t.numel() for name, t in tensors.items() if name.startswith("head.")),
         visual_kept=_visual_kept(kept, before),
         bytes=size,
+        bundled=bundled,
     )
 
 
@@ -191,15 +196,19 @@ def _is_tuned(name: str) -> bool:
     )
 
 
-def _word(value: object) -> str:
-    """A name that is safe to print and to look up: letters, digits, dot, plus, dash, underscore."""
+def name_word(value: object) -> str:
+    """A name that is safe to print and to look up: letters, digits, dot, plus, dash, underscore.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, str) or not _WORD.fullmatch(value):
         raise ValueError(f"{value!r} was found where letters, digits, '.', '+', '-', '_' are expected.")
     return value
 
 
 def _backbone(value: object) -> str:
-    return value if isinstance(value, str) and _HUB_NAME.fullmatch(value) else _word(value)
+    return value if isinstance(value, str) and _HUB_NAME.fullmatch(value) else name_word(value)
 
 
 def _fingerprint(value: object) -> str:

@@ -23,7 +23,7 @@ from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
 from e2vpt.backbones.families import is_vit, known_blocks, pretrained_cfg
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.backbones.supported import near_names, where_to_start
-from e2vpt.backbones.weight_files import read_weights
+from e2vpt.backbones.weight_files import WeightTensors, read_weights
 from e2vpt.backbones.weights import load_weights
 from e2vpt.errors import BackboneError, WeightsError, check_type, visible
 from e2vpt.files.downloads import fetch
@@ -57,9 +57,20 @@ def load_backbone(
         check_type("weights", weights, str, PathLike)
     plan = planned_backbone(name, num_classes=num_classes, image_size=image_size)
     path = Path(weights).expanduser() if weights is not None else _pretrained_file(name, plan)
-    state = read_weights(path)  # before memory is spent on the model
+    # Before memory is spent on the model.
+    return backbone_from(read_weights(path), path, name, num_classes=num_classes, image_size=image_size)
+
+
+def backbone_from(
+    state: WeightTensors, source: str | Path, name: str, *, num_classes: int, image_size: int | None = None
+) -> nn.Module:
+    """As `load_backbone`, from weights that were read already; `source` is where, for messages.
+
+    Raises:
+        UnsupportedBackbone, WeightsError, BackboneError: as `load_backbone`.
+    """
     model = build_backbone(name, num_classes=num_classes, image_size=image_size)
-    load_weights(model, state, path)
+    load_weights(model, state, source)
     if image_size is not None:  # only now: timm reads the pretrained size from here while it resamples
         cfg = {**pretrained_cfg(model), "input_size": (3, image_size, image_size)}
         model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]

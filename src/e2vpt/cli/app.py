@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": ("compare", "compare_command"),
     "bench": ("bench", "bench_app"),
     "serve": ("serve", "serve_command"),
+    "export": ("export", "export_command"),
     "demo": ("demo", "demo_command"),
 }
 """Name to module of `cli` and what it is there."""
@@ -45,6 +46,7 @@ SHORT_HELP = {
     "compare": "Compare methods on the same data with the same budget; one table.",
     "bench": "Measure speed and memory; run the paper's benchmarks.",
     "serve": "Answer over HTTP for many tasks on one backbone: Open Inference Protocol v2, JSON, forms.",
+    "export": "Write an adapted model to a file of its own: ONNX, torch.export, or a bundle.",
     "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }
 

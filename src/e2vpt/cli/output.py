@@ -109,7 +109,7 @@ def describe(info: AdapterInfo) -> str:
         **(_prompts(info) if has_prompts else {}),
         **({"beside": _BESIDE[info.options.beside]} if info.options.beside in _BESIDE else {}),
         "parameters": f"{info.num_tuned} {where}, {info.num_head} in the head",
-        "file": f"{info.bytes} bytes, {info.precision}",
+        "file": f"{info.bytes} bytes, {info.precision}{', with the backbone' if info.bundled else ''}",
     }
     rows |= {name.replace("_", " "): _figure(name, value) for name, value in info.metrics.items()}
     return "\n".join(f"{visible(name):18} {visible(value)}" for name, value in rows.items())

@@ -14,21 +14,31 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from e2vpt.errors import RunError, check_type
+from e2vpt.errors import E2VPTError, RunError, check_type
 from e2vpt.files.paths import look_at
 
 _NOTHING: Mapping[str, type] = {}
 _TEMPORARY = re.compile(r"\..{1,50}\.[0-9a-f]{12}\.tmp")
 
 
-def write_atomic(path: str | Path, content: bytes) -> None:
+def write_atomic(
+    path: str | Path, content: bytes, check: Callable[[Path], object] = lambda temporary: None
+) -> None:
     """Replace the file at `path` by `content`; on any failure what was there before stays.
+
+    `check` is given the file while it still has a temporary name beside its place; what it raises is such a
+    failure.
 
     Raises:
         RunError: the folder is missing, not writable or full; names the file and the reason.
     """
     check_type("path", path, str, PathLike)
-    _write(Path(path), content, Path.replace)
+
+    def put(temporary: Path, target: Path) -> None:
+        check(temporary)
+        temporary.replace(target)
+
+    _write(Path(path), content, put)
 
 
 def copy_atomic(source: Path, path: Path) -> None:
@@ -66,7 +76,7 @@ def _write(path: Path, content: bytes, put: Callable[[Path, Path], object]) -> N
             file.flush()
             os.fsync(file.fileno())
         put(temporary, path)
-    except FileExistsError:
+    except (FileExistsError, E2VPTError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RunError(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,8 +28,15 @@ MAX_HEADER = 4 * 2**20
 _ENTRY = "e2vpt"
 
 
-def write_container(path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+def write_container(
+    path: str | Path,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    check: Callable[[Path], object] = lambda temporary: None,
+) -> int:
     """Write header and tensors atomically; the same input makes the same bytes. Returns the file's bytes.
+
+    `check` as in `write_atomic`.
 
     Raises:
         ConfigError: the header is not JSON, or more than `read_container` would read.
@@ -46,7 +53,7 @@ def write_container(path: str | Path, header: Mapping[str, Any], tensors: Mappin
     problem = _excess(content[8 : 8 + length].decode(), len(content))
     if problem:
         raise ConfigError(f"{path} cannot be stored: {problem}. Use fewer or shorter names.")
-    write_atomic(path, content)
+    write_atomic(path, content, check)
     return len(content)
 
 

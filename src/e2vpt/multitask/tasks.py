@@ -5,6 +5,7 @@ Shapes: B images, D features, C classes of a task, t rows of a table.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.config.fields import check_count
 from e2vpt.data.preprocess import check_rgb
 from e2vpt.errors import AdapterError, ConfigError, check_type
+from e2vpt.multitask.graph import TasksGraph
 from e2vpt.multitask.layout import VectorLayout, num_rows
 from e2vpt.multitask.registry import Registry
 from e2vpt.multitask.slots import Head, Slots
@@ -217,6 +219,21 @@ class MultiTask:
             name.values if isinstance(name, LoadedTask) else next(found) if name else NOTHING
             for name in names
         ]
+
+    def graph(self) -> TasksGraph:
+        """All tasks as they are now, as one function for exporters: a copy, on the CPU, in float32.
+
+        Raises:
+            ConfigError: there is no task.
+        """
+        names = self.names
+        if not names:
+            raise ConfigError("There is no task to make a graph of. Load one first.")
+        values = self._registry.values(self._registry.named(names))
+        with self._device:
+            model, rows = copy.deepcopy((self._model, self._rows))
+        own = {name: tensor.detach().float().cpu() for name, tensor in self._own.items()}
+        return TasksGraph(model.cpu().float(), rows, own, dict(zip(names, values, strict=True)))
 
     def _drop(self, digest: str) -> None:
         if digest:

@@ -99,7 +99,7 @@ class AttentionWithPrompts(nn.Module):
     def exists(self, batch: int) -> Tensor | None:
         """Which rows of the table [batch, t] each image, or window, has; None where all have all."""
         exists = None if self.by_image is None else self.by_image.exists
-        return None if exists is None else for_windows(exists, batch // len(exists))
+        return None if exists is None else for_windows(exists, batch // exists.shape[0])
 
     def check_mode(self) -> None:
         """Refuse to train, or to score prompts, inside `folded`."""
@@ -130,13 +130,13 @@ class AttentionWithPrompts(nn.Module):
         """
         dropout: float = self.attn_drop.p if self.training else 0.0  # type: ignore[assignment, union-attr]
         apart = table if self.prompts.gate is not None else None
-        exists_Bt = self.exists(len(q_BHQd))
+        exists_Bt = self.exists(q_BHQd.shape[0])
         k, v = append_table(kv_BN2Hd, table if apart is None else None, getattr(self, "k_norm", None))
         num_extra = k.shape[2] - kv_BN2Hd.shape[1]
         out = attend(q_BHQd, k, v, bias, num_extra=num_extra, exists_Bt=exists_Bt, dropout=dropout)
         if apart is None:
             return out
-        k, v = append_table(apart.expand(len(k), *apart.shape[-4:]), None)
+        k, v = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
         return out + attend(q_BHQd, k, v, dropout=dropout)
 
 
@@ -154,7 +154,7 @@ class PromptedAttention(AttentionWithPrompts, Attention):
         q, kv, to_kv = project_tokens(self.qkv, x_BND, num_queries, self.num_heads)
         if is_causal:
             attn_mask = torch.ones(num_queries, x_BND.shape[1], dtype=torch.bool, device=q.device).tril()
-        out = self.look(self.q_norm(q), kv, self.table(kv, len(x_BND), to_kv), attn_mask)
+        out = self.look(self.q_norm(q), kv, self.table(kv, x_BND.shape[0], to_kv), attn_mask)
         return self._project_out(out.transpose(1, 2).flatten(2), x_BND)
 
     def attend_first(self, x_BND: Tensor) -> Tensor:
@@ -168,14 +168,14 @@ class PromptedAttention(AttentionWithPrompts, Attention):
             return self.attend(x_BND, 1)
         to_q, to_kv = split_qkv(self.qkv)
         q_BHd = as_queries(to_q(x_BND[:, :1]), self.num_heads).squeeze(2)
-        table = self.table(q_BHd, len(x_BND), to_kv)
+        table = self.table(q_BHd, x_BND.shape[0], to_kv)
         is_apart = self.prompts.gate is not None
         out_BHd = one_query(
             self.q_norm(q_BHd) * self.scale,
             x_BND,
             self.qkv,
             table,
-            exists_Bt=self.exists(len(x_BND)),
+            exists_Bt=self.exists(x_BND.shape[0]),
             is_apart=is_apart,
         )
         return self._project_out(out_BHd.flatten(1).unsqueeze(1), x_BND)

@@ -44,7 +44,7 @@ def block_with_prompts(
     assert isinstance(attention, PromptedWindowAttention)
     attention.check_mode()
     windows_BND = to_windows(block, block.norm1(x_BhwD))
-    num_windows = len(windows_BND) // len(x_BhwD)
+    num_windows = windows_BND.shape[0] // x_BhwD.shape[0]
     q, kv, to_kv = project_tokens(attention.qkv, windows_BND, windows_BND.shape[1], attention.num_heads)
     table_Bt2Hd = _live_table(attention, block.norm1, prompts_BpD, to_kv)
     out = attention.attend(q, kv, for_windows(table_Bt2Hd, num_windows), window_mask(block, x_BhwD))
@@ -69,7 +69,7 @@ def _live_table(
     attention: PromptedWindowAttention, norm: nn.Module, rows_BpD: Tensor, to_kv: Projection | None
 ) -> Tensor:
     """The block's key-value prompts, and prompt rows as they are now: [B, t, 2, H, d]."""
-    own = attention.prompts.key_value(len(rows_BpD)) if attention.prompts.enabled else None
+    own = attention.prompts.key_value(rows_BpD.shape[0]) if attention.prompts.enabled else None
     to_kv = to_kv or split_qkv(attention.qkv)[1]
     table = build_table(rows_BpD, own, norm, to_kv, None, attention.num_heads)
     assert table is not None
@@ -80,7 +80,7 @@ def _prompt_rows(
     attention: PromptedWindowAttention, normed_BpD: Tensor, kv_BN2Hd: Tensor, table_Bt2Hd: Tensor
 ) -> Tensor:
     """Attention outputs of the prompt rows [B, p, D], the mean over the windows of their image."""
-    num_windows = len(kv_BN2Hd) // len(normed_BpD)
+    num_windows = kv_BN2Hd.shape[0] // normed_BpD.shape[0]
     to_q, _ = split_qkv(attention.qkv)
     q_BHpd = as_queries(to_q(normed_BpD), attention.num_heads).repeat_interleave(num_windows, 0)
     k, v = append_table(kv_BN2Hd, for_windows(table_Bt2Hd, num_windows))
@@ -164,7 +164,7 @@ class SwinFeatures:
             return rows
         if prompts.visual is None:
             return rows
-        return prompts.masked_visual(len(x)).to(x.dtype).expand(len(x), -1, -1)
+        return prompts.masked_visual(x.shape[0]).to(x.dtype).expand(x.shape[0], -1, -1)
 
 
 def _run(

@@ -8,6 +8,8 @@ projection, as they are. Both together are the block's table, t = p + m rows.
 A table is laid out as the frozen projection writes keys and values, [t, 2, H, d], so that one copy appends it
 to those of the image tokens. It is [B, t, 2, H, d] where every image has prompts of its own.
 
+Here and in the attention, numbers of images are `shape[0]`: `len()` would fix them in an exported graph.
+
 Shapes: B images (or windows), N tokens, p visual prompts, m key-value prompts, D model width, H heads,
 d head width, t = p + m, A = H·d.
 """
@@ -67,7 +69,7 @@ def append_table(
     `k_norm` is for the image tokens' keys: those in the table have passed it.
     """
     if table is not None:
-        table = table.expand(len(kv_BN2Hd), *table.shape[-4:])
+        table = table.expand(kv_BN2Hd.shape[0], *table.shape[-4:])
     if k_norm is None or isinstance(k_norm, nn.Identity):
         both = kv_BN2Hd if table is None else torch.cat([kv_BN2Hd, table], dim=1)
         k, v = both.unbind(2)

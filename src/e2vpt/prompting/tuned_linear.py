@@ -132,6 +132,6 @@ def by_image(values: Tensor, like: Tensor) -> Tensor:
     """Values [C], or [B, C] of B images, to be broadcast to what was computed of them, [n·B, ..., C]."""
     if values.dim() == 1:
         return values
-    repeats = len(like) // len(values)
+    repeats = like.shape[0] // values.shape[0]
     values = values if repeats == 1 else values.repeat_interleave(repeats, 0)
-    return values.view(len(values), *[1] * (like.dim() - 2), values.shape[1])
+    return values.view(values.shape[0], *[1] * (like.dim() - 2), values.shape[1])

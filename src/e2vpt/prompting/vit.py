@@ -60,8 +60,8 @@ class EdgeBlock(Block):
                 "An attention mask does not say how travelling prompts may look; "
                 "use visual_depth='deep' with masks."
             )
-        visual = prompts.masked_visual(len(x)).to(x.dtype)
-        return torch.cat([x, visual.expand(len(x), -1, -1)], dim=1)
+        visual = prompts.masked_visual(x.shape[0]).to(x.dtype)
+        return torch.cat([x, visual.expand(x.shape[0], -1, -1)], dim=1)
 
     def _leave(self, x: Tensor) -> Tensor:
         prompts = self._leaves[0]

@@ -21,18 +21,18 @@ class PromptedWindowAttention(AttentionWithPrompts, WindowAttention):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B·W, N, D] -> [B·W, N, D]; `mask` [W, N, N] of shifted windows, or None."""
-        windows = self._windows_per_image(len(x)) if self.prompts.differs_by_image else 1
+        windows = self._windows_per_image(x.shape[0]) if self.prompts.differs_by_image else 1
         q, kv, to_kv = project_tokens(self.qkv, x, x.shape[1], self.num_heads)
-        table = self.table(kv, len(x) // windows, to_kv)
+        table = self.table(kv, x.shape[0] // windows, to_kv)
         if table is not None and table.dim() == 5:
-            table = for_windows(table, len(x) // len(table))
+            table = for_windows(table, x.shape[0] // table.shape[0])
         return self.attend(q, kv, table, mask)
 
     def attend(self, q_BHNd: Tensor, kv_BN2Hd: Tensor, table: Tensor | None, mask: Tensor | None) -> Tensor:
         """Outputs [B·W, N, D] of windows, which look at themselves and at the table."""
         bias = self._get_rel_pos_bias()
         if mask is not None:
-            bias = (bias + mask.unsqueeze(1)).repeat(len(kv_BN2Hd) // len(mask), 1, 1, 1)
+            bias = (bias + mask.unsqueeze(1)).repeat(kv_BN2Hd.shape[0] // mask.shape[0], 1, 1, 1)
         return self.project_out(self.look(q_BHNd, kv_BN2Hd, table, bias))
 
     def project_out(self, out_BHNd: Tensor) -> Tensor:

@@ -212,9 +212,12 @@ def load(
 
 
 def weights_of_run(adapter: Path) -> str | None:
-    """The file of weights that the run of an adapter was trained with, where it still is."""
+    """The file of weights that the run of an adapter was trained with, where it still is.
+
+    None for a bundle, which has its own.
+    """
     info = read_adapter(adapter)
-    run = run_of(adapter, info.classes, info.fingerprint)
+    run = None if info.bundled else run_of(adapter, info.classes, info.fingerprint)
     saved = None if run is None else read_config(run / CONFIG).get("weights")
     return saved if isinstance(saved, str) and Path(saved).is_file() else None
 

@@ -1,0 +1,57 @@
+"""A task's adapter and its backbone in one file, which is loaded and computed with before it is kept."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from e2vpt.adapters.bundles import bundle
+from e2vpt.errors import ConfigError, check_type
+from e2vpt.export.checked import BATCHES, Exported, checked_difference
+from e2vpt.export.plain import plain_backbone
+from e2vpt.export.task import reference
+from e2vpt.files.container import read_container, write_container
+from e2vpt.files.paths import check_file_place
+from e2vpt.runs.task_model import load
+
+
+@torch.no_grad()
+def export_bundle(
+    adapter_or_run: str | PathLike[str],
+    path: str | PathLike[str],
+    backbone: nn.Module | str | None = None,
+    *,
+    weights: str | PathLike[str] | None = None,
+) -> Exported:
+    """Write an adapter, its backbone's weights and the preprocessing to one file that needs no connection.
+
+    Whatever takes an adapter file takes it: `e2vpt.load`, `e2vpt predict`, `eval`, `embed`, `info`. Arguments
+    are those of `e2vpt.load`.
+
+    Raises:
+        As `e2vpt.load`.
+        ConfigError: it is a bundle already, or its backbone has no name to build it by.
+        ExportError: what was written gives other logits.
+        RunError: the file cannot be written.
+    """
+    check_type("path", path, str, PathLike)
+    check_file_place(Path(path))
+    task = load(adapter_or_run, backbone, weights=weights, device="cpu")
+    if task.info.bundled:
+        raise ConfigError(f"{task.path} holds its backbone already; copy the file.")
+    plain = plain_backbone(task, weights)
+    references = [reference(task, "images", batch) for batch in BATCHES]
+    header, tensors, _ = read_container(task.path)
+    difference = 0.0
+
+    def check(temporary: Path) -> None:
+        nonlocal difference
+        found = load(temporary, device="cpu").model
+        pairs = [(found(known.inputs["images"]), known.logits) for known in references]
+        difference = checked_difference(Path(path), pairs)
+
+    written = write_container(Path(path), *bundle(header, tensors, plain), check)
+    return Exported(path=Path(path), bytes=written, difference=difference)
