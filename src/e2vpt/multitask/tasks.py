@@ -58,16 +58,27 @@ class MultiTask:
             taken: it loses its head, and predicts through this object from now on.
         on_device: tasks whose values are on the device at a time; the most in one batch.
         in_memory: tasks whose values are in memory at a time; others are read again from their files.
+        device_bytes: of the tasks' values on the device, heads aside; None for no bound. The longest task
+            sets what each of them takes.
 
     Raises:
         UnsupportedBackbone: the backbone takes no prompts.
         ConfigError: it has prompts already, or does not take RGB images.
     """
 
-    def __init__(self, backbone: nn.Module, *, on_device: int = 1024, in_memory: int = 16384) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        on_device: int = 1024,
+        in_memory: int = 16384,
+        device_bytes: int | None = None,
+    ) -> None:
         check_type("backbone", backbone, nn.Module)
         check_count("on_device", on_device, 1)
         check_count("in_memory", in_memory, 1)
+        if device_bytes is not None:
+            check_count("device_bytes", device_bytes, 1)
         check_rgb(backbone)
         sites = find_sites(backbone)
         blank, weights = without_memory(backbone), fingerprint(backbone)
@@ -76,7 +87,7 @@ class MultiTask:
         self._model = backbone.eval()
         own = _own_values(backbone)
         host = Host(blank=blank, weights=weights, blocks=blocks, tunable=own.keys())
-        self._own, self._on_device = own, on_device
+        self._own, self._on_device, self._device_bytes = own, on_device, device_bytes
         self._registry = Registry(host, in_memory)
         self._device = threading.Lock()
         self._slots = self._new_slots()
@@ -104,7 +115,7 @@ class MultiTask:
         return self
 
     def _new_slots(self) -> Slots:
-        return Slots(self._own, next(self._model.parameters()), self._on_device)
+        return Slots(self._own, next(self._model.parameters()), self._on_device, self._device_bytes)
 
     def info(self, name: str) -> AdapterInfo:
         """What a task's adapter says: classes, preprocessing, method.
@@ -139,11 +150,11 @@ class MultiTask:
         Raises:
             AdapterFormatError: truncated, altered, hostile, or of a newer format.
             BackboneMismatch: made for another backbone, or by a method that changes what tasks share.
-            ConfigError: a name that is empty or not printable.
+            ConfigError: a name that is empty or not printable, or a task longer than `device_bytes`.
         """
         check_type("name", name, str)
         check_type("path", path, str, PathLike)
-        entry, unneeded = self._registry.load(name, Path(path))
+        entry, unneeded = self._registry.load(name, Path(path), self._check_fits)
         self._drop(unneeded)
         return entry.info
 
@@ -211,6 +222,11 @@ class MultiTask:
             name.values if isinstance(name, LoadedTask) else next(found) if name else NOTHING
             for name in names
         ]
+
+    def _check_fits(self, path: Path, values: TaskValues) -> None:
+        if not self._slots.most(VectorLayout.of(values.by_name)):
+            size = sum(value.numel() for value in values.by_name.values())
+            raise ConfigError(f"{path} brings {size:,} numbers, more than device_bytes has room for.")
 
     def _drop(self, digest: str) -> None:
         if digest:
