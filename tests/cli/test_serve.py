@@ -208,3 +208,14 @@ def test_what_it_says_of_its_safety() -> None:
     ]
     safe = _announcement("x", [], Tokens(predict=("a",), admin=("b",)), local=False)
     assert safe.split("\n")[1:] == ["0 tasks: none yet."]
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])
+def test_a_missing_extra_gives_the_pip_command(
+    missing: str, monkeypatch: pytest.MonkeyPatch, e2vpt_command: Run, adapters: dict[str, Path]
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    for module in ("e2vpt.cli.serve", "e2vpt.serving.app"):
+        monkeypatch.delitem(sys.modules, module)
+    code, _, err = e2vpt_command("serve", str(adapters["task0"]))
+    assert (code, err) == (1, "error: Serving needs FastAPI and uvicorn: pip install 'e2vpt[serve]'")
