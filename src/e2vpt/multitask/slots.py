@@ -103,7 +103,11 @@ class Slots:
         self._evict(self.most(layout) - len(coming))
         needed = 1 + len(self._held) + len(coming)
         if layout != self._layout:
-            self._write_again(layout, needed)
+            most = 1 + self.most(layout)
+            if layout.holds(self._layout) and most >= len(self._rows):
+                self._widen(layout, max(needed, len(self._rows)))
+            else:
+                self._write_again(layout, needed)
         elif needed > len(self._rows):
             self._grow(min(1 + self.most(layout), max(needed, 2 * len(self._rows))))
 
@@ -116,6 +120,16 @@ class Slots:
     def _grow(self, num_rows: int) -> None:
         before = len(self._rows)
         self._rows = torch.cat([self._rows, self._rows.new_zeros(num_rows - before, self._layout.size)])
+        self._free += range(before, num_rows)
+
+    def _widen(self, layout: VectorLayout, num_rows: int) -> None:
+        """A matrix of a layout that holds the present one, copied on the device whatever is held."""
+        before = len(self._rows)
+        rows = self._moved(layout.vector({}, self._own)).repeat(num_rows, 1)
+        wider = layout.views(rows[:before], self._layout.shapes)
+        for name, value in self._layout.views(self._rows, self._layout.shapes).items():
+            wider[name][:, : value.shape[1]] = value
+        self._rows, self._layout = rows, layout
         self._free += range(before, num_rows)
 
     def _write_again(self, layout: VectorLayout, num_rows: int) -> None:
