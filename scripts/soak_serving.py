@@ -1,10 +1,11 @@
 """Many requests to `e2vpt serve` while its tasks are replaced, removed and added: are all answers right?
 
-python scripts/soak_serving.py [--requests N] [--connections N] [--tasks N] [--max-batch B]
+python scripts/soak_serving.py [--requests N] [--connections N] [--tasks N] [--max-batch B] [--naive]
 
 Starts a server of the demo backbone as a process of its own. Every answer is held to the offline prediction
 of an adapter version that was loaded while the request was under way, to 1e-5; a 404 is right only for a
-task that was removed meanwhile. Prints one JSON object; the exit code is 1 if an answer was wrong.
+task that was removed meanwhile. With --naive, `naive_server.py` is asked the same, and before it the server
+without changes. Prints one JSON object; the exit code is 1 if an answer was wrong.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Soak:
     expected: dict[tuple[str, int, int], dict[str, float]]
     spans: dict[str, list[Span]]
     left: int
+    has_changes: bool
+    is_naive: bool
     seconds: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     codes: Counter[int] = field(default_factory=Counter)
@@ -150,18 +153,27 @@ async def run(soak: Soak, connections: int) -> float:
     opened = [Connection(*await asyncio.open_connection(*address)) for _ in range(connections + 1)]
     start = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        group.create_task(change(soak, opened[0], random.Random(0)))
+        if soak.has_changes:
+            group.create_task(change(soak, opened[0], random.Random(0)))
         for number, connection in enumerate(opened[1:]):
             group.create_task(ask(soak, connection, random.Random(number)))
     seconds = time.monotonic() - start
     for connection in opened:
         connection.writer.close()
-    metrics = httpx.get(f"{soak.url}/metrics").text
+    if not soak.is_naive:
+        soak.means = means(soak.url)
+    return seconds
+
+
+def means(url: str) -> dict[str, float]:
+    """How large and how mixed batches were."""
+    metrics = httpx.get(f"{url}/metrics").text
     figures = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    found = {}
     for name in ("images", "tasks"):
         total, count = (float(figures[f"e2vpt_batch_{name}_{part}"]) for part in ("sum", "count"))
-        soak.means[f"{name}_of_a_batch"] = round(total / count, 2)
-    return seconds
+        found[f"{name}_of_a_batch"] = round(total / count, 2)
+    return found
 
 
 def report(soak: Soak, seconds: float, options: argparse.Namespace) -> dict[str, Any]:
@@ -193,57 +205,73 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--tasks", type=int, default=50)
     parser.add_argument("--max-batch", type=int, default=32)
+    parser.add_argument("--naive", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = [f"task{number}" for number in range(options.tasks)]
         adapters = {
-            (task, version): make_adapter(
-                folder / f"{task}-{version}.safetensors", VERSIONS * number + version
-            )
+            (task, version): make_adapter(folder / f"{task}-{version}", VERSIONS * number + version)
             for number, task in enumerate(names)
             for version in range(VERSIONS)
         }
-        images = [encoded_image(seed) for seed in range(IMAGES)]
-        expected = {
-            (*key, index): dict(zip(*offline(path, image), strict=True))
-            for key, path in adapters.items()
-            for index, image in enumerate(images)
-        }
-        words = [f"{task}={adapters[task, 0]}" for task in names]
-        words += ["--port", "0", "--store", str(folder / "store"), "--max-batch", str(options.max_batch)]
-        with (folder / "log").open("w+") as log:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "e2vpt", "serve", *words],
-                stderr=log,
-                env={**os.environ, "E2VPT_ADMIN_TOKEN": TOKEN},
+        reports = [soaked(folder, names, adapters, options, is_naive=False)]
+        if options.naive:
+            reports.append(soaked(folder, names, adapters, options, is_naive=True))
+    print(json.dumps(reports, indent=1))
+    sys.exit(1 if any(found["wrong"] for found in reports) else 0)
+
+
+def soaked(
+    folder: Path,
+    names: list[str],
+    adapters: dict[tuple[str, int], Path],
+    options: argparse.Namespace,
+    *,
+    is_naive: bool,
+) -> dict[str, Any]:
+    """The report of one server."""
+    images = [encoded_image(seed) for seed in range(IMAGES)]
+    expected = {
+        (*key, index): dict(zip(*offline(path, image), strict=True))
+        for key, path in adapters.items()
+        for index, image in enumerate(images)
+    }
+    command = [sys.executable, "-m", "e2vpt", "serve", "--port", "0", "--store", str(folder / "store")]
+    command += ["--max-batch", str(options.max_batch)]
+    if is_naive:
+        command = [sys.executable, str(Path(__file__).with_name("naive_server.py"))]
+    command += [f"{task}={adapters[task, 0]}" for task in names]
+    log = folder / f"log-{is_naive}"
+    environment = {**os.environ, "E2VPT_ADMIN_TOKEN": TOKEN}
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, env=environment) as server:
+        try:
+            while not (text := log.read_text()).startswith("Listening on"):
+                assert server.poll() is None, text
+                time.sleep(0.1)
+            soak = Soak(
+                url=text.split()[2].rstrip(","),
+                process=psutil.Process(server.pid),
+                names=names,
+                adapters=adapters,
+                requests={
+                    (task, index): encoded(
+                        "POST", "/v1/predict", files={"images": image}, data={"task": task, "topk": "9"}
+                    )
+                    for task in names
+                    for index, image in enumerate(images)
+                },
+                expected=expected,
+                spans={task: [Span(0, 0.0)] for task in names},
+                left=options.requests,
+                has_changes=not options.naive,
+                is_naive=is_naive,
             )
-            try:
-                while not (text := (folder / "log").read_text()).startswith("Listening on"):
-                    assert server.poll() is None, text
-                    time.sleep(0.1)
-                soak = Soak(
-                    url=text.split()[2].rstrip(","),
-                    process=psutil.Process(server.pid),
-                    names=names,
-                    adapters=adapters,
-                    requests={
-                        (task, index): encoded(
-                            "POST", "/v1/predict", files={"images": image}, data={"task": task, "topk": "9"}
-                        )
-                        for task in names
-                        for index, image in enumerate(images)
-                    },
-                    expected=expected,
-                    spans={task: [Span(0, 0.0)] for task in names},
-                    left=options.requests,
-                )
-                seconds = asyncio.run(run(soak, options.connections))
-            finally:
-                server.terminate()
-                server.wait(60)
-    print(json.dumps(report(soak, seconds, options), indent=1))
-    sys.exit(1 if soak.wrong else 0)
+            seconds = asyncio.run(run(soak, options.connections))
+        finally:
+            server.terminate()
+            server.wait(60)
+    return {"server": "naive" if is_naive else "e2vpt serve"} | report(soak, seconds, options)
 
 
 if __name__ == "__main__":

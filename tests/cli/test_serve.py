@@ -86,9 +86,9 @@ def serving(*words: object, **environment: str) -> Iterator[Command]:
         command._reader.join()
 
 
-def test_it_says_what_it_serves_and_answers(adapters: dict[str, Path], tmp_path: Path) -> None:
+def test_it_says_what_it_serves_answers_and_stops(adapters: dict[str, Path], tmp_path: Path) -> None:
     words = [adapters["task0"], f"pets={adapters['task1']}", "--store", tmp_path / "store"]
-    with serving(*words, E2VPT_ADMIN_TOKEN=ADMIN) as command:
+    with serving(*words, "--max-wait-ms", 2500, E2VPT_ADMIN_TOKEN=ADMIN) as command:
         url = command.url()
         assert url.startswith("http://127.0.0.1:")
         assert command.lines[0].endswith("for programs on this machine only.")
@@ -105,7 +105,22 @@ def test_it_says_what_it_serves_and_answers(adapters: dict[str, Path], tmp_path:
             headers={"Authorization": f"Bearer {ADMIN}"},
         )
         assert upload.status_code == 201
+        # Images in the queue are answered after a signal.
+        codes: list[int] = []
+
+        def ask() -> None:
+            files = {"images": PNG}
+            codes.append(httpx.post(f"{url}/v1/predict", files=files, data={"task": "new"}).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(9)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        assert not codes
         assert command.stop() == 0
+        for thread in threads:
+            thread.join()
+        assert codes == [200] * 9
     assert command.lines[-1] == "Stopped; everything accepted was answered."
     first = command.requests()[0]
     assert (first["method"], first["path"], first["status"], first["tasks"]) == (
@@ -139,25 +154,6 @@ def test_a_signal_under_load_loses_no_accepted_request(adapters: dict[str, Path]
     assert set(answered) == {200}
     # What the server began it finished, and the clients got every answer that it gave.
     assert [line["status"] for line in command.requests()] == answered
-
-
-def test_images_in_the_queue_are_answered_after_a_signal(adapters: dict[str, Path]) -> None:
-    with serving(*adapters.values(), "--max-wait-ms", 1500) as command:
-        url, answers = command.url(), []
-
-        def ask(task: str) -> None:
-            files = {"images": PNG}
-            answers.append(httpx.post(f"{url}/v1/predict", files=files, data={"task": task}).status_code)
-
-        threads = [threading.Thread(target=ask, args=(name,)) for name in adapters for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.7)
-        assert not answers
-        assert command.stop() == 0
-        for thread in threads:
-            thread.join()
-    assert answers == [200] * 9
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -208,3 +204,14 @@ def test_what_it_says_of_its_safety() -> None:
     ]
     safe = _announcement("x", [], Tokens(predict=("a",), admin=("b",)), local=False)
     assert safe.split("\n")[1:] == ["0 tasks: none yet."]
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])
+def test_a_missing_extra_gives_the_pip_command(
+    missing: str, monkeypatch: pytest.MonkeyPatch, e2vpt_command: Run, adapters: dict[str, Path]
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    for module in ("e2vpt.cli.serve", "e2vpt.serving.app"):
+        monkeypatch.delitem(sys.modules, module)
+    code, _, err = e2vpt_command("serve", str(adapters["task0"]))
+    assert (code, err) == (1, "error: Serving needs FastAPI and uvicorn: pip install 'e2vpt[serve]'")

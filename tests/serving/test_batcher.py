@@ -104,7 +104,7 @@ def test_a_batch_waits_for_others_but_not_when_it_is_full() -> None:
             await asyncio.gather(a, b)
 
     assert running(use, max_batch=2, max_wait=3600).batches == [[1, 2]]
-    assert running(use, max_batch=3, max_wait=0.2).batches == [[1, 2]]
+    assert running(use, max_batch=3, max_wait=0.5).batches == [[1, 2]]
 
 
 def test_a_cancelled_image_is_not_computed() -> None:

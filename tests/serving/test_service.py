@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.serving_for_tests import encoded_image, make_adapter, make_service, offline, running_server
 
+from e2vpt.files.container import read_container, write_container
 from e2vpt.serving.images import AskedImage
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.refusals import Refused
@@ -82,6 +85,7 @@ def test_an_image_past_its_deadline_gets_504_and_is_not_computed(adapters: dict[
             assert status == 504
             assert "within the deadline" in text
         assert service._batcher.accepted == 0
+        service.limits = replace(service.limits, deadline=20)
         go.set()
         assert post(0)[0] == 200
     # The one whose pass had begun, and the last one.
@@ -133,6 +137,40 @@ def test_all_images_of_a_request_see_one_version(adapters: dict[str, Path], tmp_
                 best = answer.scores.argsort(descending=True).tolist()
                 assert tuple(answer.info.classes[index] for index in best) == classes
                 assert max(abs(answer.scores[best].numpy() - scores)) < 1e-5
+
+    in_loop(service, use)
+
+
+def test_tasks_that_have_no_room_together_are_computed_apart(adapters: dict[str, Path]) -> None:
+    service = make_service(adapters, device_bytes=250_000)
+
+    async def use() -> None:
+        deadline = asyncio.get_running_loop().time() + 20
+        found = await service.answer([image for name in adapters for image in asked(name)], deadline)
+        for answer, path in zip(found, adapters.values(), strict=True):
+            _, scores = offline(path, PNG)
+            assert max(abs(answer.scores.sort(descending=True)[0].numpy() - scores)) < 1e-5
+        assert service._tasks.slots.evictions > 0
+
+    in_loop(service, use)
+
+
+def test_a_task_that_computes_no_numbers_says_so(adapters: dict[str, Path], tmp_path: Path) -> None:
+    header, tensors, _ = read_container(adapters["task0"])
+    path = tmp_path / "large.safetensors"
+    write_container(path, header, tensors | {"head.weight": torch.full_like(tensors["head.weight"], 3e38)})
+    service = make_service({"large": path, "task1": adapters["task1"]}, Limits(max_wait=0.2))
+
+    async def use() -> None:
+        deadline = asyncio.get_running_loop().time() + 20
+        bad, good = await asyncio.gather(
+            service.answer(asked("large"), deadline),
+            service.answer(asked("task1"), deadline),
+            return_exceptions=True,
+        )
+        assert isinstance(bad, Refused)
+        assert (bad.status, "not finite" in bad.reason) == (500, True)
+        assert isinstance(good, list)
 
     in_loop(service, use)
 

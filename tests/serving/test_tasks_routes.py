@@ -15,7 +15,8 @@ from support.serving_for_tests import (
     running_server,
 )
 
-from e2vpt.serving import metrics
+from e2vpt.errors import RunError
+from e2vpt.serving import metrics, store
 from e2vpt.serving.catalogue import name_problem
 
 PNG = encoded_image(0)
@@ -78,6 +79,36 @@ def test_a_store_with_a_damaged_file_serves_the_others(adapters: dict[str, Path]
         listed = client.get("/v1/tasks").json()["tasks"]
         assert [(row["name"], row["ready"]) for row in listed] == [("task1", False), ("task2", True)]
         assert "damaged" in listed[0]["reason"]
+
+
+def test_a_store_that_cannot_be_written_changes_nothing(
+    adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service({"task0": adapters["task0"]}, store=tmp_path)
+    with running_server(service) as server, server.client(AS_ADMIN) as client:
+        assert client.put("/v1/tasks/up", content=adapters["task1"].read_bytes()).status_code == 201
+        files = sorted(path.name for path in tmp_path.iterdir())
+
+        def full(path: Path, _content: bytes) -> None:
+            raise RunError(f"Could not write {path}: no space left.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write_atomic", full)
+            for name in ("task0", "up", "new"):
+                answer = client.put(f"/v1/tasks/{name}", content=adapters["task2"].read_bytes())
+                assert (answer.status_code, str(tmp_path) in answer.text) == (507, False)
+            patch.setattr(store, "create_atomic", full)
+            assert client.put("/v1/tasks/new", content=adapters["task2"].read_bytes()).status_code == 507
+        assert classes_of(server, "task0") == offline(adapters["task0"], PNG)[0]
+        assert classes_of(server, "up") == offline(adapters["task1"], PNG)[0]
+        assert classes_of(server, "new") == 404
+        assert sorted(path.name for path in tmp_path.iterdir()) == files
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write_atomic", full)
+            assert client.delete("/v1/tasks/up").status_code == 507
+        assert client.post("/v2/repository/models/up/load").status_code == 200
+        assert classes_of(server, "up") == offline(adapters["task1"], PNG)[0]
+        assert client.delete("/v1/tasks/up").status_code == 204
 
 
 def test_without_a_store_nothing_is_uploaded(adapters: dict[str, Path]) -> None:

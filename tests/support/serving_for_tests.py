@@ -67,10 +67,13 @@ def offline(adapter: Path, image: bytes, topk: int = 10) -> tuple[tuple[str, ...
 
 
 def make_service(
-    adapters: dict[str, Path], limits: Limits | None = None, store: Path | None = None
+    adapters: dict[str, Path],
+    limits: Limits | None = None,
+    store: Path | None = None,
+    device_bytes: int | None = None,
 ) -> Service:
     """A service with these tasks on the demo backbone."""
-    tasks = MultiTask(e2vpt.load_backbone("demo", num_classes=0))
+    tasks = MultiTask(e2vpt.load_backbone("demo", num_classes=0), device_bytes=device_bytes)
     service = Service(tasks, limits or Limits(), None if store is None else Store(store))
     for name, path in adapters.items():
         service.catalogue.add(name, path)

@@ -13,7 +13,7 @@ from e2vpt.runs.progress import say
 from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.listen import is_loopback, open_socket, serve
-from e2vpt.serving.observed import log_to_stderr
+from e2vpt.serving.logs import log_to_stderr
 from e2vpt.serving.start import named_adapter, open_service
 from e2vpt.serving.tokens import Tokens, read_tokens
 

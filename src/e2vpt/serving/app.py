@@ -21,7 +21,8 @@ except ImportError as error:
 
 import e2vpt
 from e2vpt.serving.json_body import json_response
-from e2vpt.serving.observed import LOGGER, Observed
+from e2vpt.serving.logs import LOGGER
+from e2vpt.serving.observed import Observed
 from e2vpt.serving.openinference import openinference_routes
 from e2vpt.serving.page_routes import page_routes
 from e2vpt.serving.refusals import Refused

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.errors import AdapterError, ConfigError, visible
+from e2vpt.errors import AdapterError, ConfigError, RunError, visible
 from e2vpt.multitask.tasks import MultiTask
+from e2vpt.serving.logs import LOGGER
 from e2vpt.serving.refusals import Refused
 from e2vpt.serving.store import Store
 
@@ -126,33 +129,43 @@ class Catalogue:
         """Serve an uploaded adapter under a name, from now on and after a restart; returns whether it is new.
 
         Raises:
-            Refused: 400, no such name can be; 403, there is no store; 422, the file cannot be used, and what
-                was served stays.
+            Refused: 400, no such name can be; 403, there is no store; 422, the file cannot be used; 507, the
+                store cannot be written to. What was served stays.
         """
         problem = name_problem(name)
         if problem:
             raise Refused(400, f"A task cannot be called {shown_name(name)!r}: {problem}.")
-        store = self._need_store()
-        path, is_new = store.add(content), name not in self._known
+        store, before = self._need_store(), self._known.get(name)
+        with _writing():
+            path = store.add(content)
         try:
             self._load(name, path, is_uploaded=True)
         except (AdapterError, ConfigError) as error:
             store.drop_unused(path)
             reason = str(error).replace(str(path), "The upload")
             raise Refused(422, f"This adapter cannot be served. {reason}") from error
-        store.assign(name, path)
-        return is_new
+        try:
+            with _writing():
+                store.assign(name, path)
+        except Refused:
+            self._go_back(name, before)
+            store.drop_unused(path)
+            raise
+        return before is None
 
     def delete(self, name: str) -> None:
         """Forget a task, and its file if that was uploaded; a file named on the command line stays.
 
         Raises:
-            Refused: 404, there is none; 403, there is no store.
+            Refused: 404, there is none; 403, there is no store; 507, it cannot be written to, and the task
+                is only unloaded.
         """
         self.get(name)
-        self._need_store().remove(name)
+        store = self._need_store()
         self.unload(name)
-        del self._known[name]
+        with _writing():
+            store.remove(name)
+        self._known = _without(self._known, name)
 
     def _load(self, name: str, path: Path, *, is_uploaded: bool) -> None:
         start = perf_counter()
@@ -160,12 +173,33 @@ class Catalogue:
         self._known[name] = KnownTask(path=path, is_uploaded=is_uploaded, info=info)
         self._on_load(perf_counter() - start)
 
+    def _go_back(self, name: str, before: KnownTask | None) -> None:
+        if before is None or before.info is None:
+            self._tasks.remove(name)
+            self._known = {**self._known, name: before} if before else _without(self._known, name)
+        else:
+            self._load(name, before.path, is_uploaded=before.is_uploaded)
+
     def _need_store(self) -> Store:
         if self._store is None:
             raise Refused(
                 403, "Tasks cannot be changed: this server has no store. Start it with --store DIR."
             )
         return self._store
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """A store that is full or not writable is something that a client may know."""
+    try:
+        yield
+    except RunError as error:
+        logging.getLogger(LOGGER).error("store", exc_info=error)
+        raise Refused(507, "The store cannot be written to; the server's log says more.") from error
+
+
+def _without(known: dict[str, KnownTask], name: str) -> dict[str, KnownTask]:
+    return {other: task for other, task in known.items() if other != name}
 
 
 def shown_name(name: str) -> str:

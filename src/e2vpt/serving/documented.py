@@ -21,6 +21,7 @@ _REASONS = {
     422: "An image or adapter cannot be used.",
     429: "Too much to do; Retry-After says when to try again.",
     503: "The server stops, or the task's file has changed.",
+    507: "The store cannot be written to.",
     504: "Not answered within the deadline.",
 }
 _ERROR = {

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 import time
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from e2vpt.errors import visible
+from e2vpt.serving.logs import LOGGER
 from e2vpt.serving.metrics import ServerMetrics
 
-LOGGER = "e2vpt.serving"
 ASKED_TASKS = "e2vpt.tasks"
 """Where a route notes in the scope which tasks, all of them existing, a request asked for."""
 _LONGEST = 200
@@ -59,29 +57,3 @@ def _fields(scope: Scope, status: int, seconds: float, tasks: list[str]) -> dict
         "client": client[0] if client else "",
         **({"tasks": list(dict.fromkeys(tasks))} if tasks else {}),
     }
-
-
-class JsonLines(logging.Formatter):
-    """A record as a line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
-        line: dict[str, Any] = {
-            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        line |= getattr(record, "fields", {})
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def log_to_stderr() -> None:
-    """Lines of JSON on stderr from this package's server and from uvicorn."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for name, level in ((LOGGER, logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

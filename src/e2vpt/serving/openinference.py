@@ -5,6 +5,7 @@ Sources: https://github.com/kserve/open-inference-protocol; Triton's extension m
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends
@@ -68,7 +69,7 @@ def openinference_routes(gate: Gate) -> APIRouter:
             length, most = request.headers.get(LENGTH_HEADER), service.limits.most_images
             asked = await service.in_thread(lambda: parse_infer(body, length, most))
             if asked.timeout is not None:
-                deadline = min(deadline, gate.deadline() - service.limits.deadline + asked.timeout)
+                deadline = min(deadline, asyncio.get_running_loop().time() + asked.timeout)
             images = [
                 AskedImage(name=f"images[{index}]", task=name, data=data)
                 for index, data in enumerate(asked.images)

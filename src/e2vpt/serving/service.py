@@ -56,7 +56,7 @@ class Service:
         self.catalogue = Catalogue(tasks, store, self.metrics.on_load)
         self._tasks = tasks
         self._batcher = Batcher(
-            tasks,
+            self._computed,
             max_batch=limits.max_batch,
             max_wait=limits.max_wait,
             limit=limits.queue,
@@ -121,6 +121,15 @@ class Service:
         if not logits.isfinite().all():
             raise Refused(500, f"Task {image.task!r} computes values that are not finite. Train it again.")
         return AnsweredImage(info=task.info, logits=logits, scores=logits.softmax(0))
+
+    def _computed(self, images: Tensor, tasks: list[LoadedTask]) -> list[Tensor]:
+        try:
+            return self._tasks(images, tasks)
+        except ConfigError:  # Not all of these tasks have room on the device at a time.
+            half = len(tasks) // 2
+            if not half:
+                raise
+            return self._computed(images[:half], tasks[:half]) + self._computed(images[half:], tasks[half:])
 
     def _loaded(self, name: str) -> LoadedTask:
         try:

@@ -19,6 +19,8 @@ from e2vpt.serving.service import Service
 from e2vpt.serving.store import Store
 
 NamedAdapter = tuple[str, Path]
+_ROOM_ON_CPU = 4 * 2**30
+"""Bytes for the values of tasks."""
 
 
 def named_adapter(word: str) -> NamedAdapter:
@@ -66,8 +68,10 @@ def open_service(
         weights = None if found is None else Path(found)
     size = None if info is None else info.preprocessing.image_size[0]
     model = load_backbone(name, num_classes=0, image_size=size, weights=weights)
-    tasks = MultiTask(model, on_device=max(1024, limits.max_batch))
-    service = Service(tasks.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), limits, kept)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else _ROOM_ON_CPU
+    tasks = MultiTask(model, on_device=max(1024, limits.max_batch), device_bytes=room).to(device)
+    service = Service(tasks, limits, kept)
     for task, path in adapters:
         service.catalogue.add(task, path)
     return service, service.catalogue.restore()

@@ -65,7 +65,7 @@ def own_routes(gate: Gate) -> APIRouter:
         openapi_extra=ADAPTER_BODY,
         responses=ok("The task, replaced", TASK_EXAMPLE)
         | {201: {"description": "The task, new", "content": {"application/json": {}}}}
-        | answers(400, 401, 403, 408, 413, 415, 422, 429),
+        | answers(400, 401, 403, 408, 413, 415, 422, 429, 507),
     )
     async def put_task(name: NAME, request: Request) -> Response:
         async with gate.body(request, gate.deadline(), service.limits.max_adapter) as body:
@@ -77,7 +77,7 @@ def own_routes(gate: Gate) -> APIRouter:
         "/v1/tasks/{name}",
         dependencies=may_change,
         status_code=204,
-        responses=answers(401, 403, 404),
+        responses=answers(401, 403, 404, 507),
     )
     async def delete_task(name: NAME) -> Response:
         await service.change(lambda: catalogue.delete(name))
