@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from random import Random
 
+import huggingface_hub
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from support.adapter_files import edited, with_tensors
+from support.adapter_mutations import DAMAGE, LIES
 from support.backbones_for_tests import tuned
 
 import e2vpt
@@ -111,6 +118,49 @@ def test_a_small_file_does_not_make_a_large_model(bundle: Path, tmp_path: Path) 
         e2vpt.load(huge)
     with pytest.raises(AdapterFormatError, match="are expected"):
         e2vpt.load(edited(bundle, tmp_path / "hub.safetensors", {"bundle.backbone": "hf-hub:someone/model"}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"global_pool": "avg"}])
+def test_a_hub_models_settings_are_those_of_its_architecture_or_it_is_refused(
+    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    snapshot = tmp_path / "hub/models--me--mine/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("abc")
+    config = {
+        "architecture": "test_vit",
+        "model_args": settings,
+        "pretrained_cfg": {"input_size": [3, 160, 160]},
+    }
+    (snapshot / "config.json").write_text(json.dumps(config))
+    save_file(timm.create_model("test_vit", **settings).state_dict(), snapshot / "model.safetensors")
+    path, out = tmp_path / "adapter.safetensors", tmp_path / "bundle.safetensors"
+    model = e2vpt.adapt(e2vpt.load_backbone("hf-hub:me/mine", num_classes=3), "linear")
+    e2vpt.save_adapter(model, path)
+    if settings:
+        with pytest.raises(ExportError, match="was not written, as it could not be loaded again"):
+            export_bundle(path, out, "hf-hub:me/mine")
+        assert not out.exists()
+        return
+    export_bundle(path, out, "hf-hub:me/mine")
+    shutil.rmtree(tmp_path / "hub")
+    found = e2vpt.load(out, device="cpu").model
+    assert torch.equal(found(torch.ones(1, 3, 160, 160)), model.eval()(torch.ones(1, 3, 160, 160)))
+
+
+def test_mutated_bundles_raise_the_documented_errors(bundle: Path, tmp_path: Path) -> None:
+    content, mutated, outcomes = bundle.read_bytes(), tmp_path / "mutated", set()
+    for seed in range(60):
+        mutate = Random(seed).choice(LIES if seed % 3 else DAMAGE)
+        mutated.write_bytes(mutate(content, Random(seed)))
+        try:
+            e2vpt.load(mutated, device="cpu")
+        except (AdapterError, WeightsError) as error:
+            outcomes.add(type(error).__name__)
+    assert outcomes == {"AdapterFormatError", "BackboneMismatch", "WeightsError"}
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])

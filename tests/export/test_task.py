@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import sys
@@ -12,12 +13,14 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from PIL import ExifTags, Image
 from support.backbones_for_tests import images_for, tiny_swin, tiny_vit, tuned
 from support.exported_for_tests import logits_alone
 from torch import Tensor, nn
 
 import e2vpt
 from e2vpt import MethodConfig, PromptConfig, TaskModel
+from e2vpt.data import ImageFile, eval_transform
 from e2vpt.errors import ConfigError, ExportError, MissingExtra, RunError
 from e2vpt.export.task import export_task
 from e2vpt.export.torch_files import NOTES
@@ -51,18 +54,21 @@ def logits_of(task: TaskModel, images: Tensor) -> Tensor:
 
 
 def vit() -> nn.Module:
-    return tiny_vit(torch.float32)
+    return tiny_vit(torch.float32, depth=2)
 
 
 def swin() -> nn.Module:
-    return tiny_swin(torch.float32)
+    return tiny_swin(torch.float32, depths=(2, 1))
 
 
 ONNX: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit": (vit, {"num_visual": 3, "num_kv": 2, "beside": "scale"}),
     "vit-pruned": (vit, {"num_visual": 3, "num_kv": 0, "beside": "scale", "keep": 2}),
     "vit-gated": (vit, {"num_visual": 2, "num_kv": 2, "attention": "gated"}),
-    "vit-average": (lambda: tiny_vit(torch.float32, global_pool="avg", qk_norm=True), {"num_visual": 2}),
+    "vit-average": (
+        lambda: tiny_vit(torch.float32, depth=2, global_pool="avg", qk_norm=True),
+        {"num_visual": 2},
+    ),
     "swin": (swin, {"num_visual": 3, "num_kv": 2, "beside": "scale", "share_kv": False}),
     "swin-shallow": (swin, {"num_visual": 2, "num_kv": 0, "visual_depth": "shallow", "beside": "none"}),
     "lora": (vit, {"method": "lora"}),
@@ -100,7 +106,7 @@ def test_torch_export_gives_the_same_logits(kind: str, tmp_path: Path) -> None:
         assert not [n for n in archive.namelist() if os.fsencode(ROOT) in archive.read(n)]
 
 
-def test_pixels_are_normalised_in_the_graph(tmp_path: Path) -> None:
+def test_pixels_are_normalised_in_the_graph_which_says_what_it_is(tmp_path: Path) -> None:
     task = task_of(tmp_path, vit(), num_visual=2)
     made = export_task(task, tmp_path / "task.onnx", "onnx", with_preprocessing=True)
     pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
@@ -108,19 +114,47 @@ def test_pixels_are_normalised_in_the_graph(tmp_path: Path) -> None:
     expected = logits_of(task, (pixels.movedim(-1, 1) / 255 - mean) / std)
     (found,) = logits_alone(made.path, {"pixels": pixels})
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-
-
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
-    task = task_of(tmp_path, vit(), num_visual=2)
-    model = onnx.load(export_task(task, tmp_path / "task.onnx", "onnx").path)
+    model = onnx.load(made.path)
     notes = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(notes["classes"]) == list(task.info.classes)
     assert e2vpt.Preprocessing.from_dict(json.loads(notes["preprocessing"])) == task.info.preprocessing
     assert (notes["method"], notes["fingerprint"]) == ("e2vpt", task.info.fingerprint)
     assert json.loads(notes["versions"])["e2vpt"] == e2vpt.__version__
     shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input]
-    assert shapes == [["batch", 3, 32, 32]]
+    assert shapes == [["batch", 32, 32, 3]]
     assert os.fsencode(ROOT) not in model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("side", "crop_pct", "interpolation"),
+    [(224, 0.9, "bicubic"), (96, 0.875, "bilinear"), (32, 1.0, "lanczos")],
+)
+def test_the_guides_client_prepares_images_as_this_package_does(
+    side: int, crop_pct: float, interpolation: str, tmp_path: Path
+) -> None:
+    guide = Path(__file__).parents[2] / "docs/guides/export.md"
+    (code,) = [text for text in guide.read_text(encoding="utf-8").split("```") if "def prepared" in text]
+    kept = [
+        node
+        for node in ast.parse(code.removeprefix("python")).body
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef))
+    ]
+    prep = e2vpt.Preprocessing(
+        image_size=(side, side),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        interpolation=interpolation,
+        crop_pct=crop_pct,
+    )
+    client: dict[str, Any] = {"prep": prep.to_dict()}
+    exec(compile(ast.Module(kept, []), "guide", "exec"), client)
+    noise, path, turned = torch.Generator().manual_seed(0), tmp_path / "photo.png", Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    for height, width in ((300, 400), (401, 300), (57, 91), (33, 33)):
+        pixels = torch.randint(0, 256, (height, width, 3), generator=noise, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(path, exif=turned)
+        ours = eval_transform(prep)(ImageFile(name="photo", path=path).open())
+        assert torch.equal(torch.tensor(client["prepared"](path)).movedim(-1, 0) / 255, ours)
 
 
 def test_the_model_stays_as_it_is(tmp_path: Path) -> None:

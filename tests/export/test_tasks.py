@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from support.backbones_for_tests import images_for, tiny_swin, tiny_vit
 from support.exported_for_tests import logits_alone
 from support.tasks_of_many import KINDS, write_adapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from e2vpt import MultiTask, load_backbone
 from e2vpt.errors import ConfigError, RunError
@@ -22,6 +22,14 @@ from e2vpt.export.tasks import export_tasks
 from e2vpt.multitask.graph import NO_CLASS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def vit(dtype: torch.dtype) -> nn.Module:
+    return tiny_vit(dtype, depth=2)
+
+
+def swin(dtype: torch.dtype) -> nn.Module:
+    return tiny_swin(dtype, depths=(2, 1))
 
 
 def tasks_on(make: Any, folder: Path) -> tuple[MultiTask, Any]:
@@ -38,7 +46,7 @@ def assert_answers(tasks: MultiTask, images: Tensor, names: list[str], logits: T
         assert bool((row[len(expected) :] == NO_CLASS).all())
 
 
-@pytest.mark.parametrize("make", [tiny_vit, tiny_swin])
+@pytest.mark.parametrize("make", [vit, swin])
 def test_onnx_gives_each_image_the_logits_of_its_task(make: Any, tmp_path: Path) -> None:
     tasks, backbone = tasks_on(make, tmp_path)
     made = export_tasks(tasks, tmp_path / "tasks.onnx")
@@ -62,7 +70,7 @@ def test_onnx_gives_each_image_the_logits_of_its_task(make: Any, tmp_path: Path)
 
 
 def test_torch_export_gives_each_image_the_logits_of_its_task(tmp_path: Path) -> None:
-    tasks, backbone = tasks_on(tiny_vit, tmp_path)
+    tasks, backbone = tasks_on(vit, tmp_path)
     made = export_tasks(tasks, tmp_path / "tasks.pt2", "torch-export")
     vectors, module = load_file(made.vectors), torch.export.load(made.path).module()
     names, images = ["linear", "mixed", "norms"], images_for(backbone, 3)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from e2vpt.adapters.bundles import bundle
-from e2vpt.errors import ConfigError, check_type
+from e2vpt.errors import ConfigError, E2VPTError, ExportError, check_type
 from e2vpt.export.checked import BATCHES, Exported, checked_difference
 from e2vpt.export.plain import plain_backbone
 from e2vpt.export.task import reference
@@ -49,7 +49,10 @@ def export_bundle(
 
     def check(temporary: Path) -> None:
         nonlocal difference
-        found = load(temporary, device="cpu").model
+        try:
+            found = load(temporary, device="cpu").model
+        except E2VPTError as error:
+            raise ExportError(f"{path} was not written, as it could not be loaded again: {error}") from error
         pairs = [(found(known.inputs["images"]), known.logits) for known in references]
         difference = checked_difference(Path(path), pairs)
 

@@ -97,7 +97,7 @@ def checked_difference(path: Path, pairs: Iterable[tuple[Tensor, Tensor]]) -> fl
         if not largest <= TOLERANCE:
             raise ExportError(
                 f"{path} was not written: its logits differ from the model's by up to {largest:.1e}; at most "
-                f"{TOLERANCE:g} is allowed. Try the other format, or another version of torch."
+                f"{TOLERANCE:g} is allowed. Try another format, or another version of torch."
             )
         difference = max(difference, largest)
     return difference

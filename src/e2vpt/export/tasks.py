@@ -75,8 +75,8 @@ def export_tasks(tasks: MultiTask, path: str | PathLike[str], form: ExportFormat
         "layout": {name: list(shape) for name, shape in graph.layout.shapes.items()},
     }
     program = trace(graph, list(first.values()))
-    write_atomic(beside, safetensors.torch.save(graph.vectors))
     made = write_checked(path, program, form, notes, references)
+    write_atomic(beside, safetensors.torch.save(graph.vectors))
     return ExportedTasks(path=path, bytes=made.bytes, difference=made.difference, vectors=beside)
 
 
