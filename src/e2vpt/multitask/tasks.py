@@ -29,6 +29,7 @@ from e2vpt.multitask.slots import Head, Slots
 from e2vpt.multitask.values import NOTHING, Host, HostBlock, TaskValues
 from e2vpt.prompting.rows import applied, install_rows
 from e2vpt.prompting.sites import find_sites
+from e2vpt.runs.folder import adapter_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -146,16 +147,17 @@ class MultiTask:
                 return LoadedTask(info=entry.info, values=values)
 
     def load(self, name: str, path: str | PathLike[str]) -> AdapterInfo:
-        """Put an adapter file under a name, in place of what was there.
+        """Put an adapter file, or that of a run folder, under a name, in place of what was there.
 
         Raises:
+            RunError: no finished run at this path.
             AdapterFormatError: truncated, altered, hostile, or of a newer format.
             BackboneMismatch: made for another backbone, or by a method that changes what tasks share.
             ConfigError: a name that is empty or not printable, or a task longer than `device_bytes`.
         """
         check_type("name", name, str)
         check_type("path", path, str, PathLike)
-        entry, unneeded = self._registry.load(name, Path(path), self._check_fits)
+        entry, unneeded = self._registry.load(name, adapter_path(Path(path)), self._check_fits)
         self._drop(unneeded)
         return entry.info
 
