@@ -4,12 +4,14 @@
 
 The table names variants: settings by group, as in {"crop": {"data": {"augment": "crop"}}}, with `method`,
 and `prune` for two trainings of half the epochs. Test images are never read. Rows that are there already are
-not made again, so a killed run goes on where it was.
+not made again, so a killed run goes on where it was. With `--shots` few training images of each class are
+left, drawn by the seed, and no validation images: the last epoch is kept, and measured on them afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 import time
@@ -18,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
-from e2vpt.data import Task
+from e2vpt.data import Split, Task, make_loader
 from e2vpt.data.load import load_task
+from e2vpt.data.randomness import shuffled
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.run import train_run
+from e2vpt.training.evaluate import evaluate
 
 GROUPS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
+KEY = ("task", "variant", "seed", "epochs", "shots")
 RECIPE = {"prompts": {"init": "patch", "kv_init": "patch"}}
 
 
@@ -35,16 +40,19 @@ def main() -> None:
     table = json.loads(Path(asked.table).read_text())
     done = {key_of(row) for row in read_rows(asked.out)}
     for source in asked.tasks:
-        task = load_task(source, DataConfig())
+        whole = load_task(source, DataConfig())
         like: Prepared | None = None
         for seed in asked.seeds:
+            task = whole if asked.shots is None else few_images(whole, asked.shots, seed)
             for name in asked.variants or list(table):
-                key = (task.name, name, seed, asked.epochs)
+                key = (task.name, name, seed, asked.epochs, asked.shots)
                 if key in done:
                     continue
                 config = config_of(asked, table[name], seed)
-                row, like = row_of(task, config, table[name], like)
-                write_row(asked.out, dict(zip(("task", "variant", "seed", "epochs"), key, strict=True)) | row)
+                row, like = row_of(
+                    task, config, table[name], like, None if asked.shots is None else whole.val
+                )
+                write_row(asked.out, dict(zip(KEY, key, strict=True)) | row)
 
 
 def arguments() -> argparse.Namespace:
@@ -58,6 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", default=None)
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=12, help="of all trainings of a variant together")
+    parser.add_argument("--shots", type=int, default=None, help="training images of each class")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
@@ -77,7 +86,7 @@ def config_of(asked: argparse.Namespace, variant: Mapping[str, Any], seed: int) 
 
 
 def row_of(
-    task: Task, config: RunConfig, variant: Mapping[str, Any], like: Prepared | None
+    task: Task, config: RunConfig, variant: Mapping[str, Any], like: Prepared | None, held_out: Split | None
 ) -> tuple[dict[str, Any], Prepared]:
     """Train once, or twice with pruning between; figures of validation, and the images to use again."""
     start = time.perf_counter()
@@ -86,13 +95,18 @@ def row_of(
         if "prune" in variant:
             prune = PruneConfig(**variant["prune"])
             pruned = train_and_prune(task, config, prune, Path(folder) / "run", like=like)
-            history, best = pruned.trained.result.history, pruned.trained.result.best_epoch
+            trained, history = pruned.trained, pruned.trained.result.history
             chosen = next(tried for tried in pruned.tried if tried.chosen)
             more = {"stage": chosen.stage, "num_tuned": chosen.num_tuned}
         else:
             trained = train_run(task, config, Path(folder) / "run", like=like)
-            history, best = trained.result.history, trained.result.best_epoch
+            history = trained.result.history
             more = {"num_tuned": sum(p.numel() for p in trained.model.parameters() if p.requires_grad)}
+    best = trained.result.best_epoch
+    if held_out is not None:
+        loader = make_loader(held_out, trained.preprocessing, batch_size=64)
+        metrics = evaluate(trained.model, loader)
+        history[best] |= {"val_accuracy": metrics.accuracy, "val_loss": metrics.loss}
     row = {
         "lr": config.train.peak_lr,
         "best": round(history[best]["val_accuracy"], 4),
@@ -105,9 +119,25 @@ def row_of(
     return row | more, like
 
 
+def few_images(task: Task, count: int, seed: int) -> Task:
+    """The task with so many training images of each class, or all there are, and without others."""
+    order = shuffled(range(len(task.train)), "few", seed)
+    left = dict.fromkeys(range(len(task.classes)), count)
+    chosen = []
+    for index in order:
+        label = task.train.labels[index]
+        if left[label]:
+            chosen.append(index)
+            left[label] -= 1
+    train = Split(
+        images=tuple(task.train.images[i] for i in chosen), labels=tuple(task.train.labels[i] for i in chosen)
+    )
+    return dataclasses.replace(task, train=train, val=None)
+
+
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Which training a row is of."""
-    return row["task"], row["variant"], row["seed"], row["epochs"]
+    return tuple(row.get(name) for name in KEY)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

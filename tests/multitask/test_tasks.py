@@ -192,6 +192,55 @@ def test_more_tasks_than_fit_on_the_device_are_refused(
         tasks(images_for(backbone, 3), list("abc"))
 
 
+def test_bytes_on_the_device_are_bounded(three: tuple[nn.Module, dict[str, nn.Module], Path]) -> None:
+    backbone, models, folder = three
+    images = images_for(backbone, 3)
+    free = MultiTask(copy.deepcopy(backbone))
+    for name in "abc":
+        free.load(name, folder / name)
+    free(images, list("abc"))
+    row = 4 * free.slots.layout.size
+    tasks = MultiTask(copy.deepcopy(backbone), device_bytes=3 * row)
+    for name in "abc":
+        tasks.load(name, folder / name)
+    for names in itertools.product("abc", repeat=2):
+        assert_close(tasks(images[:2], names), expected(models, images[:2], list(names)))
+        assert tasks.slots.num_bytes - _bytes_of_heads(models, names) <= 3 * row + 4 * 49 * 20
+    assert tasks.slots.evictions > 0
+    with pytest.raises(ConfigError, match="3 tasks in one batch; device_bytes lets 2 be"):
+        tasks(images, list("abc"))
+    # A batch that needs no long rows gets more of them.
+    assert_close(tasks(images, list("ccc")), expected(models, images, list("ccc")))
+    small = MultiTask(copy.deepcopy(backbone), device_bytes=row // 4)
+    with pytest.raises(ConfigError, match="more than device_bytes has room for"):
+        small.load("b", folder / "b")
+    assert small.names == ()
+
+
+def _bytes_of_heads(models: dict[str, nn.Module], names: tuple[str, ...]) -> int:
+    return sum(4 * p.numel() for name in set(names) for p in models[name].head.parameters())  # type: ignore[union-attr]
+
+
+def test_a_long_task_gives_its_room_back(tmp_path: Path) -> None:
+    backbone = tiny_vit(torch.float32)
+    models = {str(i): adapter(tmp_path / f"{i}", backbone, i, "kv", num_kv=2) for i in range(5)}
+    models["long"] = adapter(tmp_path / "long", backbone, 9, "kv", num_kv=20)
+    free = MultiTask(copy.deepcopy(backbone))
+    free.load("0", tmp_path / "0")
+    free(images_for(backbone, 1), ["0"])
+    tasks = MultiTask(copy.deepcopy(backbone), device_bytes=4 * free.slots.layout.size * 25)
+    for name in models:
+        tasks.load(name, tmp_path / name)
+    images = images_for(backbone, 5)
+    for names in (list("01234"), ["long"], list("01234"), ["long"], list("43210")):
+        some = images[: len(names)]
+        assert_close(tasks(some, names), expected(models, some, names))
+    assert len(tasks.slots) == 5
+    with pytest.raises(ConfigError, match="2 tasks in one batch; device_bytes lets 1 be"):
+        tasks(images[:2], ["4", "long"])
+    assert_close(tasks(images[:1], ["long"]), expected(models, images[:1], ["long"]))
+
+
 def test_a_file_that_changed_behind_its_task_is_refused(
     three: tuple[nn.Module, dict[str, nn.Module], Path],
 ) -> None:
@@ -237,6 +286,38 @@ def test_replacing_and_predicting_at_once(three: tuple[nn.Module, dict[str, nn.M
     stop.set()
     replacing.join()
     assert not problems
+
+
+def test_a_loaded_task_stays_what_it_was(three: tuple[nn.Module, dict[str, nn.Module], Path]) -> None:
+    backbone, models, folder = three
+    tasks = MultiTask(copy.deepcopy(backbone), on_device=2, in_memory=1)
+    tasks.load("x", folder / "a")
+    before = tasks.loaded("x")
+    tasks.load("x", folder / "b")
+    images = images_for(backbone, 3)
+    wanted = expected(models, images, ["a", "b", "a"])
+    assert_close(tasks(images, [before, "x", before]), wanted)
+    tasks.remove("x")
+    (folder / "a").unlink()
+    assert_close(tasks(images[:1], [before]), wanted[:1])
+    assert len(before.info.classes) == len(wanted[0])
+    assert tasks.num_in_memory == 0
+    with pytest.raises(ConfigError, match="There is no task 'x'"):
+        tasks.loaded("x")
+
+
+def test_a_task_that_left_memory_is_read_again(
+    three: tuple[nn.Module, dict[str, nn.Module], Path],
+) -> None:
+    backbone, models, folder = three
+    tasks = MultiTask(copy.deepcopy(backbone), in_memory=1)
+    for name in "ab":
+        tasks.load(name, folder / name)
+    images = images_for(backbone, 1)
+    assert_close(tasks(images, [tasks.loaded("a")]), expected(models, images, ["a"]))
+    (folder / "b").unlink()
+    with pytest.raises(AdapterError, match="Cannot read"):
+        tasks.loaded("b")
 
 
 @pytest.mark.parametrize(

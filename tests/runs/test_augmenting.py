@@ -80,10 +80,14 @@ def sided_task(sided: bool) -> e2vpt.Task:
     return e2vpt.Task(name="bars", classes=("a", "b"), train=split(60), val=split(40), test=split(2))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("sided", [True, False])
-def test_a_model_that_learned_sides_is_not_shown_mirrored_images(tmp_path: Path, sided: bool) -> None:
+def test_a_model_that_learned_sides_is_not_shown_mirrored_images(
+    tmp_path: Path, sided: bool, precision: Any
+) -> None:
     said: list[str] = []
-    config = dataclasses.replace(CONFIG, train=TrainConfig(epochs=8, batch_size=10, lr=0.01))
+    train = TrainConfig(epochs=8, batch_size=10, lr=0.01, precision=precision)
+    config = dataclasses.replace(CONFIG, train=train)
     train_run(sided_task(sided), config, tmp_path / "run", on_stage=said.append)
     answer = json.loads((tmp_path / "run" / AUGMENTATION).read_text())
     assert answer["plain"] > 0.9, "it has learned the task"

@@ -33,9 +33,10 @@ from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch, ConfigError, check_type
 from e2vpt.files.container import write_container
-from e2vpt.methods.adapt import Adapted, adapt, adapted_as, original_fingerprint
+from e2vpt.methods.adapt import Adapted, adapt, adapted_as, is_adapted, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.restoring import restore
 
 
 def save_adapter(
@@ -107,24 +108,27 @@ def load_adapter(
 ) -> tuple[nn.Module, AdapterInfo]:
     """Put an adapter on its backbone: the model in eval mode, and what the file says.
 
-    `backbone` is a timm model without prompts (changed and returned), a name, or None for the name in the
-    file; `weights` as in `load_backbone`, where they are not those in a bundle. The backbone is changed only
-    when everything fits, which a copy without memory for its weights shows first; nothing is drawn from the
-    global random state.
+    `backbone` is a timm model (changed and returned; an adapter that is on it gives way), a name, or None for
+    the name in the file; `weights` as in `load_backbone`, where they are not those in a bundle. The backbone
+    is changed only when everything fits, which a copy without memory for its weights shows first; nothing is
+    drawn from the global random state.
 
     Raises:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
         BackboneMismatch: the backbone is not the one the adapter was made for.
         BackboneError: the backbone cannot be made or takes no prompts, as in `load_backbone`.
-        ConfigError: the backbone has prompts already.
+        ConfigError: the backbone was tuned itself, by a method such as full fine-tuning.
     """
     check_type("backbone", backbone, nn.Module, str, NoneType)
     stored = read_stored(path)
     info, tensors = stored.info, stored.tensors
-    with _random_state_kept():
+    with random_state_kept():
         if isinstance(backbone, nn.Module):
-            model = backbone
-            _rehearse(path, info, tensors, without_memory(model))
+            model, blank = backbone, without_memory(backbone)
+            restore(blank)
+            rehearse(path, info, tensors, blank)
+            check_weights(path, info, model, _weights(model))
+            restore(model)
         else:
             own = stored.bundled if weights is None else None
             name = _name(path, info, own.name if own and backbone is None else backbone)
@@ -135,40 +139,29 @@ def load_adapter(
                 raise type(error)(f"{path} was made for {name}: {error}") from error
             if own is not None:
                 _check_whole(path, own, name, planned)
-            _rehearse(path, info, tensors, planned)
+            rehearse(path, info, tensors, planned)
             if own is None:
                 model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
             else:
                 model = backbone_from(own.weights, path, name, num_classes=classes, image_size=size)
-        check_weights(path, info, model, fingerprint(model))
+            check_weights(path, info, model, fingerprint(model))
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
         _fit_head(model, tensors["head.weight"])
         _fill(model, info, fitted(tensors, model))
     return model.eval(), info
 
 
-def fitting_adapter(
-    path: str | Path, blank: nn.Module, weights: str
-) -> tuple[AdapterInfo, dict[str, Tensor]]:
-    """What an adapter file says and its tensors, which fit a backbone that stays as it is.
+def _weights(model: nn.Module) -> str:
+    """The fingerprint of a backbone, also of one that has been adapted."""
+    return original_fingerprint(model) if is_adapted(model) else fingerprint(model)
 
-    `blank` is a copy of the backbone without memory (`backbones.load.without_memory`), `weights` the
-    backbone's fingerprint.
+
+def rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Put an adapter on a backbone that has no memory: whatever does not fit is found before any is spent.
 
     Raises:
-        As `load_adapter`.
+        BackboneMismatch: something does not fit.
     """
-    stored = read_stored(path)
-    info, tensors = stored.info, stored.tensors
-    model = without_memory(blank)
-    with _random_state_kept():
-        _rehearse(path, info, tensors, model)
-    check_weights(path, info, model, weights)
-    return info, fitted(tensors, model)
-
-
-def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Put an adapter on a backbone that has no memory: whatever does not fit is found before any is spent."""
     check_backbone(path, info, tensors, model)
     try:
         with torch.device("meta"):
@@ -179,7 +172,7 @@ def _rehearse(path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor]
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
     """What is drawn inside, initial values that the file replaces, is not missing outside."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=gpus):

@@ -24,7 +24,7 @@ def check_backbone(
 
     Raises:
         BackboneMismatch: naming the first difference.
-        ConfigError: the backbone has prompts already.
+        ConfigError: the backbone has prompts.
         UnsupportedBackbone: it takes no prompts.
     """
     made_for, found = _made_for(path, info), _found(model)

@@ -28,6 +28,7 @@ COMMANDS = {
     "search": ("search", "search_command"),
     "compare": ("compare", "compare_command"),
     "bench": ("bench", "bench_app"),
+    "serve": ("serve", "serve_command"),
     "export": ("export", "export_command"),
     "demo": ("demo", "demo_command"),
 }
@@ -44,6 +45,7 @@ SHORT_HELP = {
     "search": "Search rates, prompt lengths, keep ratios and initial values by validation accuracy.",
     "compare": "Compare methods on the same data with the same budget; one table.",
     "bench": "Measure speed and memory; run the paper's benchmarks.",
+    "serve": "Answer over HTTP for many tasks on one backbone: Open Inference Protocol v2, JSON, forms.",
     "export": "Write an adapted model to a file of its own: ONNX, torch.export, or a bundle.",
     "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }

@@ -14,9 +14,11 @@ from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
 from e2vpt.benchmarks.speed.report import write_report
+from e2vpt.benchmarks.speed.tasks import measure_tasks, write_task_report
 from e2vpt.cli.options import note_slow, words
 from e2vpt.cli.suite import fgvc, vtab
 from e2vpt.errors import ConfigError
+from e2vpt.files.atomic import make_folder
 from e2vpt.runs.progress import countdown, say
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed and memory; every command leaves a report.")
@@ -88,6 +90,28 @@ def speed(
         rows = measure_speed(config, out, on_stage=say, on_call=update)
     print(write_report(out, rows, machine(device)))
     print(f"report {out / 'speed.md'}, {out / 'speed.csv'}")
+
+
+@bench_app.command()
+def tasks(
+    backbone: Annotated[str, typer.Option(help="A timm name.")] = "vit_base_patch16_224",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images, each of its own task.")] = 16,
+    loaded: Annotated[int, typer.Option(min=1, help="Tasks on the device in one of the models.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is timed.")] = 5,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/bench-tasks"),
+) -> None:
+    """Time of a batch in which every image has its own task, beside one task, LoRA by row, and no batch."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    case = Case(backbone=backbone, batch_size=batch_size, device=device)
+    make_folder(out)
+    with countdown("Measuring") as update:
+        rows = measure_tasks(case, num_loaded=loaded, rounds=rounds, on_stage=say, on_call=update)
+    print(write_task_report(out, case, rows, machine(device)))
+    print(f"report {out / 'tasks.md'}, {out / 'tasks.csv'}")
 
 
 def _numbers(name: str, text: str) -> list[int]:

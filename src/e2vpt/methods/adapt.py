@@ -19,6 +19,7 @@ from e2vpt.methods.peft import PEFT_METHODS, inject
 from e2vpt.methods.tuning import BESIDE, TUNE
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier, prompt_layers, tuned_parameters
+from e2vpt.prompting.restoring import keep_values, remember
 from e2vpt.prompting.sites import find_sites
 
 
@@ -63,6 +64,11 @@ def adapted_as(model: nn.Module) -> Adapted:
     )
 
 
+def is_adapted(model: nn.Module) -> bool:
+    """Whether `adapt` or `prompt` made the model."""
+    return hasattr(model, "adapted") or hasattr(model, "prompt_config")
+
+
 def original_fingerprint(model: nn.Module) -> str:
     """The fingerprint of the backbone a model was made of, whatever was tuned since."""
     return adapted_as(model).fingerprint or fingerprint(model)
@@ -95,6 +101,7 @@ def adapt(
     own, num_blocks = prompts_of(method, asked), len(find_sites(backbone))
     stays = own is not None and options.beside == "none"
     before = "" if stays else weights or fingerprint(backbone)
+    remember(backbone)
     if own is not None:
         prompt(backbone, own)
     else:
@@ -106,6 +113,7 @@ def adapt(
     classifier(backbone).requires_grad_(True)
     if options.beside != "none":
         BESIDE[options.beside](backbone, options)
+    keep_values(backbone, tuned_parameters(backbone))
     backbone.adapted = Adapted(  # type: ignore[assignment]
         method=method,
         options=options,

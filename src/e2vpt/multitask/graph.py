@@ -67,6 +67,6 @@ class TasksGraph(nn.Module):
             table, count_B1 = values.pop(f"{TABLE_OF}{block}"), values.pop(f"{_ROWS_OF}{block}")
             exists = torch.arange(table.shape[1], device=table.device) < count_B1
             tables[block] = TableByImage(table=table, exists=exists)
-        with applied(self.model, self._rows, values, tables):
+        with applied(self._rows, values, tables):
             features: Tensor = self.model(images)
         return (weight_BCD @ features.unsqueeze(-1)).squeeze(-1) + bias_BC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,12 @@ class Registry:
         """Tasks whose values are in memory."""
         return len(self._values)
 
-    def load(self, name: str, path: Path) -> tuple[Entry, str]:
+    def load(
+        self, name: str, path: Path, check: Callable[[Path, TaskValues], None] = lambda _path, _values: None
+    ) -> tuple[Entry, str]:
         """Put the adapter in a file under a name; returns it, and the digest nothing needs now, or "".
+
+        `check` may refuse what the file brings, by an error.
 
         Raises:
             ConfigError: a name that cannot be.
@@ -59,6 +63,7 @@ class Registry:
         if not name or len(name) > 200 or not name.isprintable():
             raise ConfigError(f"A task's name is {name!r}; expected 1 to 200 printable characters.")
         info, values = read_values(path, self._host)
+        check(path, values)
         entry = Entry(path=path, digest=values.digest, info=info)
         with self._lock:
             before = self._entries.get(name)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.backbones.fingerprint import fingerprint
-from e2vpt.backbones.load import without_memory
 from e2vpt.config.fields import check_count
 from e2vpt.data.preprocess import check_rgb
-from e2vpt.errors import ConfigError, check_type
+from e2vpt.errors import AdapterError, ConfigError, check_type
+from e2vpt.multitask.batch import of_batch, own_values
 from e2vpt.multitask.graph import TasksGraph
-from e2vpt.multitask.layout import VectorLayout, num_rows
-from e2vpt.multitask.registry import Entry, Registry
+from e2vpt.multitask.layout import VectorLayout
+from e2vpt.multitask.registry import Registry
 from e2vpt.multitask.slots import Head, Slots
-from e2vpt.multitask.values import NOTHING, TABLE_OF, Host, HostBlock, TaskValues
-from e2vpt.prompting.attention import TableByImage
-from e2vpt.prompting.rows import RowConv, RowLinear, RowNorm, applied, install_rows
+from e2vpt.multitask.values import NOTHING, Host, HostBlock, TaskValues
+from e2vpt.prompting.rows import applied, install_rows
 from e2vpt.prompting.sites import find_sites
+from e2vpt.runs.folder import adapter_path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LoadedTask:
+    """A task as it was loaded, its values in memory: no later change of its name or file reaches it.
+
+    Attributes:
+        info: what its adapter says.
+        values: what it brings to the backbone.
+    """
+
+    info: AdapterInfo
+    values: TaskValues
 
 
 class MultiTask:
@@ -46,25 +60,36 @@ class MultiTask:
             taken: it loses its head, and predicts through this object from now on.
         on_device: tasks whose values are on the device at a time; the most in one batch.
         in_memory: tasks whose values are in memory at a time; others are read again from their files.
+        device_bytes: of the tasks' values on the device, heads aside; None for no bound. The longest task
+            sets what each of them takes.
 
     Raises:
         UnsupportedBackbone: the backbone takes no prompts.
         ConfigError: it has prompts already, or does not take RGB images.
     """
 
-    def __init__(self, backbone: nn.Module, *, on_device: int = 1024, in_memory: int = 16384) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        on_device: int = 1024,
+        in_memory: int = 16384,
+        device_bytes: int | None = None,
+    ) -> None:
         check_type("backbone", backbone, nn.Module)
         check_count("on_device", on_device, 1)
         check_count("in_memory", in_memory, 1)
+        if device_bytes is not None:
+            check_count("device_bytes", device_bytes, 1)
         check_rgb(backbone)
         sites = find_sites(backbone)
-        blank, weights = without_memory(backbone), fingerprint(backbone)
+        adapters = Fitting(backbone)
         blocks = [HostBlock.of(site) for site in sites]
         self._rows = install_rows(backbone)
         self._model = backbone.eval()
-        own = _own_values(backbone)
-        host = Host(blank=blank, weights=weights, blocks=blocks, tunable=own.keys())
-        self._own, self._on_device = own, on_device
+        own = own_values(backbone)
+        host = Host(adapters=adapters, blocks=blocks, tunable=own.keys())
+        self._own, self._on_device, self._device_bytes = own, on_device, device_bytes
         self._registry = Registry(host, in_memory)
         self._device = threading.Lock()
         self._slots = self._new_slots()
@@ -79,6 +104,11 @@ class MultiTask:
         """What lies on the device."""
         return self._slots
 
+    @property
+    def num_in_memory(self) -> int:
+        """Tasks whose values are in memory; others are read again when they are asked for."""
+        return self._registry.num_in_memory
+
     def to(self, *args: Any, **kwargs: Any) -> MultiTask:
         """Move to another device or precision; arguments as of `torch.nn.Module.to`. Returns itself."""
         with self._device:
@@ -87,7 +117,7 @@ class MultiTask:
         return self
 
     def _new_slots(self) -> Slots:
-        return Slots(self._own, next(self._model.parameters()), self._on_device)
+        return Slots(self._own, next(self._model.parameters()), self._on_device, self._device_bytes)
 
     def info(self, name: str) -> AdapterInfo:
         """What a task's adapter says: classes, preprocessing, method.
@@ -97,19 +127,46 @@ class MultiTask:
         """
         return self._registry.named([name])[0].info
 
-    def load(self, name: str, path: str | PathLike[str]) -> AdapterInfo:
-        """Put an adapter file under a name, in place of what was there.
+    def loaded(self, name: str) -> LoadedTask:
+        """A task as it is now, read from its file again where its values are not in memory.
+
+        Given in place of its name, a batch computes with this very version, whatever is loaded since.
 
         Raises:
+            ConfigError: there is no such task.
+            AdapterError: its file has changed or cannot be read.
+        """
+        while True:
+            (entry,) = self._registry.named([name])
+            try:
+                (values,) = self._registry.values([entry])
+            except AdapterError:
+                if self._registry.entries.get(name) is entry:
+                    raise
+            else:
+                return LoadedTask(info=entry.info, values=values)
+
+    def load(self, name: str, path: str | PathLike[str]) -> AdapterInfo:
+        """Put an adapter file, or that of a run folder, under a name, in place of what was there.
+
+        Raises:
+            RunError: no finished run at this path.
             AdapterFormatError: truncated, altered, hostile, or of a newer format.
             BackboneMismatch: made for another backbone, or by a method that changes what tasks share.
-            ConfigError: a name that is empty or not printable.
+            ConfigError: a name that is empty or not printable, or a task longer than `device_bytes`.
         """
         check_type("name", name, str)
         check_type("path", path, str, PathLike)
-        entry, unneeded = self._registry.load(name, Path(path))
+        entry, unneeded = self._registry.load(name, adapter_path(Path(path)), self._check_fits)
         self._drop(unneeded)
         return entry.info
+
+    def preload(self) -> None:
+        """Bring tasks to the device before the first image asks for them, as many as there is room for."""
+        entries = list(self._registry.entries.values())[-self._on_device :]
+        tasks = self._registry.values(entries)
+        with self._device:
+            self._slots.rows(tasks)
 
     def remove(self, name: str) -> None:
         """Forget a task.
@@ -119,11 +176,11 @@ class MultiTask:
         """
         self._drop(self._registry.remove(name))
 
-    def __call__(self, images: Tensor, names: Iterable[str]) -> list[Tensor]:
+    def __call__(self, images: Tensor, names: Iterable[str | LoadedTask]) -> list[Tensor]:
         """The logits [C] of every image [B, 3, h, w] in its own task.
 
-        Images are preprocessed as their task's `info` says. The name "" stands for the backbone alone, and
-        gives its feature [D].
+        Images are preprocessed as their task's `info` says. In place of a name may stand what `loaded` gave.
+        The name "" stands for the backbone alone, and gives its feature [D].
 
         Raises:
             ConfigError: an unknown name, not one name for each image, or more tasks than `on_device`.
@@ -142,37 +199,39 @@ class MultiTask:
             start = end
         return logits
 
-    def embed(self, images: Tensor, names: Iterable[str]) -> Tensor:
+    def embed(self, images: Tensor, names: Iterable[str | LoadedTask]) -> Tensor:
         """What each image's head sees: features [B, D]; arguments as for a call."""
         return self._forward(images, names)[0]
 
     @torch.inference_mode()
-    def _forward(self, images: Tensor, names: Iterable[str]) -> tuple[Tensor, list[Head | None]]:
-        entries = self._entries(images, names)
-        values = iter(self._registry.values([entry for entry in entries if entry is not None]))
-        tasks = [NOTHING if entry is None else next(values) for entry in entries]
+    def _forward(self, images: Tensor, names: Iterable[str | LoadedTask]) -> tuple[Tensor, list[Head | None]]:
+        tasks = self._values(images, names)
         with self._device:
             is_one = len({task.digest for task in tasks}) == 1
             vectors, heads = self._slots.rows(tasks[:1] if is_one else tasks)
-            values_by_name, tables = _of_batch(self._slots.layout, vectors, tasks[: len(vectors)])
+            values_by_name, tables = of_batch(self._slots.layout, vectors, tasks[: len(vectors)])
             images = images.to(vectors.device, vectors.dtype)
-            with applied(self._model, self._rows, values_by_name, tables):
+            with applied(self._rows, values_by_name, tables):
                 features: Tensor = self._model(images)
         heads = heads * len(tasks) if is_one else heads
         return features, [head if len(head[1]) else None for head in heads]
 
-    def _entries(self, images: Tensor, names: Iterable[str]) -> list[Entry | None]:
+    def _values(self, images: Tensor, names: Iterable[str | LoadedTask]) -> list[TaskValues]:
         check_type("images", images, Tensor)
         names = [names] if isinstance(names, str) else list(names)
         for name in names:
-            check_type("a task's name", name, str)
+            check_type("a task's name", name, str, LoadedTask)
         if images.dim() != 4 or len(images) != len(names):
             raise ConfigError(
                 f"images have shape {list(images.shape)} for {len(names)} names; expected [B, 3, h, w] and a "
                 "name for each of the B images."
             )
-        found = iter(self._registry.named([name for name in names if name]))
-        return [next(found) if name else None for name in names]
+        entries = self._registry.named([name for name in names if isinstance(name, str) and name])
+        found = iter(self._registry.values(entries))
+        return [
+            name.values if isinstance(name, LoadedTask) else next(found) if name else NOTHING
+            for name in names
+        ]
 
     def graph(self) -> TasksGraph:
         """All tasks as they are now, as one function for exporters: a copy, on the CPU, in float32.
@@ -189,48 +248,12 @@ class MultiTask:
         own = {name: tensor.detach().float().cpu() for name, tensor in self._own.items()}
         return TasksGraph(model.cpu().float(), rows, own, dict(zip(names, values, strict=True)))
 
+    def _check_fits(self, path: Path, values: TaskValues) -> None:
+        if not self._slots.most(VectorLayout.of(values.by_name)):
+            size = sum(value.numel() for value in values.by_name.values())
+            raise ConfigError(f"{path} brings {size:,} numbers, more than device_bytes has room for.")
+
     def _drop(self, digest: str) -> None:
         if digest:
             with self._device:
                 self._slots.drop(digest)
-
-
-def _of_batch(
-    layout: VectorLayout, vectors_BP: Tensor, tasks: Sequence[TaskValues]
-) -> tuple[dict[str, Tensor], dict[int, TableByImage]]:
-    """What the backbone is to compute with: values that some task of the batch brings, and tables of blocks.
-
-    Of a batch of one task, whose vector is alone, nothing has a batch dimension.
-    """
-    views = layout.views(vectors_BP, {name for task in tasks for name in task.by_name})
-    if len(tasks) == 1:
-        views = {name: view[0] for name, view in views.items()}
-    values = {name: view for name, view in views.items() if not name.startswith(TABLE_OF)}
-    counts = {
-        index: [num_rows(task.by_name, index) for task in tasks]
-        for index in (int(name.removeprefix(TABLE_OF)) for name in views.keys() - values.keys())
-    }
-    device = vectors_BP.device
-    tables = {}
-    for index, rows in counts.items():
-        most = max(rows)
-        table = views[f"{TABLE_OF}{index}"].narrow(-4, 0, most)
-        exists = None
-        if min(rows) < most:
-            exists = torch.arange(most, device=device) < torch.tensor(rows, device=device).unsqueeze(1)
-        tables[index] = TableByImage(table=table, exists=exists)
-    return values, tables
-
-
-def _own_values(model: nn.Module) -> dict[str, Tensor]:
-    """The backbone's values that may differ by row, by name; output scales are ones."""
-    kinds = {RowLinear: ("bias",), RowNorm: ("weight", "bias"), RowConv: ("bias",)}
-    own: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
-        for name in kinds.get(type(module), ()):
-            parameter = getattr(module, name)
-            if parameter is not None:
-                own[f"{path}.{name}"] = parameter
-        if isinstance(module, RowLinear):
-            own[f"{path}.scale"] = torch.ones(module.out_features)
-    return own

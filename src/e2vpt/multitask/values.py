@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from e2vpt.adapters.files import fitting_adapter
+from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import unpack
 from e2vpt.errors import BackboneMismatch
@@ -53,14 +53,12 @@ class Host:
     """What is known of the shared backbone as it was made.
 
     Attributes:
-        blank: a copy without memory.
-        weights: its fingerprint.
+        adapters: reads those that fit it.
         blocks: what makes keys and values in each block.
         tunable: names of the parameters that may differ by row.
     """
 
-    blank: nn.Module
-    weights: str
+    adapters: Fitting
     blocks: Sequence[HostBlock]
     tunable: Collection[str]
 
@@ -104,7 +102,7 @@ def read_values(path: str | Path, host: Host) -> tuple[AdapterInfo, TaskValues]:
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
         BackboneMismatch: made for another backbone, or by a method that changes what all tasks share.
     """
-    info, tensors = fitting_adapter(path, host.blank, host.weights)
+    info, tensors = host.adapters.read(path)
     tuned = {name[6:]: tensor.float() for name, tensor in tensors.items() if name.startswith("tuned.")}
     _check_shared(path, info, tuned, host)
     for block in host.blocks:

@@ -15,6 +15,7 @@ from e2vpt.prompting.attention import PromptedAttention
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.restoring import remember
 from e2vpt.prompting.sites import Site, find_sites
 from e2vpt.prompting.swin import install_live_prompts
 from e2vpt.prompting.vit import install_edges
@@ -37,6 +38,7 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     config = PromptConfig() if config is None else config
     check_type("config", config, PromptConfig)
     sites = find_sites(backbone)
+    remember(backbone)
     visual, kv = config.visual_counts(len(sites)), config.kv_counts(len(sites))
     if config.pool_prompts and not isinstance(backbone, SwinTransformer):
         raise ConfigError("pool_prompts is for Swin; a ViT reads out its class token or its patches.")

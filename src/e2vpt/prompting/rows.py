@@ -27,10 +27,12 @@ class Rows:
 
     Attributes:
         values: by the parameter's name, [C] for all images or [B, C].
+        attentions: of all blocks, in forward order; they take tables.
     """
 
     def __init__(self) -> None:
         self.values: Mapping[str, Tensor] = {}
+        self.attentions: list[AttentionWithPrompts] = []
 
 
 class RowLinear(TunedLinear):
@@ -109,21 +111,19 @@ def install_rows(backbone: nn.Module) -> Rows:
                     made: Any = new
                     setattr(parent, name, made(child, f"{path}.{name}".lstrip("."), rows))
     backbone.reset_classifier(0)  # type: ignore[operator]
+    rows.attentions = [module for module in backbone.modules() if isinstance(module, AttentionWithPrompts)]
     return rows
 
 
 @contextmanager
-def applied(
-    model: nn.Module, rows: Rows, values: Mapping[str, Tensor], tables: Mapping[int, TableByImage]
-) -> Iterator[None]:
-    """Inside, the model computes with these values, and with the tables of blocks by their number."""
-    attentions = [module for module in model.modules() if isinstance(module, AttentionWithPrompts)]
+def applied(rows: Rows, values: Mapping[str, Tensor], tables: Mapping[int, TableByImage]) -> Iterator[None]:
+    """Inside, the backbone computes with these values, and with the tables of blocks by their number."""
     rows.values = values
     for index, table in tables.items():
-        attentions[index].by_image = table
+        rows.attentions[index].by_image = table
     try:
         yield
     finally:
         rows.values = {}
-        for attention in attentions:
-            attention.by_image = None
+        for index in tables:
+            rows.attentions[index].by_image = None

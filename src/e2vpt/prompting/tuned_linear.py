@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
+from e2vpt.prompting.scaled_frozen import scaled_frozen
 from e2vpt.prompting.sites import take_over
 
 LinearParts = tuple[Tensor, Tensor | None, Tensor | None]
@@ -110,13 +111,12 @@ def is_plain(linear: nn.Module) -> bool:
 
 
 def scaled_linear(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor:
-    """`F.linear`, its products scaled: x [..., C_in] -> [..., C_out].
-
-    The outputs are multiplied, not the weight: a scaled copy of it would need the weight's gradient to give
-    that of the scale, half as much work again as the backward pass of a frozen layer.
-    """
-    if scale is None and (bias is None or bias.dim() == 1):
+    """`F.linear`, its products scaled: x [..., C_in] -> [..., C_out]."""
+    alike = all(part is None or part.dim() == 1 for part in (bias, scale))
+    if scale is None and alike:
         return F.linear(x, weight, bias)
+    if scale is not None and alike and not weight.requires_grad:
+        return scaled_frozen(x, weight, bias, scale)
     products = F.linear(x, weight)
     # As autocast rounds weights and biases.
     bias, scale = (

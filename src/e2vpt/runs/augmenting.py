@@ -1,8 +1,8 @@
 """`augment="auto"`: which augmentation a task bears, asked of a model that has learned it without any.
 
 A model that knows its task still knows an image that was mirrored or moved a little aside, unless left and
-right or places are what the task is about. On 14 tasks (docs/diary.md) mirroring cost at most 5.5 of 100
-validation images where it does no harm in training, and from 15.5 where it does: signs, letters, directions.
+right or places are what the task is about. On 14 tasks (docs/diary.md) mirrored images cost 15.5 of 100 and
+more on letters, signs, places and directions, and at most 5.5 on the other nine.
 
 A run asks once, when half of its first training is over, writes the answer to augmentation.json, and goes on
 with what is borne.
@@ -24,6 +24,7 @@ from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
 from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
 from e2vpt.training.evaluate import evaluate
+from e2vpt.training.fit import AUTOCAST
 from e2vpt.training.processes import as_the_first, process_rank
 
 AUGMENTATION = "augmentation.json"
@@ -141,9 +142,12 @@ def _asked(prepared: Prepared) -> Borne:
     moved = make_loader(
         split, prepared.preprocessing, batch_size=prepared.config.train.batch_size, augment="shift"
     )
-    plain = evaluate(model, whole).accuracy
-    mirrored = evaluate(model, ((images.flip(-1), labels) for images, labels in whole)).accuracy
-    shifted = evaluate(model, moved).accuracy
+    # As in the epoch that is about to begin: its frozen weights may be held in bf16 already.
+    autocast = AUTOCAST[prepared.config.train.precision]
+    flipped = ((images.flip(-1), labels) for images, labels in whole)
+    plain, mirrored, shifted = (
+        evaluate(model, batches, autocast=autocast).accuracy for batches in (whole, flipped, moved)
+    )
     return Borne(
         plain=plain,
         mirrored=mirrored,

@@ -20,7 +20,18 @@ from e2vpt.prompting.parts import classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL = ("linear", "full", "bias", "lora", "carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")
+ALL = (
+    "linear",
+    "full",
+    "bias",
+    "lora",
+    "carried",
+    "carried-fused",
+    "e2vpt",
+    "e2vpt-bias",
+    "e2vpt-scale",
+    "late",
+)
 CASE = Case(backbone="test_vit", batch_size=2, num_classes=5)
 CONFIG = SpeedConfig(cases=[CASE], methods=ALL, num_visual=(2, 8), num_kv=3, rounds=1)
 FACTS = {"command": "e2vpt bench speed", "device": "some CPU"}
@@ -32,7 +43,11 @@ def test_contestants_stand_on_the_same_frozen_tensors(precision: Any) -> None:
     made = {(c.method, c.num_visual): c for c in make_contestants(case, ALL, (2, 8), 3)}
     assert list(made) == [
         *((m, 0) for m in ("plain", "linear", "full", "bias", "lora")),
-        *((m, p) for p in (2, 8) for m in ("carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")),
+        *(
+            (m, p)
+            for p in (2, 8)
+            for m in ("carried", "carried-fused", "e2vpt", "e2vpt-bias", "e2vpt-scale", "late")
+        ),
     ]
     plain = next(p for p in made["plain", 0].model.parameters() if not p.requires_grad)
     for key, one in made.items():
@@ -59,6 +74,7 @@ def test_tuned_parameters_without_head() -> None:
         p.numel() for p in classifier(backbone).parameters()
     )
     biases = sum(p.numel() for n, p in backbone.named_parameters() if n.endswith(".bias") and "head" not in n)
+    hidden = backbone.blocks[0].mlp.fc1.out_features
     lora = blocks * 8 * (width + 3 * width)
     assert {m: c.num_tuned for (m, _), c in made.items()} == {
         "plain": 0,
@@ -70,6 +86,7 @@ def test_tuned_parameters_without_head() -> None:
         "carried-fused": prompts,
         "e2vpt": prompts,
         "e2vpt-bias": prompts + biases,
+        "e2vpt-scale": prompts + biases + blocks * (5 * width + hidden),
         "late": (blocks - blocks // 2) * (8 + 3) * width,
     }
 

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,20 @@ from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.prefix import first_tokens
 
 SpeedMethod = Literal[
-    "plain", "linear", "full", "bias", "lora", "carried", "carried-fused", "e2vpt", "e2vpt-bias", "late"
+    "plain",
+    "linear",
+    "full",
+    "bias",
+    "lora",
+    "carried",
+    "carried-fused",
+    "e2vpt",
+    "e2vpt-bias",
+    "e2vpt-scale",
+    "late",
 ]
-PROMPTED: tuple[SpeedMethod, ...] = ("carried", "carried-fused", "e2vpt", "e2vpt-bias", "late")
+PROMPTED: tuple[SpeedMethod, ...] = get_args(SpeedMethod)[5:]
+_BESIDE: dict[SpeedMethod, Literal["bias", "scale"]] = {"e2vpt-bias": "bias", "e2vpt-scale": "scale"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +88,9 @@ class Case:
 class Contestant:
     """A model, and the two things that are timed: `infer` and `step`.
 
-    "e2vpt-bias" is ours as `e2vpt train` has it, every bias tuned beside the prompts; "late" is ours with
-    prompts from the middle block on (ViT): another model, its step given stored tokens.
+    "e2vpt-bias" tunes every bias beside the prompts, "e2vpt-scale" output scales too, as `e2vpt train` does
+    by default; "late" is ours with prompts from the middle block on (ViT): another model, its step given
+    stored tokens.
 
     Attributes:
         num_visual, num_kv: prompts of each block; 0 where it has none.
@@ -176,7 +188,7 @@ def _adapted(backbone: nn.Module, method: SpeedMethod, prompts: PromptConfig) ->
         return CarriedForm(model, layers, fused=method == "carried-fused")
     if method == "late":
         prompts = dataclasses.replace(prompts, first_block=len(find_sites(model)) // 2)
-    options = MethodConfig(beside="bias" if method == "e2vpt-bias" else "none")
+    options = MethodConfig(beside=_BESIDE.get(method, "none"))
     name = "e2vpt" if method in PROMPTED else method
     return adapt(model, name, prompts, options, weights="not asked for")
 
@@ -185,7 +197,7 @@ def _sharing(backbone: nn.Module, method: SpeedMethod) -> nn.Module:
     """A copy that has its own head, and its own of what the method tunes; the rest is the same in memory."""
 
     def is_own(name: str) -> bool:
-        return method == "full" or (method in ("bias", "e2vpt-bias") and name.endswith(".bias"))
+        return method == "full" or (method in ("bias", *_BESIDE) and name.endswith(".bias"))
 
     tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
     shared = (t for name, t in tensors if not t.requires_grad and not is_own(name))

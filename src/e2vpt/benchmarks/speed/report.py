@@ -22,6 +22,7 @@ _TITLES = {
     "carried-fused": "prompts in the sequence, fused attention",
     "e2vpt": "ours",
     "e2vpt-bias": "ours, biases tuned beside prompts",
+    "e2vpt-scale": "ours, biases and output scales tuned beside prompts",
     "late": "ours from the middle block on, tokens before it stored",
 }
 _LEGEND = """

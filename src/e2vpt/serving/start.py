@@ -1,0 +1,77 @@
+"""From adapters on the command line to a service: one backbone, loaded once, for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from e2vpt.adapters.files import read_adapter
+from e2vpt.backbones.load import load_backbone
+from e2vpt.errors import ConfigError
+from e2vpt.files.paths import look_at
+from e2vpt.multitask.tasks import MultiTask
+from e2vpt.runs.folder import ADAPTER, adapter_path
+from e2vpt.runs.task_model import weights_of_run
+from e2vpt.serving.limits import Limits
+from e2vpt.serving.service import Service
+from e2vpt.serving.store import Store
+
+NamedAdapter = tuple[str, Path]
+_ROOM_ON_CPU = 4 * 2**30
+"""Bytes for the values of tasks."""
+
+
+def named_adapter(word: str) -> NamedAdapter:
+    """A task's name and adapter file, of `NAME=PATH`, or of a path whose last part is the name.
+
+    Raises:
+        RunError: there is no adapter at that path.
+    """
+    name, equals, rest = word.partition("=")
+    if equals and "/" not in name and look_at(Path(word)) == "nothing":
+        return name, adapter_path(rest)
+    path = adapter_path(word)
+    is_of_run = path.name == ADAPTER and path.resolve().parent.name
+    return (path.resolve().parent.name if is_of_run else path.stem), path
+
+
+def open_service(
+    adapters: Sequence[NamedAdapter],
+    *,
+    backbone: str | None = None,
+    weights: Path | None = None,
+    store: Path | None = None,
+    limits: Limits | None = None,
+    device: str | None = None,
+) -> tuple[Service, list[str]]:
+    """A service with these tasks and those of the store, and why some of the store's could not be loaded.
+
+    The backbone is the one named, else that of the first adapter, in the image size of its task; `weights`
+    and `device` are as in `runs.task_model.load`.
+
+    Raises:
+        ConfigError: two tasks of one name, or neither a backbone nor an adapter that names one.
+        BackboneMismatch: an adapter of another backbone, or of a method that changes what tasks share.
+        AdapterFormatError, BackboneError, RunError: a file, the weights or the store cannot be used.
+    """
+    limits = limits or Limits()
+    kept = None if store is None else Store(store)
+    paths = [path for _, path in adapters] + ([] if kept is None else list(kept.paths.values()))
+    info = read_adapter(paths[0]) if paths else None
+    name = backbone or ("" if info is None else info.backbone)
+    if not name:
+        raise ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
+    if weights is None and backbone is None and paths:
+        found = weights_of_run(paths[0])
+        weights = None if found is None else Path(found)
+    size = None if info is None else info.preprocessing.image_size[0]
+    model = load_backbone(name, num_classes=0, image_size=size, weights=weights)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else _ROOM_ON_CPU
+    tasks = MultiTask(model, on_device=max(1024, limits.max_batch), device_bytes=room).to(device)
+    service = Service(tasks, limits, kept)
+    for task, path in adapters:
+        service.catalogue.add(task, path)
+    return service, service.catalogue.restore()
