@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from e2vpt.adapters.files import read_adapter
-from e2vpt.backbones.load import load_backbone
+from e2vpt.adapters.reading import read_stored
+from e2vpt.backbones.load import backbone_from, load_backbone
 from e2vpt.errors import ConfigError
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
@@ -48,8 +49,8 @@ def open_service(
 ) -> tuple[Service, list[str]]:
     """A service with these tasks and those of the store, and why some of the store's could not be loaded.
 
-    The backbone is the one named, else that of the first adapter, in the image size of its task; `weights`
-    and `device` are as in `runs.task_model.load`.
+    The backbone is the one named, else that of the first adapter, or in it where that is a bundle, in the
+    image size of its task; `weights` and `device` are as in `runs.task_model.load`.
 
     Raises:
         ConfigError: two tasks of one name, or neither a backbone nor an adapter that names one.
@@ -67,7 +68,11 @@ def open_service(
         found = weights_of_run(paths[0])
         weights = None if found is None else Path(found)
     size = None if info is None else info.preprocessing.image_size[0]
-    model = load_backbone(name, num_classes=0, image_size=size, weights=weights)
+    bundled = read_stored(paths[0]).bundled if paths and weights is None and backbone is None else None
+    if bundled is None:
+        model = load_backbone(name, num_classes=0, image_size=size, weights=weights)
+    else:
+        model = backbone_from(bundled.weights, paths[0], bundled.name, num_classes=0, image_size=size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     room = torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else _ROOM_ON_CPU
     tasks = MultiTask(model, on_device=max(1024, limits.max_batch), device_bytes=room).to(device)

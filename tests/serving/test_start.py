@@ -1,0 +1,49 @@
+"""A service from adapters: whose backbone it takes, and what it says where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.serving_for_tests import make_adapter
+
+import e2vpt
+from e2vpt.errors import ConfigError, RunError
+from e2vpt.export.bundle import export_bundle
+from e2vpt.serving import start
+from e2vpt.serving.start import named_adapter, open_service
+
+
+def test_a_bundle_brings_its_own_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, bundle = make_adapter(tmp_path / "a.safetensors", 0), tmp_path / "bundle.safetensors"
+    export_bundle(adapter, bundle)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = e2vpt.load(adapter).model(images)
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("a bundle needs no other weights")
+
+    monkeypatch.setattr(start, "load_backbone", never)
+    service, problems = open_service([("a", bundle)])
+    assert not problems
+    found = torch.stack(service._tasks(images, ["a", "a"]))
+    assert torch.allclose(found.cpu(), expected, atol=1e-5)
+
+
+def test_without_a_backbone_there_is_no_service() -> None:
+    with pytest.raises(ConfigError, match="Name it with --backbone"):
+        open_service([])
+
+
+def test_a_task_is_called_like_its_run_or_file_or_as_it_is_told(tmp_path: Path) -> None:
+    path = make_adapter(tmp_path / "pets.safetensors", 0)
+    run = tmp_path / "cars"
+    run.mkdir()
+    (run / "adapter.safetensors").write_bytes(path.read_bytes())
+    assert named_adapter(str(path)) == ("pets", path)
+    assert named_adapter(str(run)) == ("cars", run / "adapter.safetensors")
+    assert named_adapter(f"birds={path}") == ("birds", path)
+    with pytest.raises(RunError, match="does not exist"):
+        named_adapter(str(tmp_path / "nothing"))
