@@ -149,6 +149,18 @@ def test_a_batch_that_fails_fails_alone() -> None:
     assert running(use).batches == [[0], [-1, 1], [2]]
 
 
+def test_a_report_that_fails_stops_nothing() -> None:
+    def broken(_: BatchReport) -> None:
+        raise RuntimeError("nobody counts")
+
+    async def use(batcher: Batcher, compute: Computation) -> None:
+        for value in (1, 2):
+            async with asyncio.timeout(10):
+                assert (await batcher.put(task(1), image(value))).tolist() == [value]
+
+    assert running(use, on_batch=broken).batches == [[1], [2]]
+
+
 def test_the_queue_is_bounded() -> None:
     async def use(batcher: Batcher, compute: Computation) -> None:
         with batcher.room(2), batcher.room(1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from e2vpt.multitask.tasks import LoadedTask
+from e2vpt.serving.logs import LOGGER
 from e2vpt.serving.refusals import Refused
 
 Compute = Callable[[Tensor, list[LoadedTask]], list[Tensor]]
@@ -153,14 +155,17 @@ class Batcher:
         start = loop.time()
         try:
             answers, seconds = await loop.run_in_executor(self._thread, self._computed, rows)
+            for row, answer in zip(rows, answers, strict=True):
+                if not row.answer.done():
+                    row.answer.set_result(answer)
+            self._report(rows, start, seconds)
         except Exception as error:  # This batch has failed; the next one is computed all the same.
+            logging.getLogger(LOGGER).error("batch", exc_info=error)
             for row in rows:
                 if not row.answer.done():
                     row.answer.set_exception(error)
-            return
-        for row, answer in zip(rows, answers, strict=True):
-            if not row.answer.done():
-                row.answer.set_result(answer)
+
+    def _report(self, rows: Sequence[_Waiting], start: float, seconds: float) -> None:
         recent = self._seconds_per_image or seconds / len(rows)
         self._seconds_per_image = 0.8 * recent + 0.2 * seconds / len(rows)
         self._on_batch(
