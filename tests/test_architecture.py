@@ -29,7 +29,7 @@ ORDER = [
     *("training", "runs", "search", "multitask", "serving", "export", "benchmarks", "cli"),
 ]
 # The same inside benchmarks, the one package that has packages.
-BENCHMARKS = ["machine", "spread", "tables", "cost", "speed", "compare", "vtab", "fgvc", "suite"]
+BENCHMARKS = ["machine", "spread", "tables", "cost", "speed", "load", "compare", "vtab", "fgvc", "suite"]
 
 MAX_LINES = 300
 

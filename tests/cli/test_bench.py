@@ -53,3 +53,14 @@ def test_how_cost_grows_with_image_size_and_blocks(run, tmp_path: Path) -> None:
 def test_bad_input(run, words: str, message: str) -> None:  # type: ignore[no-untyped-def]
     code, _, err = run(*words.split())
     assert code == 1 and "error:" in err and message in err
+
+
+def test_serve_puts_load_on_a_server_of_its_own(tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]
+    words = ["--loaded", "2", "--rates", "20", "--seconds", "1", "--out", str(tmp_path / "load")]
+    code, out, err = e2vpt_command("bench", "serve", *words)
+    assert code == 0, err
+    assert "20 requests a second for 1 seconds, 2 tasks" in err
+    assert "# A server under load" in out and "* tasks: 2" in out
+    assert {path.name for path in (tmp_path / "load").iterdir()} == {"serve.md", "serve.csv"}
+    code, _, err = e2vpt_command("bench", "serve", "--url", "ftp://a", "--out", str(tmp_path / "load"))
+    assert code == 1 and "expected http://HOST:PORT" in err

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import torch
 import typer
 
+from e2vpt.benchmarks.load.generator import Load, generate
+from e2vpt.benchmarks.load.report import load_row, write_load_report
+from e2vpt.benchmarks.load.server import address, noise_images, own_server, task_names
 from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
 from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
@@ -112,6 +117,46 @@ def tasks(
         rows = measure_tasks(case, num_loaded=loaded, rounds=rounds, on_stage=say, on_call=update)
     print(write_task_report(out, case, rows, machine(device)))
     print(f"report {out / 'tasks.md'}, {out / 'tasks.csv'}")
+
+
+@bench_app.command("serve")
+def serve_load(
+    url: Annotated[
+        str | None,
+        typer.Option(help="A running server, http://HOST:PORT; one of our own is started without."),
+    ] = None,
+    loaded: Annotated[int, typer.Option(min=1, help="Tasks of our own server, on the demo backbone.")] = 50,
+    rates: Annotated[str, typer.Option(help="Requests a second, one after the other.")] = "50,100,200,400",
+    seconds: Annotated[float, typer.Option(help="How long each rate lasts.")] = 20.0,
+    connections: Annotated[int, typer.Option(min=1, help="Connections open at a time.")] = 64,
+    image_side: Annotated[int, typer.Option(min=8, help="Side of the images that are sent, in pixels.")] = 64,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/bench-serve"),
+) -> None:
+    """Put load on a server at given rates: latency, throughput, batches, errors. E2VPT_TOKEN is its token."""
+    make_folder(out)
+    token = os.environ.get("E2VPT_TOKEN", "")
+    with nullcontext(url) if url is not None else own_server(loaded) as server:
+        host, port = address(server)
+        names = task_names(server, token)
+        loads = [
+            Load(
+                host=host,
+                port=port,
+                tasks=names,
+                images=noise_images(image_side),
+                rate=rate,
+                seconds=seconds,
+                connections=connections,
+                token=token,
+            )
+            for rate in _numbers("rates", rates)
+        ]
+        rows = []
+        for load in loads:
+            say(f"{load.rate:g} requests a second for {seconds:g} seconds, {len(names)} tasks")
+            rows.append(load_row(load, generate(load)))
+    print(write_load_report(out, loads[0], rows, machine()))
+    print(f"report {out / 'serve.md'}, {out / 'serve.csv'}")
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -79,7 +79,7 @@ def measure_tasks(
             folder.mkdir()
             count = num_loaded if beside == "scale" else len(images)
             on_stage(f"Making and loading {count} adapters: {title}")
-            _write_adapters(backbone, folder, beside, num_visual, count)
+            write_adapters(backbone, folder, beside, num_visual, count)
             host, seconds = _host(backbone, folder, len(images))
             runs[f"{title}: every image its own task"] = _asking(host, images, names)
             runs[f"{title}: one task"] = _asking(host, images, names[:1] * len(names))
@@ -113,8 +113,8 @@ def _row(name: str, timing: Timing, host: tuple[MultiTask, float] | None) -> Tas
     )
 
 
-def _write_adapters(backbone: nn.Module, folder: Path, beside: Beside, num_visual: int, count: int) -> None:
-    """Adapters of random values: as trained ones, they differ in every number."""
+def write_adapters(backbone: nn.Module, folder: Path, beside: Beside, num_visual: int, count: int) -> None:
+    """Adapter files 0, 1, ... of random values: as trained ones, they differ in every number."""
     prompts = PromptConfig(num_visual=num_visual, num_kv=0)
     model = adapt(copy.deepcopy(backbone).cpu(), "e2vpt", prompts, MethodConfig(beside=beside))
     tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,0 +1,1 @@
+"""Load for a server: requests at a rate, whatever it answers, and what came back when."""
