@@ -174,6 +174,14 @@ def test_both_trainings_have_what_the_first_bears(
     assert (tmp_path / "short" / AUGMENTATION).exists()
 
 
+def test_the_answer_is_said_once(task: e2vpt.Task, tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        reporting = Reporting(on_stage=said.append)
+        train_and_prune(task, CONFIG, PruneConfig(), tmp_path / "run", resume=True, reporting=reporting)
+    assert sum(text.startswith("Validation accuracy") for text in said) == 1
+
+
 def test_without_validation_images_nothing_is_augmented(task: e2vpt.Task, tmp_path: Path) -> None:
     for name in ("auto", "none"):
         data = DataConfig(augment=name, train_on="train+val")  # type: ignore[arg-type]

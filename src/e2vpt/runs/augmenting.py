@@ -124,13 +124,13 @@ def augmented(prepared: Prepared, augment: Augment) -> Prepared:
 
 
 def borne(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Borne:
-    """What the model as it is now bears; the answer is kept in the run folder, and found there again."""
+    """What the model as it is now bears; the answer is said, and kept in the run folder for the next time."""
     known = as_the_first(_read(out / AUGMENTATION))
     if known is None:
         known = as_the_first(_asked(prepared))
         if process_rank()[0] == 0:
             write_atomic(out / AUGMENTATION, json.dumps(dataclasses.asdict(known), indent=1).encode())
-    say(str(known))
+        say(str(known))
     return known
 
 
