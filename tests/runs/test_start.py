@@ -183,3 +183,14 @@ def test_a_recipe_is_where_settings_start_and_what_is_given_replaces_its_values(
 def test_a_run_is_resumed_with_its_own_recipe(begun: Path) -> None:
     with pytest.raises(RunError, match="recipe default, now paper"):
         e2vpt.train(out=begun / "run", resume=True, recipe="paper", verbose=False)
+
+
+def test_the_papers_protocol_starts_from_the_papers_recipe(data: Path, tmp_path: Path) -> None:
+    def planned(**given: object) -> RunPlan:
+        return plan_run(str(data), "demo", tmp_path / "run", given, resume=False, protocol="paper")
+
+    found = planned()
+    assert (found.config.recipe, found.config.prompts.num_kv) == ("paper", 5)
+    assert found.config.options.beside == "none" and found.config.data.augment == "none"
+    assert planned(num_kv=0).config.prompts.num_kv == 0, "what is given stays"
+    assert planned(recipe="default").config.prompts.num_kv == 0

@@ -65,6 +65,11 @@ class PromptConfig:
             "attention 'gated' is for deep prompts that are not pooled; others stand among the image tokens.",
         )
 
+    @property
+    def has_key_value(self) -> bool:
+        """Whether there are key-value prompts in some block."""
+        return any(as_tuple(self.num_kv))
+
     def visual_counts(self, num_blocks: int) -> tuple[int, ...]:
         """Visual prompts of each of `num_blocks` blocks."""
         return self._per_block("num_visual", self.num_visual, self.visual_depth, num_blocks)

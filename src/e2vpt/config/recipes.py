@@ -8,17 +8,20 @@ from typing import Any, Literal, get_args
 
 from e2vpt.config.fields import require
 from e2vpt.config.groups import GROUPS, TRAINING, field_names
+from e2vpt.config.prompts import PromptConfig
 
 Recipe = Literal["default", "paper", "quick"]
 
 PUBLISHED_START: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 """How prompts start in the official code (reference: E²VPT, section 4.1, and its published code)."""
 
+PUBLISHED_PROMPTS: Mapping[str, Any] = {**PUBLISHED_START, "num_kv": PromptConfig().num_kv}
+"""The prompts of E²VPT as published, where the default recipe has others."""
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {"augment": "auto"},
     "paper": {
-        **PUBLISHED_START,
-        "num_kv": 5,
+        **PUBLISHED_PROMPTS,
         "beside": "none",
         "augment": "none",
         "label_smoothing": 0.0,
@@ -31,7 +34,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 default  what docs/results.md recommends
 paper    E²VPT as published: prompts start from chance, only prompts and head are tuned, one mask for all
-         blocks. Its optimizer was SGD, over a grid of rates; `--protocol paper` runs that whole search.
+         blocks. Its optimizer was SGD, over a grid of rates; `--protocol paper` runs that whole search,
+         from this recipe
 quick    one short training, nothing pruned: a first answer in a fifth of the epochs
 """
 

@@ -64,11 +64,12 @@ def prompts_of(method: str, asked: PromptConfig) -> PromptConfig | None:
     """The prompts of a method, or None for one that has no room for prompts."""
     none: dict[str, Any] = {"num_visual": 0, "num_kv": 0, "visual_depth": "deep", "kv_depth": "deep"}
     none["attention"] = "joint"
+    num_kv = asked.num_kv if asked.has_key_value else PromptConfig().num_kv
     only: dict[str, dict[str, Any]] = {
         "e2vpt": {},
         "vpt-deep": {"num_kv": 0, "visual_depth": "deep"},
         "vpt-shallow": {"num_kv": 0, "visual_depth": "shallow", "first_block": 0, "attention": "joint"},
-        "kv": {"num_visual": 0, "visual_depth": "deep", "num_kv": asked.num_kv or PromptConfig().num_kv},
+        "kv": {"num_visual": 0, "visual_depth": "deep", "num_kv": num_kv},
         "linear": {**none, "first_block": 0},
     }
     return dataclasses.replace(asked, **only[method]) if method in only else None

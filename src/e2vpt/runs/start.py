@@ -67,6 +67,8 @@ def plan_run(
 ) -> RunPlan:
     """Settle the settings of a run: those `given`, then those of the run that is resumed, then the recipe's.
 
+    The paper's protocol starts from the paper's recipe.
+
     `given` holds settings by name, and `method`, `weights`, `adapter_precision`, `recipe`, `prune` (bool);
     `also` names settings of the paper's protocol that were given.
 
@@ -86,7 +88,7 @@ def plan_run(
         raise ConfigError("Name the images (DATA); only a run that is resumed knows its own.")
     backbone = named_backbone(backbone)
     others = {name: given.get(name, getattr(saved, name, None)) for name in _OTHERS}
-    recipe = others["recipe"] or "default"
+    recipe = others["recipe"] or ("paper" if protocol == "paper" else "default")
     own = recipe_groups(recipe)
     groups = {name: getattr(saved, name, own[name]) for name in TRAINING if name != "prune"}
     base = groups | {"prune": saved_prune or own["prune"]}

@@ -19,11 +19,11 @@ from support.weights_for_tests import other_demo_weights
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.compare import Comparison, chosen_lr, compare_methods
-from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
+from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod, config_of
 from e2vpt.benchmarks.compare.report import write_comparison
 from e2vpt.benchmarks.compare.trial import read_trials
 from e2vpt.errors import ConfigError, RunError, UnsupportedBackbone
-from e2vpt.methods.names import METHODS
+from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.runs.lock import only_one
 
 ENTRIES_HERE = {
@@ -243,3 +243,15 @@ def test_a_method_that_prunes_divides_the_epochs_of_its_peers(
         asked = dataclasses.replace(comparison, config=config, equal_epochs=equal, seeds=1)
         compare_methods(asked, tmp_path / str(equal))
         assert given == {"linear": 24, "ours": epochs}
+
+
+def test_the_papers_rows_have_its_key_value_prompts_or_as_many_as_asked() -> None:
+    shared = RunConfig(backbone="demo")
+    for name in ("e2vpt-paper", "e2vpt-paper-no-prune", "e2vpt-kv", "kv"):
+        for asked, number in ((0, 5), (3, 3)):
+            config = dataclasses.replace(shared, prompts=dataclasses.replace(shared.prompts, num_kv=asked))
+            made = config_of(config, ENTRIES[name], None, 0)
+            prompts = prompts_of(made.method, made.prompts)
+            assert prompts is not None and prompts.num_kv == number
+    made = config_of(shared, ENTRIES["e2vpt"], None, 0)
+    assert made.prompts.num_kv == 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2vpt.config.fields import check_number
+from e2vpt.config.recipes import PUBLISHED_PROMPTS
 from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
 from e2vpt.errors import ConfigError
 from e2vpt.methods.peft import PEFT_METHODS
@@ -37,7 +38,6 @@ _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
 _OUR_LRS = (2e-3, 5e-3, 1e-2)
 _LRS = (5e-3, 1e-2, 2e-2)
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
-_PAPER: Mapping[str, Any] = {**PUBLISHED, "num_kv": 5}
 ENTRIES: Mapping[str, ComparedMethod] = {
     "linear": ComparedMethod(method="linear", lrs=(1e-3, 2e-3, 5e-3)),
     "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
@@ -56,9 +56,11 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
     "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True),
     "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=PUBLISHED),
-    "e2vpt-paper-no-prune": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prompts=_PAPER, options=_PLAIN),
+    "e2vpt-paper-no-prune": ComparedMethod(
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED_PROMPTS, options=_PLAIN
+    ),
     "e2vpt-paper": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=_PAPER, options=_PLAIN, prunes=True
+        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED_PROMPTS, options=_PLAIN, prunes=True
     ),
     # Ours, and ours without one of its parts.
     "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
@@ -66,7 +68,7 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     "e2vpt-no-scale": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, options={"beside": "bias"}),
     "e2vpt-prompts-only": ComparedMethod(method="e2vpt", lrs=_LRS, options=_PLAIN),
     "e2vpt-no-patch-init": ComparedMethod(method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED),
-    "e2vpt-kv": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_kv": 5}),
+    "e2vpt-kv": ComparedMethod(method="e2vpt", lrs=_OUR_LRS, prompts={"num_kv": PUBLISHED_PROMPTS["num_kv"]}),
 }
 
 
@@ -103,10 +105,13 @@ def with_rates(
 
 def config_of(config: RunConfig, entry: ComparedMethod, lr: float | None, seed: int) -> RunConfig:
     """The settings of one training; without a rate, the method's own."""
+    prompts = dict(entry.prompts)
+    if config.prompts.has_key_value:  # Their number was asked for.
+        prompts.pop("num_kv", None)
     own = dataclasses.replace(
         config,
         method=entry.method,
-        prompts=dataclasses.replace(config.prompts, **entry.prompts),
+        prompts=dataclasses.replace(config.prompts, **prompts),
         options=dataclasses.replace(config.options, **entry.options),
     )
     return dataclasses.replace(own, train=dataclasses.replace(config.train, lr=lr, seed=seed))
