@@ -366,7 +366,7 @@ def test_a_file_does_not_choose_how_much_memory_its_backbone_takes(
         raise AssertionError("a backbone was built")
 
     monkeypatch.setattr("e2vpt.backbones.load.read_weights", build)
-    monkeypatch.setattr("e2vpt.adapters.files.load_backbone", build)
+    monkeypatch.setattr("e2vpt.adapters.choosing.load_backbone", build)
     cases = [
         (
             {"backbone": "vit_large_patch16_224"},
@@ -394,9 +394,9 @@ def test_a_file_does_not_choose_a_hub_repository(
         asked.append(name)
         return fresh("vit")
 
-    monkeypatch.setattr("e2vpt.adapters.files.load_backbone", record)
+    monkeypatch.setattr("e2vpt.adapters.choosing.load_backbone", record)
     monkeypatch.setattr(
-        "e2vpt.adapters.files.planned_backbone", lambda *_, **__: without_memory(fresh("vit"))
+        "e2vpt.adapters.choosing.planned_backbone", lambda *_, **__: without_memory(fresh("vit"))
     )
     named = edited(saved, tmp_path / "named", {"backbone": "hf-hub:evil/x"})
     assert e2vpt.read_adapter(named).backbone == "hf-hub:evil/x"

@@ -9,8 +9,10 @@ import torch
 from support.serving_for_tests import make_adapter
 
 import e2vpt
-from e2vpt.errors import ConfigError, RunError
+from e2vpt.adapters import choosing
+from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError, RunError
 from e2vpt.export.bundle import export_bundle
+from e2vpt.files.container import read_container, write_container
 from e2vpt.serving import start
 from e2vpt.serving.start import named_adapter, open_service
 
@@ -25,7 +27,8 @@ def test_a_bundle_brings_its_own_backbone(tmp_path: Path, monkeypatch: pytest.Mo
     def never(*args: object, **options: object) -> None:
         raise AssertionError("a bundle needs no other weights")
 
-    monkeypatch.setattr(start, "load_backbone", never)
+    for module in (start, choosing):
+        monkeypatch.setattr(module, "load_backbone", never)
     service, problems = open_service([("a", bundle)])
     assert not problems
     found = torch.stack(service._tasks(images, ["a", "a"]))
@@ -47,3 +50,21 @@ def test_a_task_is_called_like_its_run_or_file_or_as_it_is_told(tmp_path: Path) 
     assert named_adapter(f"birds={path}") == ("birds", path)
     with pytest.raises(RunError, match="does not exist"):
         named_adapter(str(tmp_path / "nothing"))
+
+
+def test_a_file_does_not_choose_what_is_downloaded(tmp_path: Path) -> None:
+    path = make_adapter(tmp_path / "a.safetensors", 0)
+    header, tensors, _ = read_container(path)
+    write_container(path, header | {"backbone": "hf-hub:somebody/model"}, tensors)
+    with pytest.raises(BackboneMismatch, match="a file does not choose what is downloaded"):
+        open_service([("a", path)])
+
+
+def test_a_bundle_without_its_backbone_costs_no_memory(tmp_path: Path) -> None:
+    adapter, bundle = make_adapter(tmp_path / "a.safetensors", 0), tmp_path / "bundle.safetensors"
+    export_bundle(adapter, bundle)
+    header, tensors, _ = read_container(bundle)
+    left = {name: t for name, t in tensors.items() if not name.startswith("backbone.blocks")}
+    write_container(bundle, header, left)
+    with pytest.raises(AdapterFormatError, match="of the numbers of its backbone"):
+        open_service([("a", bundle)])

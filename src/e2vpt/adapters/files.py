@@ -20,18 +20,18 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from e2vpt.adapters.bundles import Bundled, missing_numbers
+from e2vpt.adapters.choosing import choose_backbone
 from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
 from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, fitted, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
-from e2vpt.adapters.reading import read_stored
+from e2vpt.adapters.reading import Stored, read_stored
 from e2vpt.backbones.families import plain_name, unwrapped
 from e2vpt.backbones.fingerprint import fingerprint
-from e2vpt.backbones.load import backbone_from, backbone_name, load_backbone, planned_backbone, without_memory
+from e2vpt.backbones.load import backbone_name, without_memory
 from e2vpt.config import DataConfig, PromptConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
-from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch, ConfigError, check_type
+from e2vpt.errors import BackboneMismatch, ConfigError, check_type
 from e2vpt.files.container import write_container
 from e2vpt.methods.adapt import Adapted, adapt, adapted_as, is_adapted, original_fingerprint
 from e2vpt.prompting.parts import classifier, find_prompts, tuned_parameters
@@ -120,7 +120,13 @@ def load_adapter(
         ConfigError: the backbone was tuned itself, by a method such as full fine-tuning.
     """
     check_type("backbone", backbone, nn.Module, str, NoneType)
-    stored = read_stored(path)
+    return load_stored(path, read_stored(path), backbone, weights=weights)
+
+
+def load_stored(
+    path: str | Path, stored: Stored, backbone: nn.Module | str | None, *, weights: str | Path | None
+) -> tuple[nn.Module, AdapterInfo]:
+    """`load_adapter`, of a file that was read already."""
     info, tensors = stored.info, stored.tensors
     with random_state_kept():
         if isinstance(backbone, nn.Module):
@@ -130,20 +136,9 @@ def load_adapter(
             check_weights(path, info, model, _weights(model))
             restore(model)
         else:
-            own = stored.bundled if weights is None else None
-            name = _name(path, info, own.name if own and backbone is None else backbone)
-            classes, size = len(info.classes), info.preprocessing.image_size[0]
-            try:
-                planned = planned_backbone(name, num_classes=classes, image_size=size)
-            except BackboneError as error:  # the file is what asked for it
-                raise type(error)(f"{path} was made for {name}: {error}") from error
-            if own is not None:
-                _check_whole(path, own, name, planned)
-            rehearse(path, info, tensors, planned)
-            if own is None:
-                model = load_backbone(name, num_classes=classes, image_size=size, weights=weights)
-            else:
-                model = backbone_from(own.weights, path, name, num_classes=classes, image_size=size)
+            chosen = choose_backbone(path, stored, backbone, weights)
+            rehearse(path, info, tensors, chosen.planned(len(info.classes)))
+            model = chosen.loaded(len(info.classes))
             check_weights(path, info, model, fingerprint(model))
         adapt(model, info.method, info.prompts, info.options, weights=info.fingerprint)
         _fit_head(model, tensors["head.weight"])
@@ -236,31 +231,6 @@ def _versions() -> dict[str, str]:
 
     libraries = {module.__name__: module.__version__ for module in (e2vpt, timm)}
     return {"python": platform.python_version(), **libraries, "torch": importlib.metadata.version("torch")}
-
-
-def _name(path: str | Path, info: AdapterInfo, name: str | None) -> str:
-    if name is None and info.backbone.startswith("hf-hub:") and not info.backbone.startswith("hf-hub:timm/"):
-        raise BackboneMismatch(
-            f"{path} was made on {info.backbone}; a file does not choose what is downloaded from the hub. "
-            f"If you trust that repository: load_adapter(path, backbone={info.backbone!r})."
-        )
-    name = name or info.backbone
-    if not name:
-        raise BackboneMismatch(
-            f"{path} was made on a backbone without a timm name; pass that backbone: "
-            "load_adapter(path, backbone=...)."
-        )
-    return name
-
-
-def _check_whole(path: str | Path, bundled: Bundled, name: str, planned: nn.Module) -> None:
-    """Hold a bundle to the size of its backbone, before memory is spent on that."""
-    missing = missing_numbers(bundled, planned)
-    if missing > 0:
-        raise AdapterFormatError(
-            f"{path} lacks {missing} of the numbers of its backbone {name}. Get another copy of the file, or "
-            "give the weights: weights=FILE, on the command line --weights FILE."
-        )
 
 
 def _fit_head(model: nn.Module, weight: Tensor) -> None:

@@ -11,12 +11,11 @@ from e2vpt.cli.options import Backbone, Weights
 from e2vpt.errors import ConfigError, visible
 from e2vpt.export.bundle import export_bundle
 from e2vpt.export.checked import BATCHES, Exported, ExportFormat, check_target
-from e2vpt.export.plain import plain_backbone
 from e2vpt.export.task import export_task
 from e2vpt.export.tasks import export_tasks
 from e2vpt.multitask.tasks import MultiTask
 from e2vpt.runs.folder import ADAPTER, adapter_path
-from e2vpt.runs.task_model import load
+from e2vpt.runs.task_model import load, plain_backbone
 
 
 def export_command(
@@ -74,7 +73,7 @@ def _loaded(adapters: list[Path], backbone: str | None, weights: Path | None) ->
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two adapters are called {visible(name)}; tasks need different names.")
-    tasks = MultiTask(plain_backbone(load(paths[0], backbone, weights=weights, device="cpu"), weights))
+    tasks = MultiTask(plain_backbone(paths[0], backbone, weights=weights))
     for name, path in zip(names, paths, strict=True):
         tasks.load(name, path)
     return tasks

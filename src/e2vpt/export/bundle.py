@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from e2vpt.adapters.bundles import bundle
+from e2vpt.backbones.load import backbone_name
 from e2vpt.errors import ConfigError, E2VPTError, ExportError, check_type
 from e2vpt.export.checked import BATCHES, Exported, checked_difference
-from e2vpt.export.plain import plain_backbone
 from e2vpt.export.task import reference
 from e2vpt.files.container import read_container, write_container
 from e2vpt.files.paths import check_file_place
-from e2vpt.runs.task_model import load
+from e2vpt.runs.task_model import load, plain_backbone
 
 
 @torch.no_grad()
@@ -42,7 +42,12 @@ def export_bundle(
     task = load(adapter_or_run, backbone, weights=weights, device="cpu")
     if task.info.bundled:
         raise ConfigError(f"{task.path} holds its backbone already; copy the file.")
-    plain = plain_backbone(task, weights)
+    name = backbone_name(task.model)
+    if not name:
+        raise ConfigError(
+            f"The backbone of {task.path} was made by hand; expected one that timm has a name for."
+        )
+    plain = plain_backbone(task.path, None if backbone is None else name, weights=weights)
     references = [reference(task, "images", batch) for batch in BATCHES]
     header, tensors, _ = read_container(task.path)
     difference = 0.0

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from e2vpt.adapters.files import load_adapter, read_adapter
+from e2vpt.adapters.choosing import choose_backbone
+from e2vpt.adapters.files import load_stored
 from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.reading import read_stored
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, make_loader
 from e2vpt.data.load import read_labelled
 from e2vpt.data.preprocess import check_rgb
@@ -200,9 +202,10 @@ def load(
     check_type("weights", weights, str, PathLike, NoneType)
     check_type("device", device, str, torch.device, NoneType)
     path = adapter_path(Path(adapter_or_run))
+    stored = read_stored(path)
     if weights is None and backbone is None:
-        weights = weights_of_run(path)
-    model, info = load_adapter(path, backbone, weights=None if weights is None else Path(weights))
+        weights = _weights_of_run(path, stored.info)
+    model, info = load_stored(path, stored, backbone, weights=None if weights is None else Path(weights))
     check_rgb(model)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -211,12 +214,27 @@ def load(
         raise ConfigError(f"device is {device!r}, which cannot be used here: {error}") from error
 
 
-def weights_of_run(adapter: Path) -> str | None:
+def plain_backbone(
+    adapter: Path, backbone: str | None = None, *, weights: str | PathLike[str] | None = None
+) -> nn.Module:
+    """The backbone of an adapter as it is without it, under a head of one class; arguments as of `load`.
+
+    Raises:
+        As `load`.
+    """
+    stored = read_stored(adapter)
+    if weights is None and backbone is None:
+        weights = _weights_of_run(adapter, stored.info)
+    chosen = choose_backbone(adapter, stored, backbone, None if weights is None else Path(weights))
+    chosen.planned(1)
+    return chosen.loaded(1)
+
+
+def _weights_of_run(adapter: Path, info: AdapterInfo) -> str | None:
     """The file of weights that the run of an adapter was trained with, where it still is.
 
     None for a bundle, which has its own.
     """
-    info = read_adapter(adapter)
     run = None if info.bundled else run_of(adapter, info.classes, info.fingerprint)
     saved = None if run is None else read_config(run / CONFIG).get("weights")
     return saved if isinstance(saved, str) and Path(saved).is_file() else None

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import torch
 
-from e2vpt.adapters.files import read_adapter
-from e2vpt.adapters.reading import read_stored
-from e2vpt.backbones.load import backbone_from, load_backbone
+from e2vpt.backbones.load import load_backbone
 from e2vpt.errors import ConfigError
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
 from e2vpt.runs.folder import ADAPTER, adapter_path
-from e2vpt.runs.task_model import weights_of_run
+from e2vpt.runs.task_model import plain_backbone
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.service import Service
 from e2vpt.serving.store import Store
@@ -54,25 +52,19 @@ def open_service(
 
     Raises:
         ConfigError: two tasks of one name, or neither a backbone nor an adapter that names one.
-        BackboneMismatch: an adapter of another backbone, or of a method that changes what tasks share.
+        BackboneMismatch: an adapter of another backbone, of a method that changes what tasks share, or of a
+            backbone that a file must not choose.
         AdapterFormatError, BackboneError, RunError: a file, the weights or the store cannot be used.
     """
     limits = limits or Limits()
     kept = None if store is None else Store(store)
     paths = [path for _, path in adapters] + ([] if kept is None else list(kept.paths.values()))
-    info = read_adapter(paths[0]) if paths else None
-    name = backbone or ("" if info is None else info.backbone)
-    if not name:
-        raise ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
-    if weights is None and backbone is None and paths:
-        found = weights_of_run(paths[0])
-        weights = None if found is None else Path(found)
-    size = None if info is None else info.preprocessing.image_size[0]
-    bundled = read_stored(paths[0]).bundled if paths and weights is None and backbone is None else None
-    if bundled is None:
-        model = load_backbone(name, num_classes=0, image_size=size, weights=weights)
+    if paths:
+        model = plain_backbone(paths[0], backbone, weights=weights)
+    elif backbone is not None:
+        model = load_backbone(backbone, num_classes=1, weights=weights)
     else:
-        model = backbone_from(bundled.weights, paths[0], bundled.name, num_classes=0, image_size=size)
+        raise ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     room = torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else _ROOM_ON_CPU
     tasks = MultiTask(model, on_device=max(1024, limits.max_batch), device_bytes=room).to(device)
