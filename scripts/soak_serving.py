@@ -16,7 +16,6 @@ import json
 import math
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,9 @@ from typing import Any
 
 import httpx
 import psutil
+
+from e2vpt.benchmarks.load.connection import HttpAnswer, HttpConnection, http_request
+from e2vpt.benchmarks.load.server import address, started
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -68,37 +70,15 @@ class Soak:
     wrong: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Answer:
-    """Status and body."""
-
-    code: int
-    body: bytes
-
-
-class Connection:
-    """One that is kept alive. Clients that do more cost more than the server that is to be measured."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def send(self, request: bytes) -> Answer:
-        self.writer.write(request)
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        lines = head.lower().split(b"\r\n")
-        lengths = [int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")]
-        length = lengths[0] if lengths else 0  # None with 204.
-        return Answer(int(lines[0].split()[1]), await self.reader.readexactly(length))
-
-
 def encoded(method: str, path: str, **content: Any) -> bytes:
     """The bytes of a request."""
     request = httpx.Request(method, f"http://127.0.0.1{path}", headers=HEADERS, **content)
-    headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    return f"{method} {path} HTTP/1.1\r\n{headers}\r\n".encode() + request.read()
+    own = ("host", "content-length")
+    headers = tuple(f"{name}: {value}" for name, value in request.headers.items() if name not in own)
+    return http_request(method, path, request.read(), headers)
 
 
-def is_right(soak: Soak, answer: Answer, task: str, image: int, begun: float, ended: float) -> bool:
+def is_right(soak: Soak, answer: HttpAnswer, task: str, image: int, begun: float, ended: float) -> bool:
     """Whether an answer is that of a version which was there meanwhile."""
     versions = {s.version for s in soak.spans[task] if s.begun <= ended and s.ended >= begun}
     if answer.code != 200:
@@ -112,7 +92,7 @@ def is_right(soak: Soak, answer: Answer, task: str, image: int, begun: float, en
     return False
 
 
-async def ask(soak: Soak, connection: Connection, chance: random.Random) -> None:
+async def ask(soak: Soak, connection: HttpConnection, chance: random.Random) -> None:
     """One connection: a request after the other."""
     while soak.left > 0:
         soak.left -= 1
@@ -128,7 +108,7 @@ async def ask(soak: Soak, connection: Connection, chance: random.Random) -> None
             soak.wrong.append(f"{task} {answer.code} {answer.body[:200]!r}")
 
 
-async def change(soak: Soak, connection: Connection, chance: random.Random) -> None:
+async def change(soak: Soak, connection: HttpConnection, chance: random.Random) -> None:
     """Replace, remove and add tasks until the clients are done."""
     while soak.left > 0:
         task = chance.choice(soak.names)
@@ -149,8 +129,7 @@ async def change(soak: Soak, connection: Connection, chance: random.Random) -> N
 
 async def run(soak: Soak, connections: int) -> float:
     """All connections at once; returns the seconds that it took."""
-    address = soak.url.removeprefix("http://").split(":")
-    opened = [Connection(*await asyncio.open_connection(*address)) for _ in range(connections + 1)]
+    opened = [await HttpConnection.opened(*address(soak.url)) for _ in range(connections + 1)]
     start = time.monotonic()
     async with asyncio.TaskGroup() as group:
         if soak.has_changes:
@@ -159,7 +138,7 @@ async def run(soak: Soak, connections: int) -> float:
             group.create_task(ask(soak, connection, random.Random(number)))
     seconds = time.monotonic() - start
     for connection in opened:
-        connection.writer.close()
+        connection.close()
     if not soak.is_naive:
         soak.means = means(soak.url)
     return seconds
@@ -215,9 +194,16 @@ def main() -> None:
             for number, task in enumerate(names)
             for version in range(VERSIONS)
         }
-        reports = [soaked(folder, names, adapters, options, is_naive=False)]
-        if options.naive:
-            reports.append(soaked(folder, names, adapters, options, is_naive=True))
+        images = [encoded_image(seed) for seed in range(IMAGES)]
+        expected = {
+            (*key, index): dict(zip(*offline(path, image), strict=True))
+            for key, path in adapters.items()
+            for index, image in enumerate(images)
+        }
+        reports = [
+            soaked(folder, names, adapters, images, expected, options, is_naive=is_naive)
+            for is_naive in ([False, True] if options.naive else [False])
+        ]
     print(json.dumps(reports, indent=1))
     sys.exit(1 if any(found["wrong"] for found in reports) else 0)
 
@@ -226,51 +212,38 @@ def soaked(
     folder: Path,
     names: list[str],
     adapters: dict[tuple[str, int], Path],
+    images: list[bytes],
+    expected: dict[tuple[str, int, int], dict[str, float]],
     options: argparse.Namespace,
     *,
     is_naive: bool,
 ) -> dict[str, Any]:
     """The report of one server."""
-    images = [encoded_image(seed) for seed in range(IMAGES)]
-    expected = {
-        (*key, index): dict(zip(*offline(path, image), strict=True))
-        for key, path in adapters.items()
-        for index, image in enumerate(images)
-    }
     command = [sys.executable, "-m", "e2vpt", "serve", "--port", "0", "--store", str(folder / "store")]
     command += ["--max-batch", str(options.max_batch)]
     if is_naive:
         command = [sys.executable, str(Path(__file__).with_name("naive_server.py"))]
     command += [f"{task}={adapters[task, 0]}" for task in names]
-    log = folder / f"log-{is_naive}"
-    environment = {**os.environ, "E2VPT_ADMIN_TOKEN": TOKEN}
-    with log.open("w") as file, subprocess.Popen(command, stderr=file, env=environment) as server:
-        try:
-            while not (text := log.read_text()).startswith("Listening on"):
-                assert server.poll() is None, text
-                time.sleep(0.1)
-            soak = Soak(
-                url=text.split()[2].rstrip(","),
-                process=psutil.Process(server.pid),
-                names=names,
-                adapters=adapters,
-                requests={
-                    (task, index): encoded(
-                        "POST", "/v1/predict", files={"images": image}, data={"task": task, "topk": "9"}
-                    )
-                    for task in names
-                    for index, image in enumerate(images)
-                },
-                expected=expected,
-                spans={task: [Span(0, 0.0)] for task in names},
-                left=options.requests,
-                has_changes=not options.naive,
-                is_naive=is_naive,
-            )
-            seconds = asyncio.run(run(soak, options.connections))
-        finally:
-            server.terminate()
-            server.wait(60)
+    with started(command, {**os.environ, "E2VPT_ADMIN_TOKEN": TOKEN}) as (url, server):
+        soak = Soak(
+            url=url,
+            process=psutil.Process(server.pid),
+            names=names,
+            adapters=adapters,
+            requests={
+                (task, index): encoded(
+                    "POST", "/v1/predict", files={"images": image}, data={"task": task, "topk": "9"}
+                )
+                for task in names
+                for index, image in enumerate(images)
+            },
+            expected=expected,
+            spans={task: [Span(0, 0.0)] for task in names},
+            left=options.requests,
+            has_changes=not options.naive,
+            is_naive=is_naive,
+        )
+        seconds = asyncio.run(run(soak, options.connections))
     return {"server": "naive" if is_naive else "e2vpt serve"} | report(soak, seconds, options)
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,11 +68,23 @@ def own_server(num_tasks: int) -> Iterator[str]:
         backbone = load_backbone("demo", num_classes=10).requires_grad_(False)
         write_adapters(backbone, folder, "scale", 10, num_tasks)
         words = [f"task{index}={folder / str(index)}" for index in range(num_tasks)]
-        command = [sys.executable, "-m", "e2vpt", "serve", *words, "--port", "0"]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
+        with started([sys.executable, "-m", "e2vpt", "serve", *words, "--port", "0"]) as (url, _):
+            yield url
+
+
+@contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server that says where it listens on stderr: its address and process, which ends with the block.
+
+    Raises:
+        RunError: it does not start.
+    """
+    with tempfile.NamedTemporaryFile("w") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=environment)
         try:
-            yield _listening(process, folder / "log")
+            yield _listening(process, Path(log.name)), process
         finally:
             process.terminate()
             process.wait(60)
