@@ -14,7 +14,7 @@ from e2vpt.export.checked import BATCHES, Exported, ExportFormat, check_target
 from e2vpt.export.task import export_task
 from e2vpt.export.tasks import export_tasks
 from e2vpt.multitask.tasks import MultiTask
-from e2vpt.runs.folder import ADAPTER, adapter_path
+from e2vpt.runs.folder import adapter_path, task_name
 from e2vpt.runs.task_model import load, plain_backbone
 
 
@@ -69,7 +69,7 @@ def export_command(
 def _loaded(adapters: list[Path], backbone: str | None, weights: Path | None) -> MultiTask:
     """Tasks called as their files, or run folders, are."""
     paths = [adapter_path(adapter) for adapter in adapters]
-    names = [path.absolute().parent.name if path.name == ADAPTER else path.stem for path in paths]
+    names = [task_name(path) for path in paths]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two adapters are called {visible(name)}; tasks need different names.")

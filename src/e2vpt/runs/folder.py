@@ -104,6 +104,13 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
     return path
 
 
+def task_name(adapter: str | Path) -> str:
+    """What a task is called whose adapter lies here: like its run folder, or like the file."""
+    path = Path(adapter)
+    folder = path.resolve().parent.name
+    return folder if folder and path.name == ADAPTER else path.stem
+
+
 def _no_adapter(folder: Path) -> RunError:
     """For a run that is not finished, for a folder of runs, and for any other folder."""
     if look_at(folder / CONFIG) != "nothing":
