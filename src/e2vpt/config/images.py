@@ -36,6 +36,11 @@ class DataConfig:
     skip_unreadable: bool = option(False, "Leave out images that do not decode, and list them.")
     workers: int = option(0, "Number of extra processes that load images.")
 
+    @property
+    def augment_at_first(self) -> Literal["none", "flip", "shift", "crop", "crop-flip", "randaugment"]:
+        """What a training begins with: none, where `auto` has not been answered yet."""
+        return "none" if self.augment == "auto" else self.augment
+
     def __post_init__(self) -> None:
         check_choices(self)
         if self.image_size is not None:

@@ -90,7 +90,7 @@ def _with_model(prepared: Prepared, config: RunConfig, model: nn.Module) -> Prep
 
 def training_images(prepared: Prepared) -> Loader:
     """The training images without augmentation; those held in memory, where they are."""
-    if prepared.config.data.augment in ("none", "auto"):
+    if prepared.config.data.augment_at_first == "none":
         return prepared.train
     return eval_loader(prepared.task.train, prepared.preprocessing, prepared.config)
 
@@ -122,7 +122,7 @@ def _on_device(prepared: Prepared) -> Prepared:
     device, config = open_processes().device, prepared.config
     splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
     num_bytes = 4 * 3 * math.prod(prepared.preprocessing.image_size)
-    if device.type == "cpu" or config.data.augment not in ("none", "auto"):
+    if device.type == "cpu" or config.data.augment_at_first != "none":
         return prepared
     if any(num_bytes * len(split) > _KEEP_BYTES for split in splits):
         return prepared
@@ -141,7 +141,7 @@ def _with_prefix(prepared: Prepared) -> Prepared:
     """Batches of what enters the first prompted block, where chance and memory allow it."""
     model, config = prepared.model, prepared.config
     splits = [split for split in (prepared.task.train, prepared.task.val) if split is not None]
-    by_chance = config.data.augment not in ("none", "auto") or config.train.drop_path or config.train.mixup
+    by_chance = config.data.augment_at_first != "none" or config.train.drop_path or config.train.mixup
     if by_chance or not isinstance(model, VisionTransformer):
         return prepared
     if any(num_prefix_bytes(model, len(split)) > _KEEP_BYTES for split in splits):
@@ -197,12 +197,11 @@ def train_loader(
     split: Split, preprocessing: Preprocessing, config: RunConfig, rank: int, world: int
 ) -> Loader:
     """Batches of a split, in an order of their own each epoch, augmented; with "auto" not yet."""
-    augment = config.data.augment
     return make_loader(
         split,
         preprocessing,
         batch_size=config.train.batch_size,
-        augment="none" if augment == "auto" else augment,
+        augment=config.data.augment_at_first,
         shuffle=True,
         seed=config.train.seed,
         workers=config.data.workers,

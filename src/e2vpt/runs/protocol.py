@@ -230,10 +230,9 @@ def _best(rows: Sequence[ProtocolRow]) -> ProtocolRow:
 
 def _as_published(config: RunConfig) -> RunConfig:
     beside = "none" if config.options.beside == "auto" else config.options.beside
-    augment = "none" if config.data.augment == "auto" else config.data.augment
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, augment=augment),
+        data=dataclasses.replace(config.data, augment=config.data.augment_at_first),
         prompts=dataclasses.replace(config.prompts, **PUBLISHED_START),
         options=dataclasses.replace(config.options, beside=beside),
     )
