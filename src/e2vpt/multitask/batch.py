@@ -31,14 +31,15 @@ def of_batch(
         index: [num_rows(task.by_name, index) for task in tasks]
         for index in (int(name.removeprefix(TABLE_OF)) for name in views.keys() - values.keys())
     }
-    device = vectors_BP.device
+    uneven = {index: rows for index, rows in counts.items() if min(rows) < max(rows)}
+    # One copy to the device for all blocks.
+    on_device = torch.tensor(list(uneven.values()), device=vectors_BP.device)
+    lengths_B1 = {index: rows.unsqueeze(1) for index, rows in zip(uneven, on_device, strict=True)}
     tables = {}
     for index, rows in counts.items():
         most = max(rows)
         table = views[f"{TABLE_OF}{index}"].narrow(-4, 0, most)
-        exists = None
-        if min(rows) < most:
-            exists = torch.arange(most, device=device) < torch.tensor(rows, device=device).unsqueeze(1)
+        exists = torch.arange(most, device=table.device) < lengths_B1[index] if index in uneven else None
         tables[index] = TableByImage(table=table, exists=exists)
     return values, tables
 
