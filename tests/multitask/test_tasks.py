@@ -145,6 +145,14 @@ def three(tmp_path: Path) -> tuple[nn.Module, dict[str, nn.Module], Path]:
     return backbone, models, tmp_path
 
 
+def loaded(backbone: nn.Module, folder: Path, **limits: int) -> MultiTask:
+    """All three tasks on a copy of their backbone."""
+    tasks = MultiTask(copy.deepcopy(backbone), **limits)
+    for name in "abc":
+        tasks.load(name, folder / name)
+    return tasks
+
+
 def test_tasks_come_and_go_while_others_stay(three: tuple[nn.Module, dict[str, nn.Module], Path]) -> None:
     backbone, models, folder = three
     tasks = MultiTask(copy.deepcopy(backbone))
@@ -170,9 +178,7 @@ def test_the_least_recently_used_make_room(
 ) -> None:
     backbone, models, folder = three
     on_device, in_memory = limits
-    tasks = MultiTask(copy.deepcopy(backbone), on_device=on_device, in_memory=in_memory)
-    for name in "abc":
-        tasks.load(name, folder / name)
+    tasks = loaded(backbone, folder, on_device=on_device, in_memory=in_memory)
     images = images_for(backbone, 2)
     for names in itertools.product("abc", repeat=2):
         if len(set(names)) <= on_device:
@@ -185,9 +191,7 @@ def test_more_tasks_than_fit_on_the_device_are_refused(
     three: tuple[nn.Module, dict[str, nn.Module], Path],
 ) -> None:
     backbone, _, folder = three
-    tasks = MultiTask(copy.deepcopy(backbone), on_device=1)
-    for name in "abc":
-        tasks.load(name, folder / name)
+    tasks = loaded(backbone, folder, on_device=1)
     with pytest.raises(ConfigError, match="3 tasks in one batch; on_device lets 1 be"):
         tasks(images_for(backbone, 3), list("abc"))
 
@@ -379,9 +383,7 @@ def test_a_prompted_backbone_is_refused() -> None:
 
 def test_half_precision_follows_the_backbone(three: tuple[nn.Module, dict[str, nn.Module], Path]) -> None:
     backbone, models, folder = three
-    tasks = MultiTask(copy.deepcopy(backbone))
-    for name in "abc":
-        tasks.load(name, folder / name)
+    tasks = loaded(backbone, folder)
     tasks.to(torch.bfloat16)
     found = tasks(images_for(backbone, 3), list("abc"))
     wanted = expected(models, images_for(backbone, 3), list("abc"))

@@ -153,8 +153,9 @@ class TrainTransform:
         """The first step, and whether it comes out the same for this image every time."""
         if self.begin is None:
             return image, False
-        is_cut = self.shortened is not None and self.shortened.changes(image)
-        return self.begin(self.shortened(image) if is_cut and self.shortened else image), not is_cut
+        if self.shortened is None:
+            return self.begin(image), True
+        return self.begin(self.shortened(image)), not self.shortened.changes(image)
 
     def finished(self, begun: Tensor | Image.Image) -> Tensor:
         """The second step."""

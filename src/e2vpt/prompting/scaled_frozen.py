@@ -26,12 +26,12 @@ large."""
 def scaled_frozen(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor) -> Tensor:
     """x [..., C_in] -> s ⊙ (W x) + b [..., C_out]; weight [C_out, C_in] without gradient."""
     if not torch.is_grad_enabled():
-        return F.linear(x, _scaled(weight, scale), bias)
+        return F.linear(x, scaled_weight(weight, scale), bias)
     result: Tensor = _ScaledFrozen.apply(x, weight, bias, scale)
     return result
 
 
-def _scaled(weight: Tensor, scale: Tensor) -> Tensor:
+def scaled_weight(weight: Tensor, scale: Tensor) -> Tensor:
     """s ⊙ W, rounded once where W is held in lower precision than s."""
     return (weight * scale.unsqueeze(1)).to(weight.dtype)
 
@@ -41,7 +41,7 @@ class _ScaledFrozen(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor) -> Tensor:
-        scaled = _scaled(weight, scale)
+        scaled = scaled_weight(weight, scale)
         y = F.linear(x, scaled, bias)
         ctx.save_for_backward(scaled, bias, scale, y)
         ctx.kind = x.dtype

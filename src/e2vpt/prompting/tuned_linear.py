@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.scaled_frozen import scaled_frozen
+from e2vpt.prompting.scaled_frozen import scaled_frozen, scaled_weight
 from e2vpt.prompting.sites import take_over
 
 LinearParts = tuple[Tensor, Tensor | None, Tensor | None]
@@ -67,7 +67,7 @@ class TunedLinear(nn.Linear):
         assert self.scale is not None
         # In this order: leaving inference mode switches gradients on.
         with torch.inference_mode(False), torch.no_grad():
-            return self.weight * self.scale.unsqueeze(1)
+            return scaled_weight(self.weight, self.scale)
 
 
 def with_scale(linear: nn.Linear) -> TunedLinear:

@@ -19,6 +19,7 @@ from e2vpt.adapters.files import load_adapter, save_adapter
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.speed.clock import Timing, take_turns
 from e2vpt.benchmarks.speed.contestants import Case
+from e2vpt.benchmarks.speed.measure import case_in_words
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import check_count
@@ -177,8 +178,8 @@ def write_task_report(out: Path, case: Case, rows: Sequence[TaskRow], machine: M
         for row in rows
     ]
     head = ["a batch of", "time", "images/s", "bytes for each task", "ms to load one"]
-    title = f"{case.backbone}, {case.precision}, batch {case.batch_size}, {case.device}"
-    lines = [*report_head("Many tasks in one batch", machine), "", f"## {title}", ""]
+    title = f"## {case_in_words(dataclasses.asdict(case))}"
+    lines = [*report_head("Many tasks in one batch", machine), "", title, ""]
     lines += ["Time is beside the plain backbone's, in the same round: median, smallest, largest.", ""]
     text = "\n".join([*lines, *markdown_table(head, cells), ""])
     plain = [
