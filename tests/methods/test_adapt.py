@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from support.adapter_files import PREPROCESSING, edited, with_tensors
-from support.backbones_for_tests import images_for, relative, tiny_swin, tiny_vit
+from support.backbones_for_tests import GROUPED, images_for, relative, tiny_eva, tiny_swin, tiny_vit
 from support.tasks_for_tests import write_task
 from torch import nn
 from torch.nn import functional as F
@@ -34,7 +34,12 @@ from e2vpt.runs.run import train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BACKBONES = {"vit": tiny_vit, "swin": tiny_swin}
+BACKBONES: dict[str, Any] = {
+    "vit": tiny_vit,
+    "swin": tiny_swin,
+    "eva": tiny_eva,
+    "eva-grouped": lambda dtype=torch.float64: tiny_eva(dtype, **GROUPED),
+}
 PROMPTS = PromptConfig(num_visual=4, num_kv=3)
 OPTIONS = MethodConfig(adapter_width=5, lora_rank=2)
 both_backbones = pytest.mark.parametrize("kind", BACKBONES)

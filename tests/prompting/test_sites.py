@@ -51,7 +51,6 @@ def quiet(name: str, **options: object) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "options", "kind"),
     [
-        ("eva02_tiny_patch14_224", {"depth": 1}, "Eva"),
         ("beit_base_patch16_224", {"depth": 1, "embed_dim": 48, "num_heads": 3}, "Beit"),
         ("convnext_atto", {"depths": (1, 1, 1, 1)}, "ConvNeXt"),
         ("naflexvit_base_patch16_gap", {"depth": 1, "embed_dim": 48, "num_heads": 3}, "NaFlexVit"),

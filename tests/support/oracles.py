@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,15 +27,27 @@ class PlainAttention(nn.Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """`attn_mask` is over the image tokens, which stand behind `extra` prompt rows."""
+        q, k, v = self.project(x)
+        return self.look(x, q, k, v, attn_mask, is_causal)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, N, d]."""
+        timm = self.timm
+        q, k, v = timm.qkv(x).reshape(*x.shape[:2], 3, timm.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return getattr(timm, "q_norm", nn.Identity())(q), getattr(timm, "k_norm", nn.Identity())(k), v
+
+    def look(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, is_causal: bool
+    ) -> Tensor:
+        """What the queries find there and at the key-value prompts, projected."""
         timm, (key, value) = self.timm, self.key_value
         batch, tokens, _ = x.shape
-        q, k, v = timm.qkv(x).reshape(batch, tokens, 3, timm.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = getattr(timm, "q_norm", nn.Identity())(q), getattr(timm, "k_norm", nn.Identity())(k)
         num_kv = 0
         if key is not None:
             num_kv = key.shape[1]
             k = torch.cat([key.expand(batch, -1, -1, -1), k], dim=2)
             v = torch.cat([value.expand(batch, -1, -1, -1), v], dim=2)
+        k, v = (each.repeat_interleave(q.shape[1] // each.shape[1], dim=1) for each in (k, v))
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
         images = tokens - self.extra
         if is_causal:
@@ -80,6 +93,84 @@ def vit_oracle(
             x = x[:, extra:]
     features = plain.norm(x[:, travelling:])
     return features, plain.forward_head(features)
+
+
+class PlainRotaryAttention(PlainAttention):
+    """timm's EvaAttention or AttentionRope written out; prompt rows are further prefix tokens."""
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        q, k, v = self.project(x)
+        if rope is not None:
+            start = self.extra + self.timm.num_prefix_tokens
+            q, k = (
+                torch.cat(
+                    [
+                        each[:, :, :start],
+                        apply_rot_embed_cat(each[:, :, start:], rope, half=self.timm.rotate_half),
+                    ],
+                    2,
+                )
+                for each in (q, k)
+            )
+        return self.look(x, q, k, v, attn_mask, is_causal)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        timm = self.timm
+        if timm.qkv is None:
+            q, k, v = timm.q_proj(x), timm.k_proj(x), timm.v_proj(x)
+        else:
+            q, k, v = timm.qkv(x).chunk(3, dim=-1)
+        if getattr(timm, "q_bias", None) is not None:
+            q, v = q + timm.q_bias, v + timm.v_bias
+        width = q.shape[-1] // timm.num_heads
+        q, k, v = (each.unflatten(-1, (-1, width)).transpose(1, 2) for each in (q, k, v))
+        return timm.q_norm(q), timm.k_norm(k), v
+
+
+def eva_oracle(
+    backbone: nn.Module,
+    model: nn.Module,
+    images: Tensor,
+    drawn: Sequence[Tensor | None] | None = None,
+    **mask: Tensor | bool,
+) -> tuple[Tensor, Tensor]:
+    """(features [B, N, D], logits [B, C]) of an Eva; `drawn` as for `vit_oracle`."""
+    layers = e2vpt.prompt_layers(model)
+    plain = copy.deepcopy(backbone)
+    plain.head = model.head
+    x, rope = plain._pos_embed(plain.patch_embed(images))
+    x, travelling = plain.norm_pre(x), 0
+    for index, (block, layer) in enumerate(zip(plain.blocks, layers, strict=True)):
+        rows = _rows(layer, None if drawn is None else drawn[index])
+        extra = 0 if rows is None else rows.shape[-2]
+        if rows is not None:
+            x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
+        travelling = extra if layer.travels and extra else travelling
+        block.attn = PlainRotaryAttention(block.attn, layer.key, layer.value, extra or travelling)
+        x = block(x, rope=rope[index] if plain.rope_mixed else rope, **mask)
+        if not layer.travels:
+            x = x[:, extra:]
+    features = plain.norm(x[:, travelling:])
+    return features, plain.forward_head(features)
+
+
+def carried_by_timm(backbone: nn.Module, model: nn.Module, images: Tensor) -> Tensor:
+    """Features [B, N, D] of an Eva with visual prompts only, which are prefix tokens of timm's attention."""
+    plain = copy.deepcopy(backbone)
+    x, rope = plain._pos_embed(plain.patch_embed(images))
+    x = plain.norm_pre(x)
+    for index, (block, layer) in enumerate(zip(plain.blocks, e2vpt.prompt_layers(model), strict=True)):
+        rows = (layer.visual * layer.keep).expand(len(x), -1, -1)
+        block.attn.num_prefix_tokens += rows.shape[1]
+        x = block(torch.cat([rows, x], dim=1), rope=rope[index] if plain.rope_mixed else rope)
+        x = x[:, rows.shape[1] :]
+    return plain.norm(x)
 
 
 def _rows(layer: nn.Module, drawn: Tensor | None) -> Tensor | None:

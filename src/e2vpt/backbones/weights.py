@@ -6,10 +6,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from timm.models import swin_transformer, vision_transformer
+from timm.models import eva, swin_transformer, vision_transformer
 from torch import nn
 
-from e2vpt.backbones.families import is_swin, is_vit, pretrained_cfg
+from e2vpt.backbones.families import is_eva, is_swin, is_vit, pretrained_cfg
 from e2vpt.backbones.weight_files import WeightTensors, first_line, some
 from e2vpt.errors import WeightsError
 
@@ -20,7 +20,7 @@ _SWIN_BUFFERS = ("relative_position_index", "attn_mask")
 
 
 def load_weights(model: nn.Module, state: WeightTensors, source: str | Path) -> None:
-    """Load every tensor of `state` into a timm ViT or Swin, except heads: the model keeps its own.
+    """Load every tensor of `state` into a timm model, except heads: the model keeps its own.
 
     Position embeddings and Swin's bias tables are resampled to the model's image size.
 
@@ -53,7 +53,7 @@ def head_names(model: nn.Module) -> set[str]:
 
 def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> WeightTensors:
     """timm's own conversion of older names, and its resampling to the model's image size."""
-    assert is_vit(model) or is_swin(model)
+    assert is_vit(model) or is_swin(model) or is_eva(model)
     patch, expected = state.get("patch_embed.proj.weight"), model.state_dict()["patch_embed.proj.weight"]
     if patch is not None and patch.dim() == 4 and patch.shape != expected.shape:
         # timm would resample the patch embedding too: another patch size is another backbone.
@@ -68,6 +68,8 @@ def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> Weig
             warnings.simplefilter("ignore")  # torch's advice to timm on how to resample faster
             if is_swin(model):
                 return dict(swin_transformer.checkpoint_filter_fn(state, model))
+            if is_eva(model):
+                return dict(eva.checkpoint_filter_fn(state, model))
             return dict(vision_transformer.checkpoint_filter_fn(state, model, adapt_layer_scale=True))  # type: ignore[arg-type]
     except Exception as error:  # timm trusts shapes, so wrong ones fail anywhere in its arithmetic
         raise WeightsError(
@@ -78,7 +80,7 @@ def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> Weig
 
 def _other_read_out(model: nn.Module) -> tuple[str, ...]:
     """timm takes SigLIP without its attention pooling on purpose; the file has it all the same."""
-    return ("attn_pool.",) if is_vit(model) and model.attn_pool is None else ()
+    return ("attn_pool.",) if not is_swin(model) and model.attn_pool is None else ()
 
 
 def _fresh_norm(model: nn.Module, state: WeightTensors) -> set[str]:

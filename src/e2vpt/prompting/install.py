@@ -5,27 +5,32 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
+from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Attention, VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
+from e2vpt.backbones.families import ROTARY_ATTENTIONS
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError, UnsupportedBackbone, check_type
-from e2vpt.prompting.attention import PromptedAttention
+from e2vpt.prompting.attention import AttentionWithPrompts
+from e2vpt.prompting.eva import install_eva_edges
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.restoring import remember
+from e2vpt.prompting.rotary_attention import PromptedRotaryAttention
 from e2vpt.prompting.sites import Site, find_sites
 from e2vpt.prompting.swin import install_live_prompts
 from e2vpt.prompting.vit import install_edges
+from e2vpt.prompting.vit_attention import PromptedAttention
 from e2vpt.prompting.window_attention import PromptedWindowAttention
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def prompt(backbone: M, config: PromptConfig | None = None) -> M:
-    """Put mixed prompts into a timm ViT or Swin (paper, section 3). Changes and returns the backbone.
+    """Put mixed prompts into a timm ViT, Swin or Eva (paper, section 3). Changes and returns the backbone.
 
     Everything is frozen but the prompts and the classifier head. Initial values come from the global random
     state; those that come from training images (`init="patch"`) wait for `init_from_images`. Dropout and drop
@@ -41,7 +46,7 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     remember(backbone)
     visual, kv = config.visual_counts(len(sites)), config.kv_counts(len(sites))
     if config.pool_prompts and not isinstance(backbone, SwinTransformer):
-        raise ConfigError("pool_prompts is for Swin; a ViT reads out its class token or its patches.")
+        raise ConfigError("pool_prompts is for Swin; others read out a class token or their patches.")
     prompted = [
         _prompted(site, _make_prompts(site, config, num_visual, num_kv, backbone))
         for site, num_visual, num_kv in zip(sites, visual, kv, strict=True)
@@ -50,6 +55,8 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
         site.block.attn = attention
     if isinstance(backbone, VisionTransformer):
         install_edges(backbone)
+    elif isinstance(backbone, Eva):
+        install_eva_edges(backbone)
     elif isinstance(backbone, SwinTransformer) and (config.pool_prompts or config.visual_depth == "shallow"):
         install_live_prompts(backbone, pool_prompts=config.pool_prompts)
     if config.visual_depth == "shallow":
@@ -101,9 +108,11 @@ def _make_prompts(
 def _prompted(site: Site, prompts: BlockPrompts) -> nn.Module:
     """The site's attention with room for prompts, after proof that it computes the same without them."""
     attention, block = site.attention, site.block
-    new: PromptedAttention | PromptedWindowAttention
+    new: AttentionWithPrompts
     if isinstance(attention, Attention):
         new = PromptedAttention(attention, block, prompts)
+    elif isinstance(attention, ROTARY_ATTENTIONS):
+        new = PromptedRotaryAttention(attention, block, prompts)
     else:
         assert isinstance(attention, WindowAttention) and isinstance(block, SwinTransformerBlock)
         new = PromptedWindowAttention(attention, block, prompts)
@@ -117,14 +126,18 @@ def _probe(site: Site, new: nn.Module) -> None:
     weight = next(site.attention.parameters())
     if weight.is_meta:
         return
-    tokens = getattr(site.attention, "window_area", 5)
-    generator = torch.Generator().manual_seed(0)
+    tokens, generator = getattr(site.attention, "window_area", 5), torch.Generator().manual_seed(0)
+    position: tuple[Tensor, ...] = ()
+    if isinstance(site.attention, ROTARY_ATTENTIONS):
+        angles = torch.randn(tokens, site.head_dim, generator=generator).to(weight)
+        position = (torch.cat([angles.sin(), angles.cos()], dim=-1),)
+        tokens += int(site.attention.num_prefix_tokens)
     x = torch.randn(2, tokens, site.width, generator=generator).to(weight)
     prompts = new.prompts
     assert isinstance(prompts, BlockPrompts)
     prompts.enabled = False
     with evaluating(site.attention, new):
-        expected, found = site.attention(x), new(x)
+        expected, found = site.attention(x, *position), new(x, *position)
     prompts.enabled = True
     prompts.train(site.attention.training)
     scale = float(expected.abs().max()) + torch.finfo(weight.dtype).tiny

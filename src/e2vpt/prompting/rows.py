@@ -93,7 +93,7 @@ class RowConv(nn.Conv2d):
 
 
 def install_rows(backbone: nn.Module) -> Rows:
-    """Give a plain timm ViT or Swin room for values by image, and take its head; changes the backbone.
+    """Give a plain timm backbone room for values by image, and take its head; changes the backbone.
 
     Afterwards its output is the feature that a head would see, [B, D].
 

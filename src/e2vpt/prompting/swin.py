@@ -86,7 +86,7 @@ def _prompt_rows(
     k, v = append_table(kv_BN2Hd, for_windows(table_Bt2Hd, num_windows))
     dropout = attention.attn_drop.p if attention.training else 0.0
     rows = attend(q_BHpd, k, v, dropout=dropout)
-    return attention.project_out(torch.unflatten(rows, 0, (-1, num_windows)).mean(1))
+    return attention.project_heads(torch.unflatten(rows, 0, (-1, num_windows)).mean(1))
 
 
 def window_mask(block: SwinTransformerBlock, x_BhwD: Tensor) -> Tensor | None:

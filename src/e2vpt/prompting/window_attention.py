@@ -33,9 +33,9 @@ class PromptedWindowAttention(AttentionWithPrompts, WindowAttention):
         bias = self._get_rel_pos_bias()
         if mask is not None:
             bias = (bias + mask.unsqueeze(1)).repeat(kv_BN2Hd.shape[0] // mask.shape[0], 1, 1, 1)
-        return self.project_out(self.look(q_BHNd, kv_BN2Hd, table, bias))
+        return self.project_heads(self.look(q_BHNd, kv_BN2Hd, table, bias))
 
-    def project_out(self, out_BHNd: Tensor) -> Tensor:
+    def project_heads(self, out_BHNd: Tensor) -> Tensor:
         """Heads joined and projected: [B, H, N, d] -> [B, N, D]."""
         projected: Tensor = self.proj_drop(self.proj(out_BHNd.transpose(1, 2).flatten(2)))
         return projected
