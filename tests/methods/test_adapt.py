@@ -113,6 +113,23 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
         assert (count(together), prompt_count(together)) == (others, blocks * (p + 2 * m) * d)
 
 
+def test_biases_of_an_eva_are_the_formula() -> None:
+    """Those of queries and values lie beside the projection, keys have none; MLP twice as wide."""
+    blocks, d, hidden = 3, 48, 96
+    beside = blocks * (2 * d + d + hidden + d + 2 * d) + d + d  # projections, norms; patches, final norm
+    scales = blocks * (3 * d + d + hidden + d)
+    assert count(made("eva", "bias")) == beside
+    assert {name.split(".")[-1] for name in tuned_parameters(made("eva", "bias"))} == {
+        "bias",
+        "q_bias",
+        "v_bias",
+    }
+    assert count(made("eva", "e2vpt")) == beside + scales
+    # Three projections: keys have none of their own either. With rotation, one that they had would count.
+    assert count(adapt(tiny_eva(qkv_fused=False), "bias")) == beside
+    assert count(adapt(tiny_eva(attn_type="rope"), "e2vpt", PROMPTS)) == beside + scales + blocks * d
+
+
 def test_only_e2vpt_from_the_first_block_on_tunes_biases_by_itself() -> None:
     late = dataclasses.replace(PROMPTS, first_block=1)
     assert adapt(tiny_vit(), "e2vpt", late).adapted.options.beside == "none"

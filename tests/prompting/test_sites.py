@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from support.backbones_for_tests import tiny_swin, tiny_vit
+from support.backbones_for_tests import GROUPED, tiny_eva, tiny_swin, tiny_vit
 from timm.models.vision_transformer import Attention, ParallelScalingBlock, ResPostBlock, VisionTransformer
 from torch import nn
 
 import e2vpt
-from e2vpt.backbones.families import is_swin, is_vit
+from e2vpt.backbones.families import is_eva, is_swin, is_vit
 from e2vpt.errors import ConfigError, UnsupportedBackbone
 from e2vpt.prompting.sites import find_sites, take_over
 
@@ -40,6 +40,16 @@ def test_sites_of_a_swin_follow_its_stages() -> None:
         ("layers.1.blocks.1", 32, 4, 8),
     ]
     assert is_swin(model) and not is_vit(model)
+
+
+@pytest.mark.parametrize(("options", "heads"), [({}, 3), ({"qkv_fused": False}, 3), (GROUPED, 2)])
+def test_sites_of_an_eva_have_heads_of_keys(options: dict[str, object], heads: int) -> None:
+    model = tiny_eva(**options)
+    sites = find_sites(model)
+    assert [site.path for site in sites] == ["blocks.0", "blocks.1", "blocks.2"]
+    width = 48 // model.blocks[0].attn.num_heads
+    assert {(site.width, site.num_heads, site.head_dim) for site in sites} == {(48, heads, width)}
+    assert is_eva(model) and not is_vit(model)
 
 
 def quiet(name: str, **options: object) -> nn.Module:

@@ -145,7 +145,15 @@ def _build(name: str, num_classes: int, asked: Mapping[str, int]) -> nn.Module:
         raise BackboneError(f"timm cannot build {name} with {words}: {error}") from error
     if preset is not None:
         pretrained_cfg(model)["preset"] = name
+    _still(model)
     return model
+
+
+def _still(model: nn.Module) -> None:
+    """Positions as they are: some models scale and shift theirs by chance while they train."""
+    positions: Any = getattr(model, "rope", None)
+    if getattr(positions, "aug_active", False):
+        positions.aug_active = False
 
 
 def _hub_model(repository: str) -> tuple[str, dict[str, Any]]:
