@@ -9,13 +9,13 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from support.backbones_for_tests import GROUPED, tiny_eva, tiny_swin, tiny_vit
+from support.backbones_for_tests import GROUPED, tiny_beit, tiny_eva, tiny_swin, tiny_swin_v2, tiny_vit
 
 import e2vpt
 from e2vpt.backbones.fingerprint import fingerprint
 
 each_kind = pytest.mark.parametrize(
-    "make", [tiny_vit, tiny_swin, tiny_eva, lambda dtype: tiny_eva(dtype, **GROUPED)]
+    "make", [tiny_vit, tiny_swin, tiny_beit, tiny_swin_v2, tiny_eva, lambda dtype: tiny_eva(dtype, **GROUPED)]
 )
 
 

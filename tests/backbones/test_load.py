@@ -181,7 +181,7 @@ def test_unknown_names_get_the_closest(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("image_size", [None, 64])
-@pytest.mark.parametrize("name", ["test_convnext", "beit_base_patch16_224", "test_efficientnet"])
+@pytest.mark.parametrize("name", ["test_convnext", "hiera_tiny_224", "test_efficientnet"])
 def test_unsupported_backbones_are_refused_before_any_download(
     name: str, image_size: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import torch
 from support.adapter_files import PREPROCESSING, edited, with_tensors
-from support.backbones_for_tests import GROUPED, images_for, relative, tiny_eva, tiny_swin, tiny_vit
+from support.backbones_for_tests import (
+    GROUPED,
+    images_for,
+    relative,
+    tiny_beit,
+    tiny_eva,
+    tiny_swin,
+    tiny_swin_v2,
+    tiny_vit,
+)
 from support.tasks_for_tests import write_task
 from torch import nn
 from torch.nn import functional as F
@@ -37,6 +46,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 BACKBONES: dict[str, Any] = {
     "vit": tiny_vit,
     "swin": tiny_swin,
+    "beit": tiny_beit,
+    "swin-v2": tiny_swin_v2,
     "eva": tiny_eva,
     "eva-grouped": lambda dtype=torch.float64: tiny_eva(dtype, **GROUPED),
 }

@@ -3,48 +3,65 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from support.backbones_for_tests import images_for, relative, tiny_eva, tiny_vit, tuned
-from timm.models.eva import EvaAttention
+from support.backbones_for_tests import (
+    images_for,
+    relative,
+    tiny_beit,
+    tiny_eva,
+    tiny_swin,
+    tiny_swin_v2,
+    tiny_vit,
+    tuned,
+)
 from torch import nn
 
 from e2vpt.config import MethodConfig
 from e2vpt.methods.adapt import adapt
-from e2vpt.methods.projections import CallingAttention, call_projections
+from e2vpt.methods.projections import Calling, call_projections
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def kinds(model: nn.Module) -> set[type[nn.Module]]:
-    return {type(block.attn) for block in model.blocks}  # type: ignore[union-attr]
+CALLS: list[dict[str, Any]] = [{"qkv_bias": False}, {"qkv_fused": False}, {"attn_type": "rope"}]
+READS: dict[str, Any] = {"eva": tiny_eva, "beit": tiny_beit, "swin-v2": tiny_swin_v2}
+each_that_reads = pytest.mark.parametrize("kind", READS)
 
 
-def test_results_stay_the_same() -> None:
-    backbone = tiny_eva()
+def attentions(model: nn.Module) -> set[type[nn.Module]]:
+    return {type(module.attn) for module in model.modules() if hasattr(module, "attn")}
+
+
+@each_that_reads
+def test_results_stay_the_same(kind: str) -> None:
+    backbone = READS[kind]()
     model, images = copy.deepcopy(backbone), images_for(backbone)
     call_projections(model)
-    assert kinds(model) == {CallingAttention}
+    assert all(issubclass(found, Calling) for found in attentions(model))
     assert relative(model(images), backbone(images)) < 1e-12
     assert model.state_dict().keys() == backbone.state_dict().keys()
 
 
 @pytest.mark.parametrize(
-    "model", [tiny_vit(), tiny_eva(qkv_bias=False), tiny_eva(qkv_fused=False), tiny_eva(attn_type="rope")]
+    "make",
+    [tiny_vit, tiny_swin, *(partial(tiny_eva, **each) for each in CALLS), partial(tiny_beit, qkv_bias=False)],
 )
-def test_attention_that_calls_them_already_is_left_alone(model: nn.Module) -> None:
-    before = kinds(model)
+def test_attention_that_calls_them_already_is_left_alone(make: Any) -> None:
+    model = make()
+    before = attentions(model)
     call_projections(model)
-    assert kinds(model) == before and CallingAttention not in before
+    assert attentions(model) == before and not any(issubclass(found, Calling) for found in before)
 
 
-def test_scales_without_prompts_have_an_effect() -> None:
-    backbone = tiny_eva()
-    assert kinds(backbone) == {EvaAttention}
+@each_that_reads
+def test_scales_without_prompts_have_an_effect(kind: str) -> None:
+    backbone = READS[kind]()
     model = adapt(copy.deepcopy(backbone), "bias", options=MethodConfig(beside="scale"))
     images = images_for(backbone)
-    # The head is fresh in neither.
     assert relative(model(images), backbone(images)) < 1e-12
     model(images).square().sum().backward()
     silent = [name for name, p in tuned(model).items() if p.grad is None or not torch.any(p.grad)]

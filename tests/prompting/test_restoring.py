@@ -13,8 +13,10 @@ from support.backbones_for_tests import (
     GROUPED,
     images_for,
     named_backbone,
+    tiny_beit,
     tiny_eva,
     tiny_swin,
+    tiny_swin_v2,
     tiny_vit,
     tuned,
 )
@@ -35,6 +37,8 @@ BACKBONES: dict[str, Any] = {
     "swin": lambda: tiny_swin(torch.float32),
     "map": lambda: named_backbone("siglip-map", torch.float32),
     "eva": lambda: tiny_eva(torch.float32),
+    "beit": lambda: tiny_beit(torch.float32),
+    "swin-v2": lambda: tiny_swin_v2(torch.float32),
     "eva-grouped": lambda: tiny_eva(torch.float32, **GROUPED),
 }
 each_backbone = pytest.mark.parametrize("kind", BACKBONES)

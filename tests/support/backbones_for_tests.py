@@ -8,8 +8,10 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -40,6 +42,13 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "swin-unshifted": ("swin_tiny_patch4_window7_224", SMALL_SWIN | {"depths": (1, 1, 1, 1)}),
     "swin-384px": ("swin_base_patch4_window12_384", SMALL_SWIN | {"depths": (2, 1, 1, 1)}),
     "swin-s3-mixed-windows": ("swin_s3_tiny_224", SMALL_SWIN | {"depths": (1, 1, 2, 1)}),
+    "swinv2": ("swinv2_tiny_window8_256", SMALL_SWIN | {"img_size": 128}),
+    "swinv2-cr-384px": (
+        "swinv2_base_window12to24_192to384",
+        SMALL_SWIN | {"depths": (2, 1, 1, 1), "img_size": 192},
+    ),
+    "beit": ("beit_base_patch16_224", SMALL),
+    "beitv2": ("beitv2_base_patch16_224", SMALL | {"img_size": 112}),
     "dinov3-s": ("vit_small_patch16_dinov3", SMALL_EVA),
     "dinov3-s-plus": ("vit_small_patch16_dinov3_qkvb", SMALL_EVA),
     "dinov3-s-swiglu": ("vit_small_plus_patch16_dinov3_qkvb", SMALL_EVA),
@@ -110,6 +119,24 @@ def tiny_eva(dtype: torch.dtype = torch.float64, **overrides: Any) -> Eva:
     return model
 
 
+def tiny_beit(dtype: torch.dtype = torch.float64, **overrides: Any) -> Beit:
+    """3 blocks, 16 patches behind a class token, width 48; a bias by position in every block."""
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
+    options |= {"mlp_ratio": 2, "use_rel_pos_bias": True, "init_values": 0.5}
+    model = Beit(**({"num_classes": 7} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
+def tiny_swin_v2(dtype: torch.dtype = torch.float64, **overrides: Any) -> SwinTransformerV2:
+    """As `tiny_swin`, of the second version."""
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2)}
+    options |= {"num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
+    model = SwinTransformerV2(**({"num_classes": 5} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
 GROUPED = {"attn_type": "rope", "qkv_fused": False, "num_heads": 4, "num_kv_heads": 2, "qk_norm": True}
 """Of an Eva: two heads of queries for one of keys, three projections, norms of queries and keys."""
 
@@ -175,6 +202,10 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
     "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
     "vit-gated": (tiny_vit, {"attention": "gated"}),
+    "beit": (tiny_beit, {}),
+    "beit-shallow": (tiny_beit, {"visual_depth": "shallow"}),
+    "swin-v2": (tiny_swin_v2, {}),
+    "swin-v2-shallow-pooled": (tiny_swin_v2, {"visual_depth": "shallow", "pool_prompts": True}),
     "eva": (tiny_eva, {}),
     "eva-grouped": (lambda dtype=torch.float64: tiny_eva(dtype, **GROUPED), {}),
     "eva-shallow": (tiny_eva, {"visual_depth": "shallow"}),

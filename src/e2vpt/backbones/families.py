@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import timm.layers
+from timm.models.beit import Attention as BeitAttention
+from timm.models.beit import Beit
+from timm.models.beit import Block as BeitBlock
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import nn
 
@@ -57,7 +62,21 @@ _EVA = Family(
     children=_AROUND | {"q_proj", "k_proj", "v_proj"},
     example="eva02_base_patch14_224",
 )
-_FAMILIES = (_VIT, _SWIN, _EVA)
+_BEIT = Family(
+    model=Beit,
+    blocks=(BeitBlock,),
+    attentions=(BeitAttention,),
+    children=_AROUND,
+    example="beit_base_patch16_224",
+)
+_SWIN_V2 = Family(
+    model=SwinTransformerV2,
+    blocks=(SwinTransformerV2Block,),
+    attentions=(CosineWindowAttention,),
+    children=_SWIN.children | {"cpb_mlp"},
+    example="swinv2_tiny_window8_256",
+)
+_FAMILIES = (_VIT, _SWIN, _EVA, _BEIT, _SWIN_V2)
 BLOCKS = tuple(block for family in _FAMILIES for block in family.blocks)
 """The classes of blocks that prompts can enter."""
 ATTENTIONS = tuple(attention for family in _FAMILIES for attention in family.attentions)
@@ -86,18 +105,13 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def is_swin(model: nn.Module) -> bool:
-    """Whether this is exactly timm's (first version) SwinTransformer."""
-    return type(model) is SwinTransformer
+    """Whether this is exactly timm's SwinTransformer, of the first version or the second."""
+    return type(model) in (SwinTransformer, SwinTransformerV2)
 
 
 def pretrained_cfg(model: nn.Module) -> dict[str, Any]:
     """What timm knows of a model's checkpoint; empty for a model made by hand."""
     return getattr(model, "pretrained_cfg", None) or {}
-
-
-def is_eva(model: nn.Module) -> bool:
-    """Whether this is exactly timm's Eva, which DINOv3, EVA-02 and Perception Encoder are."""
-    return type(model) is Eva
 
 
 def check_family(model: nn.Module) -> Family:
@@ -139,9 +153,9 @@ def known_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _blocks(model: Any) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(model, SwinTransformer):
+    if is_swin(model):
         for stage_index, stage in enumerate(model.layers):
-            for index, block in enumerate(stage.blocks):  # type: ignore[arg-type]
+            for index, block in enumerate(stage.blocks):
                 yield f"layers.{stage_index}.blocks.{index}", block
     else:
         for index, block in enumerate(model.blocks):

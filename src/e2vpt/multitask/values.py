@@ -20,9 +20,8 @@ from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import unpack
 from e2vpt.errors import BackboneMismatch
-from e2vpt.prompting.attention import entry_norm
+from e2vpt.prompting.attention import biases_beside, entry_norm, norm_of_keys
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.prompting.rotary_attention import biases_beside
 from e2vpt.prompting.sites import Site
 from e2vpt.prompting.tables import Projection, build_table
 from e2vpt.prompting.tuned_linear import scaled_linear
@@ -89,7 +88,7 @@ class HostBlock:
             site=site,
             norm=entry_norm(site.block),
             projections={name: getattr(attention, name) for name in names},
-            k_norm=getattr(attention, "k_norm", None),
+            k_norm=norm_of_keys(attention),
         )
 
     @property

@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 from timm.models.eva import EvaBlockPostNorm
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.attend import attend
@@ -26,6 +29,7 @@ from e2vpt.prompting.tables import (
     build_table,
     for_windows,
     gated,
+    project_tokens,
     split_qkv,
 )
 
@@ -97,7 +101,11 @@ class AttentionWithPrompts(nn.Module):
 
     def projections(self) -> tuple[Projection, Projection]:
         """What makes queries [..., A], and keys and values [..., 2·A], of tokens [..., D]."""
-        return split_qkv(self.qkv)
+        return split_qkv(self.qkv, biases_beside(self))
+
+    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Projection | None]:
+        """Queries [B, H, N, d], keys and values [B, N, 2, H, d], what made these: see `project_tokens`."""
+        return project_tokens(self.qkv, x_BND, x_BND.shape[1], self.num_heads, biases_beside(self))
 
     @property
     def num_key_heads(self) -> int:
@@ -109,7 +117,7 @@ class AttentionWithPrompts(nn.Module):
         kv_T2Hd = as_keys_values(
             self.projections()[1](entry_norm(self.block[0])(tokens_TD)), self.num_key_heads
         )
-        keys, values = append_table(kv_T2Hd.unsqueeze(0), None, getattr(self, "k_norm", None))
+        keys, values = append_table(kv_T2Hd.unsqueeze(0), None, norm_of_keys(self))
         return keys[0], values[0]
 
     def exists(self, batch: int) -> Tensor | None:
@@ -131,7 +139,7 @@ class AttentionWithPrompts(nn.Module):
         if prompts.visual is not None and not prompts.travels:
             # Prompts may be held in higher precision than the frozen norm they pass through.
             visual = prompts.masked_visual(batch).to(next(norm.parameters(), self.proj.weight).dtype)
-        to_kv, k_norm = to_kv or self.projections()[1], getattr(self, "k_norm", None)
+        to_kv, k_norm = to_kv or self.projections()[1], norm_of_keys(self)
         table = build_table(visual, prompts.key_value(batch), norm, to_kv, k_norm, self.num_key_heads)
         if table is not None and prompts.gate is not None:
             table = gated(table, prompts.gate)
@@ -153,7 +161,7 @@ class AttentionWithPrompts(nn.Module):
         dropout: float = self.attn_drop.p if self.training else 0.0  # type: ignore[assignment, union-attr]
         apart = table if self.prompts.gate is not None else None
         exists_Bt = self.exists(q_BHQd.shape[0])
-        on_keys = on_keys or getattr(self, "k_norm", None)
+        on_keys = on_keys or norm_of_keys(self)
         k, v = append_table(kv_BN2Hd, table if apart is None else None, on_keys)
         num_extra = k.shape[2] - kv_BN2Hd.shape[1]
         k, v = self._for_queries(k), self._for_queries(v)
@@ -180,7 +188,29 @@ class AttentionWithPrompts(nn.Module):
         return projected
 
 
+def biases_beside(attention: nn.Module) -> Tensor | None:
+    """The biases of queries, keys and values [3·A] that lie beside its projection, if any."""
+    parts: list[Any] = [getattr(attention, name, None) for name in ("q_bias", "k_bias", "v_bias")]
+    return None if parts[0] is None else torch.cat(parts)
+
+
+class UnitLength(nn.Module):
+    """Vectors [..., d] scaled to length one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., d] -> [..., d]."""
+        return F.normalize(x, dim=-1)
+
+
+def norm_of_keys(attention: nn.Module) -> nn.Module | None:
+    """What keys pass behind the projection, of an attention as timm made it or of one with prompts."""
+    if isinstance(attention, CosineWindowAttention):
+        return UnitLength()
+    return getattr(attention, "k_norm", None)
+
+
 def entry_norm(block: nn.Module) -> nn.Module:
     """What tokens pass between a block's input and its attention: `norm1`, unless that comes after."""
-    norm: nn.Module = nn.Identity() if isinstance(block, EvaBlockPostNorm) else block.norm1  # type: ignore[assignment]
+    comes_after = isinstance(block, (EvaBlockPostNorm, SwinTransformerV2Block))
+    norm: nn.Module = nn.Identity() if comes_after else block.norm1  # type: ignore[assignment]
     return norm

@@ -8,9 +8,12 @@ Shapes: B images, N tokens, p visual prompts, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from timm.models.beit import Block as BeitBlock
+from timm.models.eva import EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
@@ -59,6 +62,31 @@ class Edge(nn.Module):
         if prompts is None or not prompts.enabled:
             return x
         return x[:, : x.shape[1] - prompts.num_visual]
+
+
+class EdgeOfEva(Edge, EvaBlock):
+    """The first or last block of an Eva."""
+
+
+class PostNormEdgeOfEva(Edge, EvaBlockPostNorm):
+    """The same where norms come after attention and MLP."""
+
+
+class EdgeOfBeit(Edge, BeitBlock):
+    """The first or last block of a BEiT."""
+
+
+_EDGES = {EvaBlock: EdgeOfEva, EvaBlockPostNorm: PostNormEdgeOfEva, BeitBlock: EdgeOfBeit}
+
+
+def install_edges(blocks: Any, edges: Mapping[type[nn.Module], type[Edge]] = _EDGES) -> None:
+    """Replace the first and last of a model's blocks, by their class, where prompts travel."""
+    prompts, last = travelling(blocks[0]), len(blocks) - 1
+    if prompts is None:
+        return
+    for index in {0, last}:
+        enters, leaves = (prompts if index == place else None for place in (0, last))
+        blocks[index] = edges[type(blocks[index])](blocks[index], enters=enters, leaves=leaves)
 
 
 def travelling(first: nn.Module) -> BlockPrompts | None:

@@ -11,14 +11,13 @@ A = H·d.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 
 from e2vpt.prompting.attention import AttentionWithPrompts
-from e2vpt.prompting.tables import Projection, as_keys_values, as_queries, project_tokens, split_qkv
+from e2vpt.prompting.tables import Projection, as_keys_values, as_queries
 
 
 class PromptedRotaryAttention(AttentionWithPrompts):
@@ -32,7 +31,7 @@ class PromptedRotaryAttention(AttentionWithPrompts):
         self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """x [B, N, D] -> [B, N, D]; `rope` and `attn_mask` as in timm, over the image tokens."""
-        q, kv, to_kv = self._project(x)
+        q, kv, to_kv = self.project(x)
         table = self.table(kv, x.shape[0], to_kv)
         if is_causal:
             attn_mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=q.device).tril()
@@ -43,13 +42,14 @@ class PromptedRotaryAttention(AttentionWithPrompts):
     def projections(self) -> tuple[Projection, Projection]:
         """What makes queries [..., A], and keys and values [..., 2·A], of tokens [..., D]."""
         if self.qkv is not None:
-            return split_qkv(self.qkv, biases_beside(self))
+            return super().projections()
         to_k, to_v = self._child("k_proj"), self._child("v_proj")
         return self._child("q_proj"), lambda x: torch.cat([to_k(x), to_v(x)], dim=-1)
 
-    def _project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Projection | None]:
+    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Projection | None]:
+        """As the base's; through three projections where there is no fused one."""
         if self.qkv is not None:
-            return project_tokens(self.qkv, x_BND, x_BND.shape[1], self.num_heads, biases_beside(self))
+            return super().project(x_BND)
         to_q, to_kv = self.projections()
         kv_BN2Hd = as_keys_values(to_kv(x_BND), self.num_key_heads)
         return as_queries(to_q(x_BND), self.num_heads), kv_BN2Hd, to_kv
@@ -72,9 +72,3 @@ class PromptedRotaryAttention(AttentionWithPrompts):
         """A norm or projection that not every one of them has; timm's older ones have no norm of keys."""
         child: nn.Module = getattr(self, name, None) or nn.Identity()
         return child
-
-
-def biases_beside(attention: nn.Module) -> Tensor | None:
-    """The biases of queries, keys and values [3·A] that lie beside its projection, if any."""
-    parts: list[Any] = [getattr(attention, name, None) for name in ("q_bias", "k_bias", "v_bias")]
-    return None if parts[0] is None else torch.cat(parts)

@@ -90,7 +90,7 @@ class LogitsForward:
         )
 
 
-def install_edges(model: VisionTransformer) -> None:
+def install_short_path(model: VisionTransformer) -> None:
     """Replace the first and last block, and `forward`, of a ViT whose attention is prompted already."""
     blocks: Any = model.blocks
     prompts, last = travelling(blocks[0]), len(blocks) - 1
