@@ -16,7 +16,7 @@ from e2vpt.methods.bottleneck import Bottleneck, Followed
 from e2vpt.methods.projections import call_projections
 from e2vpt.methods.side import SideForward, SideNetwork
 from e2vpt.prompting.parts import classifier
-from e2vpt.prompting.sites import find_sites
+from e2vpt.prompting.sites import find_sites, is_of_positions
 from e2vpt.prompting.tuned_linear import TunedLinear, with_scale, without_key_bias
 
 
@@ -45,7 +45,7 @@ _BIASES = ("bias", "q_bias", "v_bias")
 def _tune_biases(model: nn.Module, _: MethodConfig) -> None:
     """Every bias of the backbone (BitFit, arXiv 2106.10199)."""
     for name, parameter in model.named_parameters():
-        if name.split(".")[-1] in _BIASES:
+        if name.split(".")[-1] in _BIASES and not is_of_positions(name):
             parameter.requires_grad_(True)
 
 
@@ -87,9 +87,10 @@ def _tune_biases_and_scales(model: nn.Module, options: MethodConfig) -> None:
     _tune_biases_with_effect(model, options)
     frozen = [
         (parent, name, child)
-        for parent in model.modules()
+        for path, parent in model.named_modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.Linear)
+        and not is_of_positions(path)
         and type(child) in (nn.Linear, TunedLinear)
         and not child.weight.requires_grad
     ]

@@ -62,6 +62,11 @@ def _site(path: str, block: nn.Module) -> Site:
     )
 
 
+def is_of_positions(name: str) -> bool:
+    """Whether a module or parameter belongs to the network of Swin V2 that sees positions and no tokens."""
+    return "cpb_mlp" in name.split(".")
+
+
 def take_over(new: nn.Module, old: nn.Module) -> None:
     """Give `new` every parameter, buffer, child, hook and attribute of `old`, under the same names."""
     new.__dict__.update(
