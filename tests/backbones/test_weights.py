@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from support.backbones_for_tests import randomise, tiny_eva
+from support.backbones_for_tests import randomise, tiny_beit, tiny_eva, tiny_swin_v2
 from support.weights_for_tests import State, decoder, headless, moco_v3, prefixed, swin, to_jax, vit, without
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -214,3 +214,19 @@ def test_dinov3_files_of_its_authors_load_with_their_biases(tmp_path: Path) -> N
     before = {name: value.clone() for name, value in model.state_dict().items()}
     load(model, tmp_path / "dinov3.pth")
     assert_loaded(model, source, before)
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+@pytest.mark.parametrize("make", [tiny_beit, tiny_swin_v2])
+def test_beit_and_the_second_swin_load_at_any_image_size(tmp_path: Path, make: Any, image_size: int) -> None:
+    source, model = make(torch.float32), make(torch.float32, img_size=image_size, num_classes=3)
+    randomise(model, seed=9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    load(model, tmp_path / "weights.safetensors")
+    expected = source.state_dict()
+    for name in [name for name in expected if name.endswith(("pos_embed", "relative_position_bias_table"))]:
+        if image_size != 32:  # resampled, as timm does
+            assert not torch.equal(model.state_dict()[name], before[name])
+            expected[name] = model.state_dict()[name]
+    assert_loaded(model, expected, before)

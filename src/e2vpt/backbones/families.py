@@ -125,9 +125,12 @@ def check_family(model: nn.Module) -> Family:
             return family
     classes = [family.model.__name__ for family in _FAMILIES]
     examples = [family.example for family in _FAMILIES]
+    name = str(pretrained_cfg(model).get("architecture") or "")
+    plain = name.replace("_distilled", "")
+    twin = "" if plain == name else f"{plain}, the same without a token of distillation, or "
     raise UnsupportedBackbone(
         f"Prompts can enter timm's {_listed(classes, 'and')}; found {_describe(model)}. "
-        f"Take a backbone of one of these classes, for example {_listed(examples, 'or')}."
+        f"Take {twin}a backbone of one of these classes, for example {_listed(examples, 'or')}."
     )
 
 

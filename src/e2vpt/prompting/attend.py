@@ -136,7 +136,7 @@ def written_out(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     # timm marks the switch as final, for TorchScript.
     fused: list[Any] = []
     if is_slow:
-        fused = [m for m in model.modules() if isinstance(m, ATTENTIONS) and m.fused_attn]
+        fused = [m for m in model.modules() if isinstance(m, ATTENTIONS) and getattr(m, "fused_attn", False)]
     for attention in fused:
         attention.fused_attn = False
     try:
