@@ -83,8 +83,8 @@ class CarriedForm(nn.Module):
             raise ConfigError("The carried form is for deep prompts.")
         if type(backbone) not in (VisionTransformer, SwinTransformer):
             raise ConfigError(
-                f"The official code has no form of {type(backbone).__name__} to measure: leave out carried and "
-                "carried-fused, as in --methods linear,full,lora,e2vpt."
+                f"The official code has no form of {type(backbone).__name__} to measure: leave out carried, "
+                "as in --methods linear,full,lora,e2vpt."
             )
         super().__init__()
         self.timm = backbone
