@@ -1,7 +1,7 @@
 """A Hugging Face Hub of one's own: the part of its HTTP interface that uploads and downloads need.
 
-Repositories lie in memory. Tokens: "write" owns everything, "read" may only look. Large files come by Git LFS:
-clients must set HF_HUB_DISABLE_XET.
+Repositories lie in memory. Tokens: "write" owns everything, "read" may only look. Large files come by Git
+LFS: clients must set HF_HUB_DISABLE_XET.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
 
 _REPOSITORY = r"/api/models/(?P<name>[^/]+/[^/]+)"
 
@@ -214,6 +218,20 @@ _ROUTES = [
     (("PUT",), r"/blobs/(?P<oid>[0-9a-f]{64})", _Handler.blob),
     (("HEAD", "GET"), r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)", _Handler.resolve),
 ]  # fmt: skip
+
+
+def redirected(patch: pytest.MonkeyPatch, url: str, cache: Path, token: str | None) -> None:
+    """Have the Hub's client in this process ask the Hub at `url`."""
+    patch.setattr(constants, "ENDPOINT", url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.delenv("HF_TOKEN", raising=False)
+    patch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    if token is not None:
+        patch.setenv("HF_TOKEN", token)
 
 
 @contextmanager

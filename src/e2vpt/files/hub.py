@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,8 +54,10 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
 def hub_errors(repository: str, revision: str | None = None, problem: str = "") -> Iterator[None]:
     """Inside, what the Hub refuses is a HubError; `problem` says why there is no connection."""
     try:
-        yield
-    except (E2VPTError, AssertionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the client's own, for its developers
+            yield
+    except E2VPTError:
         raise
     except Exception as error:  # the HTTP library, and so its exceptions, change between versions
         what = _refusal(error, revision, problem)
@@ -78,8 +81,9 @@ def _refusal(error: Exception, revision: str | None, problem: str) -> str:
         return f"your token is not valid. {LOG_IN}."
     if status == 403:
         return f"your token may not do that ({_first_line(error)}). {LOG_IN}, with a token that may write."
+    why = f" {_first_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else ""
     later = " Try again later." if status is not None and status >= 500 else ""
-    return _first_line(error) + later
+    return _first_line(error) + why + later
 
 
 def _first_line(error: Exception) -> str:
