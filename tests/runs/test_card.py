@@ -66,7 +66,7 @@ def test_a_card_that_nobody_edited_follows_its_adapter(run: Path) -> None:
     before = card.read_text()
     e2vpt.save_adapter(e2vpt.load(run).model, run / "adapter.safetensors", metrics={"val_accuracy": 0.5})
     assert write_card(run)
-    assert "| val accuracy | 50.0% |" in card.read_text() != before
+    assert "| validation accuracy | 50.0% |" in card.read_text() != before
 
 
 def test_a_card_in_the_way(run: Path) -> None:
@@ -80,3 +80,9 @@ def test_an_adapter_alone(run: Path, tmp_path: Path) -> None:
     alone = shutil.copy(run / "adapter.safetensors", tmp_path / "pets.safetensors")
     text = card_of(Path(alone))
     assert is_generated(text) and "# pets\n" in text and "| train |" not in text
+
+
+def test_the_augmentation_that_a_run_chose(run: Path) -> None:
+    assert "| augmentation | none |" in (run / "README.md").read_text(), "of one epoch, which asks nothing"
+    (run / "augmentation.json").write_text('{"augment": "crop-flip"}')
+    assert "| augmentation | crop-flip |" in card_of(run / "adapter.safetensors")

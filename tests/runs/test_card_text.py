@@ -13,7 +13,7 @@ from support.tasks_for_tests import TINY_PREPROCESSING, tiny_vit
 
 import e2vpt
 from e2vpt import AdapterInfo, RunConfig
-from e2vpt.runs.card_text import CardFacts, base_model, card_metadata, model_card
+from e2vpt.runs.card_text import CardFacts, model_card
 
 NAMES = (
     *("plain", "row-2", "*bold*", "__init__", "[click](http://bad.example)", "<script>alert(1)</script>"),
@@ -35,7 +35,7 @@ def info(tmp_path_factory: pytest.TempPathFactory) -> AdapterInfo:
 
 def facts(**config: object) -> CardFacts:
     chosen = RunConfig(backbone="demo", **config)  # type: ignore[arg-type]
-    return CardFacts(config=chosen, counts={"train": 1200, "val": 90}, by_the_paper=False)
+    return CardFacts(config=chosen, counts={"train": 1200, "val": 90}, augment="shift", by_the_paper=False)
 
 
 def shown(text: str) -> str:
@@ -93,7 +93,8 @@ def test_figures_and_settings(info: AdapterInfo) -> None:
     for name, value in {
         "train": "1,200",
         "val": "90",
-        "val accuracy": "81.2%",
+        "validation accuracy": "81.2%",
+        "augmentation": "shift",
         "epochs": str(facts().config.train.epochs),
         "lr": str(facts().config.train.lr),
         "visual prompts, by block": "3",
@@ -121,24 +122,15 @@ def test_many_classes_are_counted(info: AdapterInfo) -> None:
     assert "c99, and 50 more" in text and "c100" not in text
 
 
-def test_base_models() -> None:
-    for backbone, found in {
-        "vit_base_patch16_224.augreg_in21k": "timm/vit_base_patch16_224.augreg_in21k",
-        "vit-b16-sup21k": "timm/vit_base_patch16_224.orig_in21k",
-        "hf-hub:somebody/vit@v2": "somebody/vit",
-        **dict.fromkeys(
-            ("vit-b16-mocov3", "demo", "", "nothing_like_it", "vit_base_patch16_224.nothing"), ""
-        ),
-    }.items():
-        assert base_model(backbone) == found, backbone
-
-
 def test_weights_of_a_file_are_not_said_to_be_the_hubs(info: AdapterInfo) -> None:
     named = dataclasses.replace(info, backbone="vit_base_patch16_224.augreg_in21k")
-    data = card_metadata(named, "pets", facts()).to_dict()
-    assert data["base_model"] == "timm/vit_base_patch16_224.augreg_in21k"
-    assert data["base_model_relation"] == "adapter"
+    assert ModelCard(model_card(named, "pets", facts())).data.base_model == f"timm/{named.backbone}"
     other = facts(weights="/home/owner/secret/vit.pth")
-    assert "base_model" not in card_metadata(named, "pets", other).to_dict()
+    assert ModelCard(model_card(named, "pets", other)).data.base_model is None
     text = model_card(named, "pets", other)
-    assert "weights came from a file" in text and "/home" not in text and "secret" not in text
+    assert (
+        "weights came from a file" in text
+        and "`--weights FILE`" in text
+        and "/home" not in text
+        and "secret" not in text
+    )

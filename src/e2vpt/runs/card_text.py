@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
-from timm.models import get_pretrained_cfg
-
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.backbones.presets import PRESETS
 from e2vpt.errors import visible
+from e2vpt.runs.card_metadata import card_metadata
 from e2vpt.runs.folder import ADAPTER, CONFIG, RunConfig
 
 _MOST_CLASSES = 100
@@ -32,24 +29,28 @@ class CardFacts:
     Attributes:
         config: the settings.
         counts: images of each split, by its name.
+        augment: the augmentation in the end, where a run has chosen it itself.
         by_the_paper: whether learning rate and weight decay were searched by the paper's protocol.
     """
 
     config: RunConfig
     counts: Mapping[str, int]
+    augment: str
     by_the_paper: bool
 
 
 def model_card(info: AdapterInfo, name: str, facts: CardFacts | None = None) -> str:
     """Metadata and text of the card for the task `name`; the same input gives the same text."""
     name = visible(name)
-    metadata = card_metadata(info, name, facts).to_yaml()
+    own_weights = facts is not None and facts.config.weights is not None
+    metadata = card_metadata(info, name, own_weights=own_weights).to_yaml()
     parts = [
         f"---\n{metadata}\n{_LICENCE_LINE}\n---\n",
         f"# {_escaped(name)}\n",
         _what_it_is(info),
         _use(info),
         _TO_LOAD,
+        _backbone_needed(info, facts),
         _training(info, facts),
         _results(info),
         _LIMITS,
@@ -58,57 +59,13 @@ def model_card(info: AdapterInfo, name: str, facts: CardFacts | None = None) -> 
     return "\n".join(parts)
 
 
-def card_metadata(info: AdapterInfo, name: str, facts: CardFacts | None = None) -> ModelCardData:
-    """What the Hub indexes: library, base model, tags, and the validation figures as its model index."""
-    # Weights of a file may be any; the Hub must not be told that they are the ones of this name.
-    base = "" if facts is not None and facts.config.weights is not None else base_model(info.backbone)
-    results = [
-        EvalResult(
-            task_type="image-classification",
-            task_name="Image Classification",
-            dataset_type="imagefolder",
-            dataset_name=name,
-            dataset_split="validation",
-            metric_type=kind,
-            metric_name=f"Validation {kind}",
-            metric_value=round(info.metrics[f"val_{kind}"], 6),
-        )
-        for kind in ("accuracy", "loss")
-        if f"val_{kind}" in info.metrics
-    ]
-    return ModelCardData(
-        library_name="e2vpt",
-        base_model=base or None,
-        pipeline_tag="image-classification",
-        tags=["image-classification", "timm", "visual-prompt-tuning", info.method],
-        metrics=["accuracy"] if results else None,
-        model_name=name,
-        eval_results=results or None,
-        base_model_relation="adapter" if base else None,
-    )
-
-
-def base_model(backbone: str) -> str:
-    """The Hub's name of a backbone that `load_backbone` knows by this one, or ""."""
-    if backbone.startswith("hf-hub:"):
-        return backbone.removeprefix("hf-hub:").partition("@")[0]
-    preset = PRESETS.get(backbone)
-    if preset is not None and "pretrained_cfg_overlay" in preset.options:  # weights that are not timm's
-        return ""
-    try:
-        found = get_pretrained_cfg(preset.timm_name if preset is not None else backbone)
-    except RuntimeError:  # a tag that this timm does not know
-        return ""
-    return "" if found is None else str(found.hf_hub_id or "")
-
-
 def _what_it_is(info: AdapterInfo) -> str:
     backbone = f"`{info.backbone}`" if info.backbone else "a backbone without a name"
     weights = "with the weights of the backbone" if info.bundled else "without the weights of the backbone"
     return (
-        f"An adapter for image classification into {len(info.classes)} classes, trained with the method "
-        f"`{info.method}` of [E²VPT](https://arxiv.org/abs/2307.13770) (`e2vpt`) on the frozen backbone "
-        f"{backbone}. `{ADAPTER}` has {info.bytes:,} bytes, {weights}.\n"
+        f"An adapter for image classification into {len(info.classes)} classes, trained by `e2vpt` "
+        f"([E²VPT](https://arxiv.org/abs/2307.13770)), method `{info.method}`, on the backbone {backbone}. "
+        f"`{ADAPTER}` has {info.bytes:,} bytes, {weights}.\n"
     )
 
 
@@ -139,9 +96,17 @@ import e2vpt
 model = e2vpt.load("{ADAPTER}")
 print(model.predict("photo.jpg", topk=3))
 ```
-
-The backbone is downloaded under its name. Other weights than those the adapter was trained on are refused.
 """
+
+
+def _backbone_needed(info: AdapterInfo, facts: CardFacts | None) -> str:
+    if info.bundled:
+        return "The file holds the backbone too.\n"
+    if facts is not None and facts.config.weights is not None:
+        where = "Its weights came from a file, which `e2vpt` must be given: `--weights FILE`."
+    else:
+        where = "The backbone is loaded by its name."
+    return f"{where} Other weights than those the adapter was trained on are refused.\n"
 
 
 def _training(info: AdapterInfo, facts: CardFacts | None) -> str:
@@ -150,9 +115,7 @@ def _training(info: AdapterInfo, facts: CardFacts | None) -> str:
         lines += [*_table("images", {name: f"{count:,}" for name, count in facts.counts.items()}), ""]
     lines += _table("setting", _settings(info, facts))
     if facts is not None:
-        lines.append(f"\n`{CONFIG}` holds every setting.")
-    if facts is not None and facts.config.weights is not None:
-        lines.append("The backbone's weights came from a file, so this card names no `base_model`.")
+        lines.append(f"\n`{CONFIG}` holds every setting of the training.")
     return "\n".join([*lines, ""])
 
 
@@ -170,15 +133,15 @@ def _settings(info: AdapterInfo, facts: CardFacts | None) -> dict[str, str]:
         train: dict[str, Any] = {name: getattr(facts.config.train, name) for name in _OF_TRAINING}
         if facts.by_the_paper:
             train |= dict.fromkeys(_SEARCHED, "searched, as in the paper")
-        found |= {name.replace("_", " "): str(value) for name, value in train.items()}
-        found |= {"trained on": facts.config.data.train_on, "augmentation": facts.config.data.augment}
+        found |= {_spoken(name): str(value) for name, value in train.items()}
+        found |= {"trained on": facts.config.data.train_on, "augmentation": facts.augment}
     versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
     return found | ({"versions": versions} if versions else {})
 
 
 def _results(info: AdapterInfo) -> str:
     figures = {
-        name.replace("_", " "): f"{value:.1%}" if name.endswith("accuracy") else f"{value:.4g}"
+        _spoken(name): f"{value:.1%}" if name.endswith("accuracy") else f"{value:.4g}"
         for name, value in info.metrics.items()
     }
     figures |= {
@@ -218,6 +181,10 @@ def _table(title: str, rows: Mapping[str, str]) -> list[str]:
 
 def _counts(counts: tuple[int, ...]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
+
+
+def _spoken(name: str) -> str:
+    return name.replace("val_", "validation ").replace("_", " ")
 
 
 def _escaped(text: str) -> str:
