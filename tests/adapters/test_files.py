@@ -373,7 +373,8 @@ def test_a_file_does_not_choose_how_much_memory_its_backbone_takes(
             BackboneMismatch,
             "with 6 blocks; vit_large_patch16_224.* has 24",
         ),
-        ({"backbone": "vit_7b_patch16_dinov3"}, UnsupportedBackbone, "found Eva"),
+        ({"backbone": "vit_7b_patch16_dinov3"}, BackboneMismatch, "dinov3.* has 40"),
+        ({"backbone": "convnext_xxlarge"}, UnsupportedBackbone, "found ConvNeXt"),
         (
             {"preprocessing.image_size": [4096, 4096]},
             BackboneError,

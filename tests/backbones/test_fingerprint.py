@@ -9,10 +9,14 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from support.backbones_for_tests import tiny_swin, tiny_vit
+from support.backbones_for_tests import GROUPED, tiny_beit, tiny_eva, tiny_swin, tiny_swin_v2, tiny_vit
 
 import e2vpt
 from e2vpt.backbones.fingerprint import fingerprint
+
+each_kind = pytest.mark.parametrize(
+    "make", [tiny_vit, tiny_swin, tiny_beit, tiny_swin_v2, tiny_eva, lambda dtype: tiny_eva(dtype, **GROUPED)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +26,7 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
-@pytest.mark.parametrize("make", [tiny_vit, tiny_swin])
+@each_kind
 def test_fingerprint_stays_with_prompts_copies_heads_and_precision(make: Any) -> None:
     model = make(torch.float32)
     before = fingerprint(model)
@@ -37,7 +41,7 @@ def test_fingerprint_stays_with_prompts_copies_heads_and_precision(make: Any) ->
     assert fingerprint(shallow) == before
 
 
-@pytest.mark.parametrize("make", [tiny_vit, tiny_swin])
+@each_kind
 def test_fingerprint_sees_every_other_weight(make: Any) -> None:
     model = make(torch.float32)
     before, skipped = fingerprint(model), []
@@ -54,4 +58,4 @@ def test_fingerprint_sees_every_other_weight(make: Any) -> None:
     assert set(skipped) - sized == {
         name for name in dict(model.named_parameters()) if name.startswith("head.")
     }
-    assert len(sized) == (1 if make is tiny_vit else 4)
+    assert len(sized) == {tiny_swin: 4, tiny_beit: 4, tiny_swin_v2: 0}.get(make, 1)

@@ -20,7 +20,7 @@ from torch import nn
 from e2vpt.backbones import load as backbones
 from e2vpt.backbones.demo import DEMO_ARCHITECTURE
 from e2vpt.backbones.fingerprint import fingerprint
-from e2vpt.backbones.load import backbone_name, load_backbone
+from e2vpt.backbones.load import backbone_name, load_backbone, planned_backbone
 from e2vpt.backbones.presets import Preset
 from e2vpt.errors import BackboneError, UnsupportedBackbone, WeightsError
 
@@ -181,7 +181,7 @@ def test_unknown_names_get_the_closest(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("image_size", [None, 64])
-@pytest.mark.parametrize("name", ["test_convnext", "eva02_tiny_patch14_224", "test_efficientnet"])
+@pytest.mark.parametrize("name", ["test_convnext", "hiera_tiny_224", "test_efficientnet"])
 def test_unsupported_backbones_are_refused_before_any_download(
     name: str, image_size: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,3 +233,11 @@ def test_real_vit_tiny(shared: Path) -> None:
     images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         assert torch.equal(small.forward_features(images), expected.eval().forward_features(images))
+
+
+def test_positions_are_still_while_training() -> None:
+    """Sapiens2 scales its own by chance, in timm."""
+    name = "vit_base_patch16_sapiens2"
+    with torch.device("meta"):
+        assert timm.create_model(name).rope.aug_active
+    assert not planned_backbone(name, num_classes=3).rope.aug_active

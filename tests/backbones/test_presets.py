@@ -31,6 +31,13 @@ PREPROCESSING = {
     "vit-b16-mocov3": (IMAGENET, 0.875, "bilinear"),
     "swin-b-sup22k": (IMAGENET, 0.9, "bicubic"),
 }
+OF_TODAY = {
+    **dict.fromkeys(
+        ("dinov3-s", "dinov3-b", "dinov3-s-cls", "dinov3-b-cls"), (IMAGENET, 1.0, "bicubic", 256)
+    ),
+    "pe-core-b": ((HALF, HALF), 1.0, "bicubic", 224),
+    "siglip2-b": ((HALF, HALF), 0.9, "bicubic", 224),
+}
 
 
 @pytest.mark.parametrize("name", PREPROCESSING)
@@ -45,8 +52,20 @@ def test_presets_know_their_preprocessing_and_the_paper_s(name: str) -> None:
     assert own.image_size == official.image_size == (224, 224)
 
 
+@pytest.mark.parametrize("name", OF_TODAY)
+def test_presets_of_today_know_their_preprocessing_and_read_out(name: str) -> None:
+    model = backbones.planned_backbone(name, num_classes=0)
+    own = preprocessing_for(model, DataConfig())
+    assert ((own.mean, own.std), own.crop_pct, own.interpolation, own.image_size[0]) == OF_TODAY[name]
+    pooling = "token" if name.endswith("-cls") else "avg" if name.startswith("dinov3") else "map"
+    assert model.global_pool == pooling
+    if name.startswith("dinov3"):
+        assert model.blocks[0].attn.q_bias is not None and model.num_prefix_tokens == 5
+    assert backbones.backbone_name(model) == name
+
+
 def test_presets_are_known_to_timm() -> None:
-    assert set(PRESETS) == {*PREPROCESSING, "demo"}
+    assert set(PRESETS) == {*PREPROCESSING, *OF_TODAY, "demo"}
     for name, preset in PRESETS.items():
         if name != "demo":
             assert get_pretrained_cfg(preset.timm_name, allow_unregistered=False) is not None

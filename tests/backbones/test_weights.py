@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from support.backbones_for_tests import randomise, tiny_beit, tiny_eva, tiny_swin_v2
 from support.weights_for_tests import State, decoder, headless, moco_v3, prefixed, swin, to_jax, vit, without
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -180,3 +181,52 @@ def test_real_vit_tiny(shared: Path, image_size: int) -> None:
     kept = headless(expected) if image_size == 224 else without("pos_embed")(headless(expected))
     assert all(torch.equal(model.state_dict()[name], value) for name, value in kept.items())
     assert len(kept) >= len(model.state_dict()) - 3
+
+
+def eva(image_size: int = 32, **options: Any) -> Any:
+    return tiny_eva(torch.float32, img_size=image_size, num_reg_tokens=2, init_values=0.1, **options)
+
+
+@pytest.mark.parametrize("image_size", [32, 48])
+def test_an_eva_loads_exactly_at_any_image_size(tmp_path: Path, image_size: int) -> None:
+    source, model = eva(use_abs_pos_emb=False), eva(image_size, use_abs_pos_emb=False, num_classes=3)
+    randomise(model, seed=9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "eva.safetensors")
+    load(model, tmp_path / "eva.safetensors")
+    assert_loaded(model, source.state_dict(), before)
+
+
+def test_dinov3_files_of_its_authors_load_with_their_biases(tmp_path: Path) -> None:
+    """They hold one bias of queries, keys and values, of which that of keys is zero."""
+    source = eva(use_abs_pos_emb=False).state_dict()
+    theirs = {
+        name.replace("gamma_", "ls").replace("reg_token", "storage_tokens")
+        + (".gamma" if ".gamma_" in name else ""): value
+        for name, value in headless(source).items()
+    }
+    for block in range(3):
+        q, v = (theirs.pop(f"blocks.{block}.attn.{part}_bias") for part in "qv")
+        theirs[f"blocks.{block}.attn.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])
+    theirs |= {"mask_token": torch.ones(1, 1, 48), "rope_embed.periods": torch.ones(8)}
+    torch.save(theirs, tmp_path / "dinov3.pth")
+    model = randomise(eva(use_abs_pos_emb=False, num_classes=3), seed=9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    load(model, tmp_path / "dinov3.pth")
+    assert_loaded(model, source, before)
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+@pytest.mark.parametrize("make", [tiny_beit, tiny_swin_v2])
+def test_beit_and_the_second_swin_load_at_any_image_size(tmp_path: Path, make: Any, image_size: int) -> None:
+    source, model = make(torch.float32), make(torch.float32, img_size=image_size, num_classes=3)
+    randomise(model, seed=9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    load(model, tmp_path / "weights.safetensors")
+    expected = source.state_dict()
+    for name in [name for name in expected if name.endswith(("pos_embed", "relative_position_bias_table"))]:
+        if image_size != 32:  # resampled, as timm does
+            assert not torch.equal(model.state_dict()[name], before[name])
+            expected[name] = model.state_dict()[name]
+    assert_loaded(model, expected, before)

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import torch
 from support.adapter_files import PREPROCESSING, edited, with_tensors
-from support.backbones_for_tests import images_for, relative, tiny_swin, tiny_vit
+from support.backbones_for_tests import (
+    GROUPED,
+    images_for,
+    relative,
+    tiny_beit,
+    tiny_eva,
+    tiny_swin,
+    tiny_swin_v2,
+    tiny_vit,
+)
 from support.tasks_for_tests import write_task
 from torch import nn
 from torch.nn import functional as F
@@ -34,7 +43,14 @@ from e2vpt.runs.run import train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BACKBONES = {"vit": tiny_vit, "swin": tiny_swin}
+BACKBONES: dict[str, Any] = {
+    "vit": tiny_vit,
+    "swin": tiny_swin,
+    "beit": tiny_beit,
+    "swin-v2": tiny_swin_v2,
+    "eva": tiny_eva,
+    "eva-grouped": lambda dtype=torch.float64: tiny_eva(dtype, **GROUPED),
+}
 PROMPTS = PromptConfig(num_visual=4, num_kv=3)
 OPTIONS = MethodConfig(adapter_width=5, lora_rank=2)
 both_backbones = pytest.mark.parametrize("kind", BACKBONES)
@@ -106,6 +122,23 @@ def test_parameters_of_a_vit_are_the_formulas() -> None:
     ):
         together = adapt(tiny_vit(), "e2vpt", separate, MethodConfig(beside=beside))
         assert (count(together), prompt_count(together)) == (others, blocks * (p + 2 * m) * d)
+
+
+def test_biases_of_an_eva_are_the_formula() -> None:
+    """Those of queries and values lie beside the projection, keys have none; MLP twice as wide."""
+    blocks, d, hidden = 3, 48, 96
+    beside = blocks * (2 * d + d + hidden + d + 2 * d) + d + d  # projections, norms; patches, final norm
+    scales = blocks * (3 * d + d + hidden + d)
+    assert count(made("eva", "bias")) == beside
+    assert {name.split(".")[-1] for name in tuned_parameters(made("eva", "bias"))} == {
+        "bias",
+        "q_bias",
+        "v_bias",
+    }
+    assert count(made("eva", "e2vpt")) == beside + scales
+    # Three projections: keys have none of their own either. With rotation, one that they had would count.
+    assert count(adapt(tiny_eva(qkv_fused=False), "bias")) == beside
+    assert count(adapt(tiny_eva(attn_type="rope"), "e2vpt", PROMPTS)) == beside + scales + blocks * d
 
 
 def test_only_e2vpt_from_the_first_block_on_tunes_biases_by_itself() -> None:

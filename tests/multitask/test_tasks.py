@@ -12,7 +12,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.backbones_for_tests import images_for, named_backbone, relative, tiny_swin, tiny_vit, tuned
+from support.backbones_for_tests import (
+    GROUPED,
+    images_for,
+    named_backbone,
+    relative,
+    tiny_beit,
+    tiny_eva,
+    tiny_swin,
+    tiny_swin_v2,
+    tiny_vit,
+    tuned,
+)
 from torch import Tensor, nn
 
 import e2vpt
@@ -29,7 +40,13 @@ BACKBONES = {
     "gap": lambda: named_backbone("registers-gap", torch.float32),
     "map": lambda: named_backbone("siglip-map", torch.float32),
     "qk-norm": lambda: named_backbone("qk-norm", torch.float32),
+    "eva": lambda: tiny_eva(torch.float32),
+    "beit": lambda: tiny_beit(torch.float32),
+    "swin-v2": lambda: tiny_swin_v2(torch.float32),
+    "eva-grouped": lambda: tiny_eva(torch.float32, **GROUPED),
+    "post-norm": lambda: named_backbone("eva02-post-norm", torch.float32),
 }
+DRAWN = ["vit", "swin", "swin-v2", "beit", "eva", "eva-grouped"]
 METHODS = ["e2vpt", "vpt-deep", "kv", "bias", "layernorm", "linear"]
 
 
@@ -106,7 +123,9 @@ def test_a_mixed_batch_equals_separate_runs(kind: str, tmp_path: Path) -> None:
 @given(data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_tasks_in_any_order(tmp_path: Path, data: st.DataObject) -> None:
-    backbone = BACKBONES[data.draw(st.sampled_from(["vit", "swin"]))]()
+    backbone = BACKBONES[
+        data.draw(st.sampled_from(["vit", "swin", "swin-v2", "beit", "eva", "eva-grouped"]))
+    ]()
     tasks, models = MultiTask(copy.deepcopy(backbone)), {}
     for i in range(data.draw(st.integers(1, 4))):
         method = data.draw(st.sampled_from(METHODS))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from support.backbones_for_tests import relative, tiny_swin, tiny_vit
+from support.backbones_for_tests import relative, tiny_beit, tiny_eva, tiny_swin, tiny_swin_v2, tiny_vit
 from torch import Tensor
 
 from e2vpt.prompting.attend import _attend_manually, _fused_backward_is_slow, attend, written_out
@@ -103,7 +103,7 @@ def test_attention_dropout_by_hand_drops_weights() -> None:
     assert float(kept.mean()) == pytest.approx(1, abs=0.3) and float(kept.std()) > 0.1
 
 
-@pytest.mark.parametrize("make", [tiny_vit, tiny_swin])
+@pytest.mark.parametrize("make", [tiny_vit, tiny_swin, tiny_eva, tiny_beit])
 def test_timm_attention_is_written_out_in_bf16_training_and_fused_again_after_it(make: type) -> None:
     model = make(torch.float32)
     switches = [m for m in model.modules() if hasattr(m, "fused_attn")]
@@ -114,3 +114,10 @@ def test_timm_attention_is_written_out_in_bf16_training_and_fused_again_after_it
     with written_out(model, torch.bfloat16):
         assert switches and not any(m.fused_attn for m in switches)
     assert all(m.fused_attn for m in switches)
+
+
+def test_attention_that_has_no_fused_kernel_stays_as_it_is() -> None:
+    model = tiny_swin_v2(torch.float32)
+    before = [dict(vars(module)) for module in model.modules()]
+    with written_out(model, torch.bfloat16):
+        assert [dict(vars(module)) for module in model.modules()] == before

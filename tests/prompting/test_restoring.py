@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from support.backbones_for_tests import images_for, named_backbone, tiny_swin, tiny_vit, tuned
+from support.backbones_for_tests import (
+    GROUPED,
+    images_for,
+    named_backbone,
+    tiny_beit,
+    tiny_eva,
+    tiny_swin,
+    tiny_swin_v2,
+    tiny_vit,
+    tuned,
+)
 from torch import nn
 
 import e2vpt
@@ -26,6 +36,10 @@ BACKBONES: dict[str, Any] = {
     "vit": lambda: tiny_vit(torch.float32),
     "swin": lambda: tiny_swin(torch.float32),
     "map": lambda: named_backbone("siglip-map", torch.float32),
+    "eva": lambda: tiny_eva(torch.float32),
+    "beit": lambda: tiny_beit(torch.float32),
+    "swin-v2": lambda: tiny_swin_v2(torch.float32),
+    "eva-grouped": lambda: tiny_eva(torch.float32, **GROUPED),
 }
 each_backbone = pytest.mark.parametrize("kind", BACKBONES)
 KEPT = [method for method in METHODS if method not in ("full", "partial")]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from support.backbones_for_tests import tiny_swin, tiny_vit
+from support.backbones_for_tests import GROUPED, tiny_eva, tiny_swin, tiny_vit
 from timm.models.vision_transformer import Attention, ParallelScalingBlock, ResPostBlock, VisionTransformer
 from torch import nn
 
@@ -42,6 +42,16 @@ def test_sites_of_a_swin_follow_its_stages() -> None:
     assert is_swin(model) and not is_vit(model)
 
 
+@pytest.mark.parametrize(("options", "heads"), [({}, 3), ({"qkv_fused": False}, 3), (GROUPED, 2)])
+def test_sites_of_an_eva_have_heads_of_keys(options: dict[str, object], heads: int) -> None:
+    model = tiny_eva(**options)
+    sites = find_sites(model)
+    assert [site.path for site in sites] == ["blocks.0", "blocks.1", "blocks.2"]
+    width = 48 // model.blocks[0].attn.num_heads
+    assert {(site.width, site.num_heads, site.head_dim) for site in sites} == {(48, heads, width)}
+    assert not is_swin(model) and not is_vit(model)
+
+
 def quiet(name: str, **options: object) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's own
@@ -51,11 +61,9 @@ def quiet(name: str, **options: object) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "options", "kind"),
     [
-        ("eva02_tiny_patch14_224", {"depth": 1}, "Eva"),
-        ("beit_base_patch16_224", {"depth": 1, "embed_dim": 48, "num_heads": 3}, "Beit"),
         ("convnext_atto", {"depths": (1, 1, 1, 1)}, "ConvNeXt"),
         ("naflexvit_base_patch16_gap", {"depth": 1, "embed_dim": 48, "num_heads": 3}, "NaFlexVit"),
-        ("swinv2_tiny_window8_256", {"depths": (1, 1, 1, 1), "embed_dim": 24}, "SwinTransformerV2"),
+        ("hiera_tiny_224", {"stages": (1, 1, 1, 1)}, "Hiera"),
         ("deit_tiny_distilled_patch16_224", {"depth": 1}, "VisionTransformerDistilled"),
     ],
 )

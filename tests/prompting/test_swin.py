@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.backbones_for_tests import assert_same, images_for, prompted, relative, tiny_swin
+from support.backbones_for_tests import assert_same, images_for, prompted, relative, tiny_swin, tiny_swin_v2
 from support.oracles import swin_oracle
 from torch import Tensor, nn
 
@@ -24,6 +24,10 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "no-qkv-bias": {"qkv_bias": False},
     "dynamic-masks": {"dynamic_img_size": True},
     "224px-several-last-windows": {"img_size": 224, "window_size": 7, "depths": (1, 2)},
+    "v2": {"version": 2},
+    "v2-padded-windows": {"version": 2, "window_size": 3},
+    "v2-no-qkv-bias": {"version": 2, "qkv_bias": False},
+    "v2-pretrained-windows": {"version": 2, "window_size": 4, "pretrained_window_sizes": (2, 2)},
 }
 PROMPTS: dict[str, dict[str, Any]] = {
     "deep": {},
@@ -38,6 +42,13 @@ PROMPTS: dict[str, dict[str, Any]] = {
 CASES = [(b, p) for b in BACKBONES for p in ("deep", "shallow-pooled")]
 CASES += [("several-last-windows", p) for p in PROMPTS if p not in ("deep", "shallow-pooled")]
 CASES += [("224px-several-last-windows", "pooled"), ("padded-windows", "shallow")]
+CASES += [("v2", p) for p in PROMPTS if p not in ("deep", "shallow-pooled")]
+
+
+def made(architecture: str, **overrides: Any) -> nn.Module:
+    options = BACKBONES[architecture] | overrides
+    version = options.pop("version", 1)
+    return (tiny_swin if version == 1 else tiny_swin_v2)(**options)
 
 
 def oracle(backbone: nn.Module, model: nn.Module, images: Tensor, drawn: Any = None) -> Tensor:
@@ -50,7 +61,7 @@ def oracle(backbone: nn.Module, model: nn.Module, images: Tensor, drawn: Any = N
 
 @pytest.mark.parametrize(("architecture", "prompts"), CASES)
 def test_logits_and_gradients_equal_the_plain_path(architecture: str, prompts: str) -> None:
-    backbone = tiny_swin(**BACKBONES[architecture])
+    backbone = made(architecture)
     model = prompted(backbone, **({"num_visual": 3, "num_kv": 2} | PROMPTS[prompts]))
     images = images_for(model)
     expected = oracle(backbone, model, images)
@@ -73,10 +84,10 @@ def test_counts_differ_per_block(counts: tuple[int, ...], pooled: bool) -> None:
 
 
 @pytest.mark.parametrize("prompts", ["deep", "pooled", "shallow", "shallow-pooled"])
-@pytest.mark.parametrize("architecture", ["several-last-windows", "224px-several-last-windows"])
+@pytest.mark.parametrize("architecture", ["several-last-windows", "224px-several-last-windows", "v2"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_one_image_never_moves_another(architecture: str, prompts: str, checkpointing: bool) -> None:
-    model = prompted(tiny_swin(**BACKBONES[architecture]), num_visual=3, num_kv=2, **PROMPTS[prompts])
+    model = prompted(made(architecture), num_visual=3, num_kv=2, **PROMPTS[prompts])
     model.set_grad_checkpointing(checkpointing)
     images = images_for(model)
     other = torch.stack([images[0], torch.randn_like(images[1])])
@@ -86,9 +97,9 @@ def test_one_image_never_moves_another(architecture: str, prompts: str, checkpoi
 
 
 @pytest.mark.parametrize("prompts", ["deep", "pooled", "shallow"])
-@pytest.mark.parametrize("architecture", ["several-last-windows", "padded-windows", "one-last-window"])
+@pytest.mark.parametrize("architecture", ["several-last-windows", "padded-windows", "one-last-window", "v2"])
 def test_dropout_is_drawn_for_every_image(architecture: str, prompts: str, drawn: dict[int, Tensor]) -> None:
-    backbone = tiny_swin(**BACKBONES[architecture])
+    backbone = made(architecture)
     model = prompted(backbone, num_visual=4, num_kv=2, dropout=0.4, **PROMPTS[prompts]).train()
     images = images_for(model, batch=3)
     found = model(images)

@@ -8,13 +8,17 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import e2vpt
 
 SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+SMALL_EVA = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 SMALL_SWIN = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8), "drop_path_rate": 0.0}
 
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -38,6 +42,32 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "swin-unshifted": ("swin_tiny_patch4_window7_224", SMALL_SWIN | {"depths": (1, 1, 1, 1)}),
     "swin-384px": ("swin_base_patch4_window12_384", SMALL_SWIN | {"depths": (2, 1, 1, 1)}),
     "swin-s3-mixed-windows": ("swin_s3_tiny_224", SMALL_SWIN | {"depths": (1, 1, 2, 1)}),
+    "swinv2": ("swinv2_tiny_window8_256", SMALL_SWIN | {"img_size": 128}),
+    "swinv2-cr-384px": (
+        "swinv2_base_window12to24_192to384",
+        SMALL_SWIN | {"depths": (2, 1, 1, 1), "img_size": 192},
+    ),
+    "beit": ("beit_base_patch16_224", SMALL),
+    "beitv2": ("beitv2_base_patch16_224", SMALL | {"img_size": 112}),
+    "dinov3-s": ("vit_small_patch16_dinov3", SMALL_EVA),
+    "dinov3-s-plus": ("vit_small_patch16_dinov3_qkvb", SMALL_EVA),
+    "dinov3-s-swiglu": ("vit_small_plus_patch16_dinov3_qkvb", SMALL_EVA),
+    "dinov3-b": ("vit_base_patch16_dinov3", SMALL_EVA | {"global_pool": "token"}),
+    "pe-core": ("vit_pe_core_base_patch16_224", SMALL_EVA),
+    "pe-core-no-class-token": ("vit_pe_core_gigantic_patch14_448", SMALL_EVA | {"img_size": 112}),
+    "pe-spatial": ("vit_pe_spatial_base_patch16_512", SMALL_EVA | {"img_size": 128}),
+    "eva": ("eva_giant_patch14_224", SMALL_EVA | {"img_size": 112}),
+    "eva02-separate": ("eva02_base_patch14_224", SMALL_EVA | {"img_size": 112}),
+    "eva02-fused": ("eva02_tiny_patch14_224", SMALL_EVA | {"img_size": 112}),
+    "eva02-scale-norm": ("eva02_base_patch16_clip_224", SMALL_EVA),
+    "eva02-post-norm": ("eva02_enormous_patch14_clip_224", SMALL_EVA | {"img_size": 112}),
+    "rope": ("vit_base_patch16_rope_224", SMALL_EVA),
+    "rope-mixed-ape": ("vit_base_patch16_rope_mixed_ape_224", SMALL_EVA),
+    "rope-registers": ("vit_medium_patch16_rope_reg1_gap_256", SMALL_EVA | {"img_size": 128}),
+    "sapiens2": (
+        "vit_base_patch16_sapiens2",
+        SMALL_EVA | {"img_size": (128, 96), "num_heads": 6, "num_kv_heads": 2},
+    ),
 }
 
 
@@ -78,6 +108,37 @@ def tiny_swin(dtype: torch.dtype = torch.float64, **overrides: Any) -> SwinTrans
     model = SwinTransformer(**({"num_classes": 5} | options | overrides))
     randomise(model).to(dtype).eval()
     return model
+
+
+def tiny_eva(dtype: torch.dtype = torch.float64, **overrides: Any) -> Eva:
+    """3 blocks, 16 patches behind a class token, width 48; biases beside the projection."""
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
+    options |= {"mlp_ratio": 2, "use_rot_pos_emb": True, "head_init_scale": 1.0}
+    model = Eva(**({"num_classes": 7} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
+def tiny_beit(dtype: torch.dtype = torch.float64, **overrides: Any) -> Beit:
+    """3 blocks, 16 patches behind a class token, width 48; a bias by position in every block."""
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
+    options |= {"mlp_ratio": 2, "use_rel_pos_bias": True, "init_values": 0.5}
+    model = Beit(**({"num_classes": 7} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
+def tiny_swin_v2(dtype: torch.dtype = torch.float64, **overrides: Any) -> SwinTransformerV2:
+    """As `tiny_swin`, of the second version."""
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2)}
+    options |= {"num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
+    model = SwinTransformerV2(**({"num_classes": 5} | options | overrides))
+    randomise(model).to(dtype).eval()
+    return model
+
+
+GROUPED = {"attn_type": "rope", "qkv_fused": False, "num_heads": 4, "num_kv_heads": 2, "qk_norm": True}
+"""Of an Eva: two heads of queries for one of keys, three projections, norms of queries and keys."""
 
 
 def prompted(backbone: nn.Module, seed: int = 2, **config: Any) -> nn.Module:
@@ -141,6 +202,13 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),
     "vit-shallow": (tiny_vit, {"visual_depth": "shallow", "share_kv": False}),
     "vit-gated": (tiny_vit, {"attention": "gated"}),
+    "beit": (tiny_beit, {}),
+    "beit-shallow": (tiny_beit, {"visual_depth": "shallow"}),
+    "swin-v2": (tiny_swin_v2, {}),
+    "swin-v2-shallow-pooled": (tiny_swin_v2, {"visual_depth": "shallow", "pool_prompts": True}),
+    "eva": (tiny_eva, {}),
+    "eva-grouped": (lambda dtype=torch.float64: tiny_eva(dtype, **GROUPED), {}),
+    "eva-shallow": (tiny_eva, {"visual_depth": "shallow"}),
     "swin": (tiny_swin, {}),
     "swin-gated": (tiny_swin, {"attention": "gated"}),
     "swin-shallow-pooled": (tiny_swin, {"visual_depth": "shallow", "pool_prompts": True}),

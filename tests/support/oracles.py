@@ -11,6 +11,9 @@ import math
 from collections.abc import Sequence
 
 import torch
+from timm.layers import apply_rot_embed_cat
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,15 +29,37 @@ class PlainAttention(nn.Module):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """`attn_mask` is over the image tokens, which stand behind `extra` prompt rows."""
+        q, k, v = self.project(x)
+        return self.look(x, q, k, v, attn_mask, is_causal)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, N, d]."""
+        timm = self.timm
+        if timm.qkv is None:
+            q, k, v = timm.q_proj(x), timm.k_proj(x), timm.v_proj(x)
+        else:
+            q, k, v = timm.qkv(x).chunk(3, dim=-1)
+        if getattr(timm, "q_bias", None) is not None:
+            q, v = q + timm.q_bias, v + timm.v_bias
+        width = q.shape[-1] // timm.num_heads
+        q, k, v = (each.unflatten(-1, (-1, width)).transpose(1, 2) for each in (q, k, v))
+        if isinstance(timm, CosineWindowAttention):
+            scale = timm.logit_scale.clamp(max=math.log(100)).exp()
+            q, k = F.normalize(q, dim=-1) * scale * math.sqrt(width), F.normalize(k, dim=-1)
+        return getattr(timm, "q_norm", nn.Identity())(q), getattr(timm, "k_norm", nn.Identity())(k), v
+
+    def look(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, is_causal: bool
+    ) -> Tensor:
+        """What the queries find there and at the key-value prompts, projected."""
         timm, (key, value) = self.timm, self.key_value
         batch, tokens, _ = x.shape
-        q, k, v = timm.qkv(x).reshape(batch, tokens, 3, timm.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = getattr(timm, "q_norm", nn.Identity())(q), getattr(timm, "k_norm", nn.Identity())(k)
         num_kv = 0
         if key is not None:
             num_kv = key.shape[1]
             k = torch.cat([key.expand(batch, -1, -1, -1), k], dim=2)
             v = torch.cat([value.expand(batch, -1, -1, -1), v], dim=2)
+        k, v = (each.repeat_interleave(q.shape[1] // each.shape[1], dim=1) for each in (k, v))
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
         images = tokens - self.extra
         if is_causal:
@@ -82,6 +107,99 @@ def vit_oracle(
     return features, plain.forward_head(features)
 
 
+class PlainRotaryAttention(PlainAttention):
+    """timm's EvaAttention or AttentionRope written out; prompt rows are further prefix tokens."""
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        q, k, v = self.project(x)
+        if rope is not None:
+            start = self.extra + self.timm.num_prefix_tokens
+            q, k = (
+                torch.cat(
+                    [
+                        each[:, :, :start],
+                        apply_rot_embed_cat(each[:, :, start:], rope, half=self.timm.rotate_half),
+                    ],
+                    2,
+                )
+                for each in (q, k)
+            )
+        return self.look(x, q, k, v, attn_mask, is_causal)
+
+
+def eva_oracle(
+    backbone: nn.Module,
+    model: nn.Module,
+    images: Tensor,
+    drawn: Sequence[Tensor | None] | None = None,
+    **mask: Tensor | bool,
+) -> tuple[Tensor, Tensor]:
+    """(features [B, N, D], logits [B, C]) of an Eva; `drawn` as for `vit_oracle`."""
+    layers = e2vpt.prompt_layers(model)
+    plain = copy.deepcopy(backbone)
+    plain.head = model.head
+    x, rope = plain._pos_embed(plain.patch_embed(images))
+    x, travelling = plain.norm_pre(x), 0
+    for index, (block, layer) in enumerate(zip(plain.blocks, layers, strict=True)):
+        rows = _rows(layer, None if drawn is None else drawn[index])
+        extra = 0 if rows is None else rows.shape[-2]
+        if rows is not None:
+            x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
+        travelling = extra if layer.travels and extra else travelling
+        block.attn = PlainRotaryAttention(block.attn, layer.key, layer.value, extra or travelling)
+        x = block(x, rope=rope[index] if plain.rope_mixed else rope, **mask)
+        if not layer.travels:
+            x = x[:, extra:]
+    features = plain.norm(x[:, travelling:])
+    return features, plain.forward_head(features)
+
+
+def beit_oracle(
+    backbone: nn.Module, model: nn.Module, images: Tensor, drawn: Sequence[Tensor | None] | None = None
+) -> Tensor:
+    """Logits [B, C] of a BEiT: no bias by position on prompts, or on what looks from them."""
+    plain = copy.deepcopy(backbone)
+    plain.head = model.head
+    x = torch.cat([plain.cls_token.expand(len(images), -1, -1), plain.patch_embed(images)], dim=1)
+    x = x if plain.pos_embed is None else x + plain.pos_embed
+    shared, travelling = 0.0 if plain.rel_pos_bias is None else plain.rel_pos_bias(), 0
+    for index, (block, layer) in enumerate(zip(plain.blocks, e2vpt.prompt_layers(model), strict=True)):
+        rows = _rows(layer, None if drawn is None else drawn[index])
+        extra = 0 if rows is None else rows.shape[-2]
+        if rows is not None:
+            x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
+        travelling = extra if layer.travels and extra else travelling
+        timm = block.attn
+        own = 0.0 if timm.relative_position_bias_table is None else timm._get_rel_pos_bias()
+        bias = own + shared
+        attention = PlainAttention(timm, layer.key, layer.value, extra or travelling)
+        out = attention(block.norm1(x), bias if isinstance(bias, Tensor) else None)
+        x = x + block.gamma_1 * out
+        x = x + block.gamma_2 * block.mlp(block.norm2(x))
+        if not layer.travels:
+            x = x[:, extra:]
+    return plain.forward_head(plain.norm(x[:, travelling:]))
+
+
+def carried_by_timm(backbone: nn.Module, model: nn.Module, images: Tensor) -> Tensor:
+    """Features [B, N, D] of an Eva with visual prompts only, which are prefix tokens of timm's attention."""
+    plain = copy.deepcopy(backbone)
+    x, rope = plain._pos_embed(plain.patch_embed(images))
+    x = plain.norm_pre(x)
+    for index, (block, layer) in enumerate(zip(plain.blocks, e2vpt.prompt_layers(model), strict=True)):
+        rows = (layer.visual * layer.keep).expand(len(x), -1, -1)
+        block.attn.num_prefix_tokens += rows.shape[1]
+        x = block(torch.cat([rows, x], dim=1), rope=rope[index] if plain.rope_mixed else rope)
+        x = x[:, rows.shape[1] :]
+    return plain.norm(x)
+
+
 def _rows(layer: nn.Module, drawn: Tensor | None) -> Tensor | None:
     if layer.visual is None:
         return None
@@ -122,8 +240,9 @@ def _swin_image(
     for stage in backbone.layers:
         x = stage.downsample(x[None])[0]
         if travelling is not None and not isinstance(stage.downsample, nn.Identity):
-            four = torch.cat([travelling] * 4, dim=-1)
-            travelling = stage.downsample.reduction(stage.downsample.norm(four))
+            four, merge = torch.cat([travelling] * 4, dim=-1), stage.downsample
+            is_second = isinstance(backbone, SwinTransformerV2)
+            travelling = merge.norm(merge.reduction(four)) if is_second else merge.reduction(merge.norm(four))
         for block in stage.blocks:
             index, layer = next(layers)
             own = _rows(layer, None if drawn is None else drawn[index])
@@ -142,24 +261,30 @@ def _swin_block(
     """The grid and the prompt rows after a block; a row's attention is its mean over the windows."""
     height, width, _ = x_hwD.shape
     (win_h, win_w), (shift_h, shift_w) = block.window_size, block.shift_size
-    normed = torch.roll(block.norm1(x_hwD), (-shift_h, -shift_w), dims=(0, 1))
+    is_second = isinstance(block.attn, CosineWindowAttention)  # of Swin: its norms come last
+    (before, after) = (nn.Identity(), block.norm1)[:: 1 if is_second else -1]
+
+    def mlp(x: Tensor) -> Tensor:
+        return block.norm2(block.mlp(x)) if is_second else block.mlp(block.norm2(x))
+
+    normed = torch.roll(before(x_hwD), (-shift_h, -shift_w), dims=(0, 1))
     normed = F.pad(normed, (0, 0, 0, -width % win_w, 0, -height % win_h))
     out, outs, window = torch.zeros_like(normed), [], 0
     for top in range(0, normed.shape[0], win_h):
         for left in range(0, normed.shape[1], win_w):
             cut = (slice(top, top + win_h), slice(left, left + win_w))
             mask = None if block.attn_mask is None else block.attn_mask[window]
-            extra = None if rows_pD is None else block.norm1(rows_pD)
+            extra = None if rows_pD is None else before(rows_pD)
             tokens, prompts = _swin_window(block.attn, layer, normed[cut].flatten(0, 1), extra, mask)
             out[cut] = tokens.reshape(win_h, win_w, -1)
             outs.append(prompts)
             window += 1
-    x_hwD = x_hwD + torch.roll(out[:height, :width], (shift_h, shift_w), dims=(0, 1))
-    x_hwD = x_hwD + block.mlp(block.norm2(x_hwD))
+    x_hwD = x_hwD + after(torch.roll(out[:height, :width], (shift_h, shift_w), dims=(0, 1)))
+    x_hwD = x_hwD + mlp(x_hwD)
     if rows_pD is None:
         return x_hwD, None
-    rows_pD = rows_pD + torch.stack(outs).mean(0)
-    return x_hwD, rows_pD + block.mlp(block.norm2(rows_pD))
+    rows_pD = rows_pD + after(torch.stack(outs).mean(0))
+    return x_hwD, rows_pD + mlp(rows_pD)
 
 
 def _swin_window(
@@ -167,7 +292,11 @@ def _swin_window(
 ) -> tuple[Tensor, Tensor]:
     """Attention of one window whose sequence starts with the prompt rows; no bias on any prompt."""
     extra = 0 if extra_pD is None else len(extra_pD)
-    bias = attention._get_rel_pos_bias()[0]
+    if isinstance(attention, CosineWindowAttention):
+        by_offset = attention.cpb_mlp(attention.relative_coords_table).flatten(0, 2)
+        bias = 16 * by_offset[attention.relative_position_index].sigmoid().permute(2, 0, 1)
+    else:
+        bias = attention._get_rel_pos_bias()[0]
     bias = bias if mask_NN is None else bias + mask_NN
     sequence = x_ND if extra_pD is None else torch.cat([extra_pD, x_ND])
     full = bias.new_zeros(len(bias), len(sequence), len(sequence))

@@ -20,7 +20,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from torch import nn
 
 from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
-from e2vpt.backbones.families import is_vit, known_blocks, pretrained_cfg
+from e2vpt.backbones.families import is_swin, known_blocks, pretrained_cfg
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.backbones.supported import near_names, where_to_start
 from e2vpt.backbones.weight_files import WeightTensors, read_weights
@@ -38,7 +38,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 def load_backbone(
     name: str, *, num_classes: int, weights: str | Path | None = None, image_size: int | None = None
 ) -> nn.Module:
-    """A pretrained ViT or Swin with a fresh head, in eval mode, all drop rates 0.
+    """A pretrained backbone of a known family with a fresh head, in eval mode, all drop rates 0.
 
     Args:
         name: one of PRESETS, a timm name with or without a tag, or "hf-hub:owner/name".
@@ -145,7 +145,15 @@ def _build(name: str, num_classes: int, asked: Mapping[str, int]) -> nn.Module:
         raise BackboneError(f"timm cannot build {name} with {words}: {error}") from error
     if preset is not None:
         pretrained_cfg(model)["preset"] = name
+    _still(model)
     return model
+
+
+def _still(model: nn.Module) -> None:
+    """Positions as they are: some models scale and shift theirs by chance while they train."""
+    positions: Any = getattr(model, "rope", None)
+    if getattr(positions, "aug_active", False):
+        positions.aug_active = False
 
 
 def _hub_model(repository: str) -> tuple[str, dict[str, Any]]:
@@ -182,9 +190,9 @@ def _check_known(name: str) -> None:
 
 
 def largest_image(model: nn.Module) -> int:
-    """The side in pixels of the largest square images that a ViT or Swin is used for."""
+    """The side in pixels of the largest square images that a backbone is used for."""
     patch = int(model.patch_embed.patch_size[0])  # type: ignore[union-attr, index]
-    return math.isqrt(_MOST_PATCHES["vit" if is_vit(model) else "swin"]) * patch
+    return math.isqrt(_MOST_PATCHES["swin" if is_swin(model) else "vit"]) * patch
 
 
 def _check_image_size(model: nn.Module, image_size: int | None) -> None:

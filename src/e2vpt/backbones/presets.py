@@ -1,4 +1,4 @@
-"""Short names of the paper's backbones, and where their weights come from."""
+"""Short names: the paper's backbones, and what people start with today; where their weights come from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class Preset:
 
     Attributes:
         timm_name: the model that timm builds for it.
-        source: where the paper's checkpoint comes from; `weights` reads that file as it is.
+        source: where the paper's checkpoint comes from; `weights` reads that file as it is. Empty where the
+            hub has it under timm's name.
         options: what differs from timm's model, for timm.create_model.
     """
 
     timm_name: str
-    source: str
+    source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -59,5 +60,17 @@ PRESETS: Mapping[str, Preset] = {
         source="https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
         "swin_base_patch4_window7_224_22k.pth",
     ),
+    # With biases of queries and values, which are zero in the checkpoint: the recipe tunes them. timm reads
+    # DINOv3 out by the mean of its patches; its authors by the class token, as those in -cls.
+    "dinov3-s": Preset(timm_name="vit_small_patch16_dinov3_qkvb.lvd1689m"),
+    "dinov3-b": Preset(timm_name="vit_base_patch16_dinov3_qkvb.lvd1689m"),
+    "dinov3-s-cls": Preset(
+        timm_name="vit_small_patch16_dinov3_qkvb.lvd1689m", options={"global_pool": "token"}
+    ),
+    "dinov3-b-cls": Preset(
+        timm_name="vit_base_patch16_dinov3_qkvb.lvd1689m", options={"global_pool": "token"}
+    ),
+    "pe-core-b": Preset(timm_name="vit_pe_core_base_patch16_224.fb"),
+    "siglip2-b": Preset(timm_name="vit_base_patch16_siglip_224.v2_webli"),
     "demo": Preset(timm_name="", source="scripts/pretrain_demo_backbone.py; shipped with the package"),
 }

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
-from timm.models import swin_transformer, vision_transformer
+from timm.models import beit, eva, swin_transformer, swin_transformer_v2, vision_transformer
 from torch import nn
 
-from e2vpt.backbones.families import is_swin, is_vit, pretrained_cfg
+from e2vpt.backbones.families import is_swin, pretrained_cfg
 from e2vpt.backbones.weight_files import WeightTensors, first_line, some
 from e2vpt.errors import WeightsError
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEADS = ("head.", "head_dist.", "pre_logits.")
 # timm derives them from the window size; the original Swin files store them.
-_SWIN_BUFFERS = ("relative_position_index", "attn_mask")
+_SWIN_BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask")
+_CONVERSIONS: Mapping[type[nn.Module], Callable[..., WeightTensors]] = {
+    vision_transformer.VisionTransformer: partial(
+        vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True
+    ),
+    swin_transformer.SwinTransformer: swin_transformer.checkpoint_filter_fn,
+    swin_transformer_v2.SwinTransformerV2: swin_transformer_v2.checkpoint_filter_fn,
+    eva.Eva: eva.checkpoint_filter_fn,
+    beit.Beit: beit.checkpoint_filter_fn,
+}
+"""timm's own, of older names and other image sizes."""
 
 
 def load_weights(model: nn.Module, state: WeightTensors, source: str | Path) -> None:
-    """Load every tensor of `state` into a timm ViT or Swin, except heads: the model keeps its own.
+    """Load every tensor of `state` into a timm model, except heads: the model keeps its own.
 
     Position embeddings and Swin's bias tables are resampled to the model's image size.
 
@@ -53,7 +65,6 @@ def head_names(model: nn.Module) -> set[str]:
 
 def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> WeightTensors:
     """timm's own conversion of older names, and its resampling to the model's image size."""
-    assert is_vit(model) or is_swin(model)
     patch, expected = state.get("patch_embed.proj.weight"), model.state_dict()["patch_embed.proj.weight"]
     if patch is not None and patch.dim() == 4 and patch.shape != expected.shape:
         # timm would resample the patch embedding too: another patch size is another backbone.
@@ -66,9 +77,7 @@ def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> Weig
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice to timm on how to resample faster
-            if is_swin(model):
-                return dict(swin_transformer.checkpoint_filter_fn(state, model))
-            return dict(vision_transformer.checkpoint_filter_fn(state, model, adapt_layer_scale=True))  # type: ignore[arg-type]
+            return dict(_CONVERSIONS[type(model)](state, model))
     except Exception as error:  # timm trusts shapes, so wrong ones fail anywhere in its arithmetic
         raise WeightsError(
             f"{source} does not fit this {_describe(model)}: timm cannot convert it ({first_line(error)}). "
@@ -78,7 +87,7 @@ def _convert(model: nn.Module, state: WeightTensors, source: str | Path) -> Weig
 
 def _other_read_out(model: nn.Module) -> tuple[str, ...]:
     """timm takes SigLIP without its attention pooling on purpose; the file has it all the same."""
-    return ("attn_pool.",) if is_vit(model) and model.attn_pool is None else ()
+    return ("attn_pool.",) if getattr(model, "attn_pool", model) is None else ()
 
 
 def _fresh_norm(model: nn.Module, state: WeightTensors) -> set[str]:

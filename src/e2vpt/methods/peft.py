@@ -1,4 +1,5 @@
-"""Methods of Hugging Face PEFT, put into a timm model: beside its qkv projections, ia3 beside its MLPs too.
+"""Methods of Hugging Face PEFT, put into a timm model: beside its projections to queries, keys and values,
+ia3 beside its MLPs too.
 
 All start where the backbone is. VeRA is not here: its layers share state that PEFT keeps outside the model.
 """
@@ -11,9 +12,10 @@ from torch import nn
 
 from e2vpt.config import MethodConfig
 from e2vpt.errors import MissingExtra
+from e2vpt.methods.projections import call_projections
 
 PEFT_METHODS = ("lora", "dora", "loha", "lokr", "oft", "ia3")
-_QKV = ["qkv"]
+_QKV = ["qkv", "q_proj", "k_proj", "v_proj"]
 
 
 def inject(model: nn.Module, method: str, options: MethodConfig) -> None:
@@ -26,6 +28,7 @@ def inject(model: nn.Module, method: str, options: MethodConfig) -> None:
         from peft import inject_adapter_in_model
     except ImportError:
         raise MissingExtra(f"Method {method} is PEFT's: pip install 'e2vpt[bench]'") from None
+    call_projections(model)
     inject_adapter_in_model(_config(method, options), model)
 
 
@@ -41,6 +44,6 @@ def _config(method: str, options: MethodConfig) -> Any:
         # arXiv 2306.07280; 16 divides the widths of ViT and Swin.
         return peft.OFTConfig(oft_block_size=16, target_modules=_QKV)
     if method == "ia3":
-        return peft.IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"])  # arXiv 2205.05638
+        return peft.IA3Config(target_modules=[*_QKV, "fc2"], feedforward_modules=["fc2"])  # arXiv 2205.05638
     use_dora = method == "dora"  # arXiv 2402.09353; plain LoRA: 2106.09685
     return peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=_QKV, use_dora=use_dora)

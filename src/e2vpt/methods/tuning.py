@@ -6,15 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from timm.models.swin_transformer import WindowAttention
-from timm.models.vision_transformer import Attention, VisionTransformer
+from timm.models.vision_transformer import Attention
 from torch import nn
 
+from e2vpt.backbones.families import is_swin
 from e2vpt.config import MethodConfig
 from e2vpt.errors import ConfigError
 from e2vpt.methods.bottleneck import Bottleneck, Followed
+from e2vpt.methods.projections import call_projections
 from e2vpt.methods.side import SideForward, SideNetwork
 from e2vpt.prompting.parts import classifier
-from e2vpt.prompting.sites import find_sites
+from e2vpt.prompting.sites import find_sites, is_of_positions
 from e2vpt.prompting.tuned_linear import TunedLinear, with_scale, without_key_bias
 
 
@@ -33,18 +35,25 @@ def _tune_last_blocks(model: nn.Module, options: MethodConfig) -> None:
 
 
 def _final_norms(model: Any) -> list[nn.Module]:
-    return [model.norm, *([model.fc_norm] if isinstance(model, VisionTransformer) else [])]
+    return [norm for norm in (model.norm, getattr(model, "fc_norm", None)) if norm is not None]
+
+
+# EVA-02 and DINOv3 have those of queries and values beside a projection that has none.
+_BIASES = ("bias", "q_bias", "v_bias")
 
 
 def _tune_biases(model: nn.Module, _: MethodConfig) -> None:
     """Every bias of the backbone (BitFit, arXiv 2106.10199)."""
     for name, parameter in model.named_parameters():
-        if name.split(".")[-1] == "bias":
+        if name.split(".")[-1] in _BIASES and not is_of_positions(name):
             parameter.requires_grad_(True)
 
 
 def _tune_biases_with_effect(model: nn.Module, options: MethodConfig) -> None:
-    """Every bias but those of keys, where no softmax sees them: all keys of the block have the same."""
+    """Every bias but those of keys, where no softmax sees them: all keys of the block have the same.
+
+    Rotated by position, no two have the same.
+    """
     for module in model.modules():
         if isinstance(module, (Attention, WindowAttention)) and _has_idle_key_bias(module):
             module.qkv = without_key_bias(module.qkv)
@@ -78,9 +87,10 @@ def _tune_biases_and_scales(model: nn.Module, options: MethodConfig) -> None:
     _tune_biases_with_effect(model, options)
     frozen = [
         (parent, name, child)
-        for parent in model.modules()
+        for path, parent in model.named_modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.Linear)
+        and not is_of_positions(path)
         and type(child) in (nn.Linear, TunedLinear)
         and not child.weight.requires_grad
     ]
@@ -88,13 +98,14 @@ def _tune_biases_and_scales(model: nn.Module, options: MethodConfig) -> None:
         raise ConfigError(
             "beside is 'scale'; this method leaves no linear layer frozen whose outputs to scale."
         )
+    call_projections(model)
     for parent, name, child in frozen:
         setattr(parent, name, with_scale(child))
 
 
 def _add_hidden_layers(model: Any, options: MethodConfig) -> None:
     """A head of k layers: k - 1 hidden ones stand where timm's head has its dropout."""
-    holder, name = (model, "head_drop") if isinstance(model, VisionTransformer) else (model.head, "drop")
+    holder, name = (model.head, "drop") if is_swin(model) else (model, "head_drop")
     width: Any = classifier(model).in_features
     hidden: list[nn.Module] = []
     for _ in range(options.mlp_layers - 1):

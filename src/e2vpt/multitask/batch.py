@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from e2vpt.multitask.layout import VectorLayout, num_rows
 from e2vpt.multitask.values import TABLE_OF, TaskValues
-from e2vpt.prompting.attention import TableByImage
+from e2vpt.prompting.attention import AttentionWithPrompts, TableByImage, biases_beside
 from e2vpt.prompting.rows import RowConv, RowLinear, RowNorm
 
 
@@ -53,6 +53,8 @@ def own_values(model: nn.Module) -> dict[str, Tensor]:
             parameter = getattr(module, name)
             if parameter is not None:
                 own[f"{path}.{name}"] = parameter
+        if isinstance(module, AttentionWithPrompts) and (bias := biases_beside(module)) is not None:
+            own[f"{path}.qkv.bias"] = bias
         if isinstance(module, RowLinear):
             own[f"{path}.scale"] = torch.ones(module.out_features)
     return own

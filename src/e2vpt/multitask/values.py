@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import unpack
 from e2vpt.errors import BackboneMismatch
+from e2vpt.prompting.attention import biases_beside, entry_norm, norm_of_keys
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import Site
 from e2vpt.prompting.tables import Projection, build_table
@@ -68,30 +69,32 @@ class HostBlock:
     """What turns tokens [..., D] into keys and values in one block, as timm made it.
 
     Attributes:
-        path: the block's name.
-        norm, qkv, k_norm: its modules; `k_norm` None where there is none.
-        num_heads, head_dim: H and d.
+        site: the block as it was found.
+        norm, k_norm: its modules; `k_norm` None where there is none.
+        projections: to keys and values, the fused one or two.
     """
 
-    path: str
+    site: Site
     norm: nn.Module
-    qkv: nn.Linear
+    projections: Mapping[str, nn.Linear]
     k_norm: nn.Module | None
-    num_heads: int
-    head_dim: int
 
     @classmethod
     def of(cls, site: Site) -> HostBlock:
         """Of a site whose block nothing was put into yet."""
-        block, attention = site.block, site.attention
+        attention: Any = site.attention
+        names = ("k_proj", "v_proj") if attention.qkv is None else ("qkv",)
         return cls(
-            path=site.path,
-            norm=cast(nn.Module, block.norm1),
-            qkv=cast(nn.Linear, attention.qkv),
-            k_norm=cast(nn.Module | None, getattr(attention, "k_norm", None)),
-            num_heads=site.num_heads,
-            head_dim=site.head_dim,
+            site=site,
+            norm=entry_norm(site.block),
+            projections={name: getattr(attention, name) for name in names},
+            k_norm=norm_of_keys(attention),
         )
+
+    @property
+    def path(self) -> str:
+        """The name of its attention."""
+        return f"{self.site.path}.attn"
 
 
 @torch.no_grad()
@@ -104,12 +107,9 @@ def read_values(path: str | Path, host: Host) -> tuple[AdapterInfo, TaskValues]:
     """
     info, tensors = host.adapters.read(path)
     tuned = {name[6:]: tensor.float() for name, tensor in tensors.items() if name.startswith("tuned.")}
-    _check_shared(path, info, tuned, host)
     for block in host.blocks:
-        name = f"{block.path}.attn.qkv.bias"
-        if name in tuned and len(tuned[name]) < block.qkv.out_features:
-            queries, values = tuned[name].chunk(2)
-            tuned[name] = torch.cat([queries, torch.zeros_like(queries), values])
+        _name_whole_bias(block, tuned)
+    _check_shared(path, info, tuned, host)
     blocks = zip(host.blocks, _prompts(info, tensors, host), strict=True)
     tables = {
         f"{TABLE_OF}{index}": table
@@ -149,9 +149,9 @@ def _prompts(info: AdapterInfo, tensors: Mapping[str, Tensor], host: Host) -> li
         BlockPrompts(
             num_visual=num_visual,
             num_kv=num_kv,
-            width=block.qkv.in_features,
-            num_heads=block.num_heads,
-            head_dim=block.head_dim,
+            width=block.site.width,
+            num_heads=block.site.num_heads,
+            head_dim=block.site.head_dim,
             share_kv=info.prompts.share_kv,
         )
         for block, num_visual, num_kv in zip(host.blocks, info.num_visual, info.num_kv, strict=True)
@@ -165,10 +165,10 @@ def _table(block: HostBlock, prompts: BlockPrompts, tuned: Mapping[str, Tensor])
     table = build_table(
         None if prompts.visual is None else prompts.masked_visual(1),
         prompts.key_value(1),
-        _called(block.norm, f"{block.path}.norm1", tuned),
+        _called(block.norm, f"{block.site.path}.norm1", tuned),
         _to_kv(block, tuned),
-        None if block.k_norm is None else _called(block.k_norm, f"{block.path}.attn.k_norm", tuned),
-        block.num_heads,
+        None if block.k_norm is None else _called(block.k_norm, f"{block.path}.k_norm", tuned),
+        block.site.num_heads,
     )
     return None if table is None else table.contiguous()
 
@@ -182,13 +182,37 @@ def _called(module: nn.Module, path: str, tuned: Mapping[str, Tensor]) -> Projec
     return lambda x: functional_call(module, own, (x,))
 
 
+def _name_whole_bias(block: HostBlock, tuned: dict[str, Tensor]) -> None:
+    """Biases of queries and values alone, under the projection's name, with zeros for the keys."""
+    name, beside = f"{block.path}.qkv.bias", [f"{block.path}.{part}" for part in ("q_bias", "v_bias")]
+    if all(part in tuned for part in beside):
+        queries, values = (tuned.pop(part) for part in beside)
+    elif name in tuned and len(tuned[name]) < block.projections["qkv"].out_features:
+        queries, values = tuned[name].chunk(2)
+    else:
+        return
+    tuned[name] = torch.cat([queries, torch.zeros_like(queries), values])
+
+
 def _to_kv(block: HostBlock, tuned: Mapping[str, Tensor]) -> Projection:
-    qkv, path = block.qkv, f"{block.path}.attn.qkv"
-    width = qkv.out_features // 3
-    bias: Tensor | None = qkv.bias
-    weight = qkv.weight[width:].float().cpu()
-    bias, scale = (
-        None if part is None else part[width:].float().cpu()
-        for part in (tuned.get(f"{path}.bias", bias), tuned.get(f"{path}.scale"))
+    """The projection to keys and values with the task's own biases and scales, on the CPU in float32."""
+    made = [
+        _projection(layer, f"{block.path}.{name}", tuned, biases_beside(block.site.attention))
+        for name, layer in block.projections.items()
+    ]
+    return made[0] if len(made) == 1 else lambda x: torch.cat([each(x) for each in made], dim=-1)
+
+
+def _projection(
+    layer: nn.Linear, path: str, tuned: Mapping[str, Tensor], beside: Tensor | None
+) -> Projection:
+    """To keys and values of the fused projection, or what one of two makes."""
+    start = layer.out_features // 3 if path.endswith(".qkv") else 0
+    own: Tensor | None = layer.bias
+    bias = tuned.get(f"{path}.bias", beside if own is None else own)
+    weight, *others = (
+        None if part is None else part[start:].float().cpu()
+        for part in (layer.weight, bias, tuned.get(f"{path}.scale"))
     )
-    return partial(scaled_linear, weight=weight, bias=bias, scale=scale)
+    assert weight is not None
+    return partial(scaled_linear, weight=weight, bias=others[0], scale=others[1])

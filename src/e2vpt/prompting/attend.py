@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from timm.models.swin_transformer import WindowAttention
-from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.backbones.families import ATTENTIONS
 from e2vpt.prompting.tuned_linear import parts_of
 
 
@@ -130,9 +129,6 @@ def _fused_backward_is_slow(q: Tensor, k: Tensor, bias: Tensor | None) -> bool:
     return wanted and q.device.type == "cpu" and is_slow
 
 
-_TIMM = (Attention, WindowAttention)
-
-
 @contextmanager
 def written_out(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Inside, timm's own attention follows that rule too, for training in `dtype` (None: as it is)."""
@@ -140,7 +136,7 @@ def written_out(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     # timm marks the switch as final, for TorchScript.
     fused: list[Any] = []
     if is_slow:
-        fused = [m for m in model.modules() if isinstance(m, _TIMM) and m.fused_attn]
+        fused = [m for m in model.modules() if isinstance(m, ATTENTIONS) and getattr(m, "fused_attn", False)]
     for attention in fused:
         attention.fused_attn = False
     try:

@@ -1,7 +1,7 @@
-"""Attention that also looks at a block's table of prompts (paper, sections 3.1 and 3.2); the ViT's.
+"""Attention that also looks at a block's table of prompts (paper, sections 3.1 and 3.2), in every family.
 
-Each class takes over the parts of the timm module it replaces, under their own names, and adds one child,
-`prompts`. Without prompts it computes what timm computes.
+The class of each family takes over the parts of the timm module it replaces, under their own names, and adds
+one child, `prompts`. Without prompts it computes what timm computes.
 
 Shapes: B images (or windows), N tokens, Q queries, t rows of a table, D model width, H heads, d head width.
 """
@@ -12,24 +12,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Attention
+from timm.models.eva import EvaBlockPostNorm
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.attend import attend, one_query
+from e2vpt.prompting.attend import attend
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import take_over
 from e2vpt.prompting.tables import (
     Projection,
     append_table,
-    as_queries,
+    as_keys_values,
     build_table,
     for_windows,
     gated,
     project_tokens,
     split_qkv,
 )
-from e2vpt.prompting.tuned_linear import is_plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -57,6 +59,7 @@ class AttentionWithPrompts(nn.Module):
 
     prompts: BlockPrompts
     qkv: nn.Linear
+    proj: nn.Linear
     num_heads: int
 
     def __init__(self, attention: nn.Module, block: nn.Module, prompts: BlockPrompts) -> None:
@@ -96,6 +99,27 @@ class AttentionWithPrompts(nn.Module):
             stored[0][precision] = table
         return table
 
+    def projections(self) -> tuple[Projection, Projection]:
+        """What makes queries [..., A], and keys and values [..., 2·A], of tokens [..., D]."""
+        return split_qkv(self.qkv, biases_beside(self))
+
+    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Projection | None]:
+        """Queries [B, H, N, d], keys and values [B, N, 2, H, d], what made these: see `project_tokens`."""
+        return project_tokens(self.qkv, x_BND, x_BND.shape[1], self.num_heads, biases_beside(self))
+
+    @property
+    def num_key_heads(self) -> int:
+        """Heads of keys and values; fewer than of queries where several queries share one."""
+        return getattr(self, "num_kv_heads", self.num_heads)
+
+    def keys_values(self, tokens_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [H, T, d] of tokens at the block's input, as a prompt there would get them."""
+        kv_T2Hd = as_keys_values(
+            self.projections()[1](entry_norm(self.block[0])(tokens_TD)), self.num_key_heads
+        )
+        keys, values = append_table(kv_T2Hd.unsqueeze(0), None, norm_of_keys(self))
+        return keys[0], values[0]
+
     def exists(self, batch: int) -> Tensor | None:
         """Which rows of the table [batch, t] each image, or window, has; None where all have all."""
         exists = None if self.by_image is None else self.by_image.exists
@@ -111,81 +135,82 @@ class AttentionWithPrompts(nn.Module):
 
     def _built(self, like: Tensor, batch: int, to_kv: Projection | None) -> Tensor | None:
         prompts, visual = self.prompts, None
-        norm: nn.Module = self.block[0].norm1  # type: ignore[assignment]
+        norm = entry_norm(self.block[0])
         if prompts.visual is not None and not prompts.travels:
             # Prompts may be held in higher precision than the frozen norm they pass through.
-            visual = prompts.masked_visual(batch).to(next(norm.parameters(), self.qkv.weight).dtype)
-        to_kv, k_norm = to_kv or split_qkv(self.qkv)[1], getattr(self, "k_norm", None)
-        table = build_table(visual, prompts.key_value(batch), norm, to_kv, k_norm, self.num_heads)
+            visual = prompts.masked_visual(batch).to(next(norm.parameters(), self.proj.weight).dtype)
+        to_kv, k_norm = to_kv or self.projections()[1], norm_of_keys(self)
+        table = build_table(visual, prompts.key_value(batch), norm, to_kv, k_norm, self.num_key_heads)
         if table is not None and prompts.gate is not None:
             table = gated(table, prompts.gate)
         return None if table is None else table.to(like.dtype)
 
     def look(
-        self, q_BHQd: Tensor, kv_BN2Hd: Tensor, table: Tensor | None, bias: Tensor | None = None
+        self,
+        q_BHQd: Tensor,
+        kv_BN2Hd: Tensor,
+        table: Tensor | None,
+        bias: Tensor | None = None,
+        on_keys: Projection | None = None,
     ) -> Tensor:
         """What queries find at the image tokens, over which `bias` is, and at the table: [B, H, Q, d].
 
-        In one softmax; or in two, where there is a gate, which is in the table already.
+        In one softmax; or in two, where there is a gate, which is in the table already. `on_keys` as in
+        `append_table`, by default the norm of keys.
         """
         dropout: float = self.attn_drop.p if self.training else 0.0  # type: ignore[assignment, union-attr]
         apart = table if self.prompts.gate is not None else None
         exists_Bt = self.exists(q_BHQd.shape[0])
-        k, v = append_table(kv_BN2Hd, table if apart is None else None, getattr(self, "k_norm", None))
+        on_keys = on_keys or norm_of_keys(self)
+        k, v = append_table(kv_BN2Hd, table if apart is None else None, on_keys)
         num_extra = k.shape[2] - kv_BN2Hd.shape[1]
+        k, v = self._for_queries(k), self._for_queries(v)
         out = attend(q_BHQd, k, v, bias, num_extra=num_extra, exists_Bt=exists_Bt, dropout=dropout)
         if apart is None:
             return out
         k, v = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
-        return out + attend(q_BHQd, k, v, dropout=dropout)
+        return out + attend(q_BHQd, self._for_queries(k), self._for_queries(v), dropout=dropout)
 
+    def _for_queries(self, of_keys: Tensor) -> Tensor:
+        """What heads of keys or values have [B, H, N, d], for each head of queries."""
+        groups = self.num_heads // self.num_key_heads
+        return of_keys if groups == 1 else of_keys.repeat_interleave(groups, dim=1)
 
-class PromptedAttention(AttentionWithPrompts, Attention):
-    """timm's ViT attention plus `prompts`."""
-
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """x [B, N, D] -> [B, N, D]; `attn_mask` as in timm, over the image tokens."""
-        return self.attend(x, x.shape[1], attn_mask, is_causal)
-
-    def attend(
-        self, x_BND: Tensor, num_queries: int, attn_mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
-        """Outputs [B, Q, D] of the first Q tokens, which look at all N tokens and at the prompts."""
-        q, kv, to_kv = project_tokens(self.qkv, x_BND, num_queries, self.num_heads)
-        if is_causal:
-            attn_mask = torch.ones(num_queries, x_BND.shape[1], dtype=torch.bool, device=q.device).tril()
-        out = self.look(self.q_norm(q), kv, self.table(kv, x_BND.shape[0], to_kv), attn_mask)
-        return self._project_out(out.transpose(1, 2).flatten(2), x_BND)
-
-    def attend_first(self, x_BND: Tensor) -> Tensor:
-        """Outputs [B, 1, D] of the first token alone, as `attend(x, 1)` gives them.
-
-        One query needs no projected keys and values of image tokens: q·(W_k x + b_k) = (W_k'q)·x + q·b_k, and
-        a weighted sum of W_v x + b_v is W_v and b_v of the weighted sum of x. That is 2·N·D² products fewer.
-        """
-        dropping = self.training and self.attn_drop.p > 0
-        if dropping or not isinstance(self.k_norm, nn.Identity) or not is_plain(self.qkv):
-            return self.attend(x_BND, 1)
-        to_q, to_kv = split_qkv(self.qkv)
-        q_BHd = as_queries(to_q(x_BND[:, :1]), self.num_heads).squeeze(2)
-        table = self.table(q_BHd, x_BND.shape[0], to_kv)
-        is_apart = self.prompts.gate is not None
-        out_BHd = one_query(
-            self.q_norm(q_BHd) * self.scale,
-            x_BND,
-            self.qkv,
-            table,
-            exists_Bt=self.exists(x_BND.shape[0]),
-            is_apart=is_apart,
-        )
-        return self._project_out(out_BHd.flatten(1).unsqueeze(1), x_BND)
-
-    def _project_out(self, out_BQA: Tensor, x_BND: Tensor) -> Tensor:
+    def project_out(self, out_BQA: Tensor, x_BND: Tensor) -> Tensor:
+        """What queries of the first Q tokens found, [B, Q, A], projected: [B, Q, D]."""
         # timm grew `norm` and `gate` over time; older ones do not have them.
         norm, gate = getattr(self, "norm", None), getattr(self, "gate", None)
         if norm is not None:
             out_BQA = norm(out_BQA)
         if gate is not None:
             out_BQA = out_BQA * gate(x_BND[:, : out_BQA.shape[1]]).sigmoid()
-        projected: Tensor = self.proj_drop(self.proj(out_BQA))
+        projected: Tensor = self.proj_drop(self.proj(out_BQA))  # type: ignore[operator]
         return projected
+
+
+def biases_beside(attention: nn.Module) -> Tensor | None:
+    """The biases of queries, keys and values [3·A] that lie beside its projection, if any."""
+    parts: list[Any] = [getattr(attention, name, None) for name in ("q_bias", "k_bias", "v_bias")]
+    return None if parts[0] is None else torch.cat(parts)
+
+
+class UnitLength(nn.Module):
+    """Vectors [..., d] scaled to length one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., d] -> [..., d]."""
+        return F.normalize(x, dim=-1)
+
+
+def norm_of_keys(attention: nn.Module) -> nn.Module | None:
+    """What keys pass behind the projection, of an attention as timm made it or of one with prompts."""
+    if isinstance(attention, CosineWindowAttention):
+        return UnitLength()
+    return getattr(attention, "k_norm", None)
+
+
+def entry_norm(block: nn.Module) -> nn.Module:
+    """What tokens pass between a block's input and its attention: `norm1`, unless that comes after."""
+    comes_after = isinstance(block, (EvaBlockPostNorm, SwinTransformerV2Block))
+    norm: nn.Module = nn.Identity() if comes_after else block.norm1  # type: ignore[assignment]
+    return norm

@@ -18,7 +18,6 @@ from e2vpt.errors import ConfigError, check_type
 from e2vpt.prompting.attention import AttentionWithPrompts
 from e2vpt.prompting.parts import disabled, evaluating, find_prompts
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.prompting.tables import append_table, as_keys_values, split_qkv
 
 NEEDS_IMAGES = (
     "These prompts are to start from patch tokens of training images (init='patch' or kv_init='patch') and "
@@ -132,11 +131,7 @@ def init_from_images(model: nn.Module, images: Tensor) -> None:
         if config.init == "patch":
             init_visual_from_tokens(attention.prompts, tokens_TD)
         if config.kv_init == "patch":
-            kv_T2Hd = as_keys_values(
-                split_qkv(attention.qkv)[1](attention.block[0].norm1(tokens_TD)), attention.num_heads
-            )
-            keys, values = append_table(kv_T2Hd.unsqueeze(0), None, getattr(attention, "k_norm", None))
-            init_key_value_from_tokens(attention.prompts, keys[0], values[0])
+            init_key_value_from_tokens(attention.prompts, *attention.keys_values(tokens_TD))
         attention.prompts.waits_for_images = False
 
     _visit_block_inputs(model, images, visit)

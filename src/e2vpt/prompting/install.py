@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention
+from timm.models.beit import Attention as BeitAttention
+from timm.models.swin_transformer import WindowAttention
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from timm.models.vision_transformer import Attention, VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
+from e2vpt.backbones.families import ROTARY_ATTENTIONS, is_swin
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError, UnsupportedBackbone, check_type
-from e2vpt.prompting.attention import PromptedAttention
+from e2vpt.prompting.attention import AttentionWithPrompts
+from e2vpt.prompting.beit_attention import PromptedBeitAttention
+from e2vpt.prompting.edges import install_edges
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.restoring import remember
+from e2vpt.prompting.rotary_attention import PromptedRotaryAttention
 from e2vpt.prompting.sites import Site, find_sites
 from e2vpt.prompting.swin import install_live_prompts
-from e2vpt.prompting.vit import install_edges
-from e2vpt.prompting.window_attention import PromptedWindowAttention
+from e2vpt.prompting.vit import install_short_path
+from e2vpt.prompting.vit_attention import PromptedAttention
+from e2vpt.prompting.window_attention import PromptedCosineWindowAttention, PromptedWindowAttention
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def prompt(backbone: M, config: PromptConfig | None = None) -> M:
-    """Put mixed prompts into a timm ViT or Swin (paper, section 3). Changes and returns the backbone.
+    """Put mixed prompts into a timm backbone (paper, section 3). Changes and returns it.
 
     Everything is frozen but the prompts and the classifier head. Initial values come from the global random
     state; those that come from training images (`init="patch"`) wait for `init_from_images`. Dropout and drop
@@ -40,8 +48,8 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     sites = find_sites(backbone)
     remember(backbone)
     visual, kv = config.visual_counts(len(sites)), config.kv_counts(len(sites))
-    if config.pool_prompts and not isinstance(backbone, SwinTransformer):
-        raise ConfigError("pool_prompts is for Swin; a ViT reads out its class token or its patches.")
+    if config.pool_prompts and not is_swin(backbone):
+        raise ConfigError("pool_prompts is for Swin; others read out a class token or their patches.")
     prompted = [
         _prompted(site, _make_prompts(site, config, num_visual, num_kv, backbone))
         for site, num_visual, num_kv in zip(sites, visual, kv, strict=True)
@@ -49,8 +57,10 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     for site, attention in zip(sites, prompted, strict=True):
         site.block.attn = attention
     if isinstance(backbone, VisionTransformer):
-        install_edges(backbone)
-    elif isinstance(backbone, SwinTransformer) and (config.pool_prompts or config.visual_depth == "shallow"):
+        install_short_path(backbone)
+    elif not is_swin(backbone):
+        install_edges(backbone.blocks)
+    elif config.pool_prompts or config.visual_depth == "shallow":
         install_live_prompts(backbone, pool_prompts=config.pool_prompts)
     if config.visual_depth == "shallow":
         backbone.forward_intermediates = IntermediateFeatures(backbone).read  # type: ignore[assignment]
@@ -98,15 +108,19 @@ def _make_prompts(
     return prompts.to(next(site.attention.parameters()).device)
 
 
+_WITH_PROMPTS: Mapping[type[nn.Module], type[AttentionWithPrompts]] = {
+    Attention: PromptedAttention,
+    **dict.fromkeys(ROTARY_ATTENTIONS, PromptedRotaryAttention),
+    BeitAttention: PromptedBeitAttention,
+    WindowAttention: PromptedWindowAttention,
+    CosineWindowAttention: PromptedCosineWindowAttention,
+}
+
+
 def _prompted(site: Site, prompts: BlockPrompts) -> nn.Module:
     """The site's attention with room for prompts, after proof that it computes the same without them."""
     attention, block = site.attention, site.block
-    new: PromptedAttention | PromptedWindowAttention
-    if isinstance(attention, Attention):
-        new = PromptedAttention(attention, block, prompts)
-    else:
-        assert isinstance(attention, WindowAttention) and isinstance(block, SwinTransformerBlock)
-        new = PromptedWindowAttention(attention, block, prompts)
+    new = _WITH_PROMPTS[type(attention)](attention, block, prompts)
     _probe(site, new)
     return new
 
@@ -117,14 +131,20 @@ def _probe(site: Site, new: nn.Module) -> None:
     weight = next(site.attention.parameters())
     if weight.is_meta:
         return
-    tokens = getattr(site.attention, "window_area", 5)
-    generator = torch.Generator().manual_seed(0)
+    # A bias by position is of so many tokens and no others.
+    positions: Tensor | None = getattr(site.attention, "relative_position_index", None)
+    tokens, generator = 5 if positions is None else len(positions), torch.Generator().manual_seed(0)
+    position: tuple[Tensor, ...] = ()
+    if isinstance(site.attention, ROTARY_ATTENTIONS):
+        angles = torch.randn(tokens, site.head_dim, generator=generator).to(weight)
+        position = (torch.cat([angles.sin(), angles.cos()], dim=-1),)
+        tokens += int(site.attention.num_prefix_tokens)
     x = torch.randn(2, tokens, site.width, generator=generator).to(weight)
     prompts = new.prompts
     assert isinstance(prompts, BlockPrompts)
     prompts.enabled = False
     with evaluating(site.attention, new):
-        expected, found = site.attention(x), new(x)
+        expected, found = site.attention(x, *position), new(x, *position)
     prompts.enabled = True
     prompts.train(site.attention.training)
     scale = float(expected.abs().max()) + torch.finfo(weight.dtype).tiny

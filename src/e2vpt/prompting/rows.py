@@ -18,7 +18,7 @@ from e2vpt.config import PromptConfig
 from e2vpt.prompting.attention import AttentionWithPrompts, TableByImage
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier
-from e2vpt.prompting.sites import take_over
+from e2vpt.prompting.sites import is_of_positions, take_over
 from e2vpt.prompting.tuned_linear import LinearParts, TunedLinear, by_image
 
 
@@ -93,7 +93,7 @@ class RowConv(nn.Conv2d):
 
 
 def install_rows(backbone: nn.Module) -> Rows:
-    """Give a plain timm ViT or Swin room for values by image, and take its head; changes the backbone.
+    """Give a plain timm backbone room for values by image, and take its head; changes the backbone.
 
     Afterwards its output is the feature that a head would see, [B, D].
 
@@ -107,7 +107,7 @@ def install_rows(backbone: nn.Module) -> Rows:
     for path, parent in list(backbone.named_modules()):
         for name, child in list(parent.named_children()):
             for kind, new in known:
-                if isinstance(child, kind) and child is not head:
+                if isinstance(child, kind) and child is not head and not is_of_positions(path):
                     made: Any = new
                     setattr(parent, name, made(child, f"{path}.{name}".lstrip("."), rows))
     backbone.reset_classifier(0)  # type: ignore[operator]

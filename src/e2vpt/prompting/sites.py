@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from timm.models.swin_transformer import WindowAttention
-from timm.models.vision_transformer import Attention
 from torch import nn
 
 from e2vpt.backbones.families import check_family, known_blocks
@@ -21,7 +20,7 @@ class Site:
         block: the timm block.
         attention: its attention module.
         width: model width D at this block.
-        num_heads: heads H.
+        num_heads: heads H of keys and values.
         head_dim: head width d.
     """
 
@@ -34,7 +33,7 @@ class Site:
 
 
 def find_sites(model: nn.Module) -> list[Site]:
-    """The blocks of a timm ViT or Swin, in forward order.
+    """The blocks of a timm model of a known family, in forward order.
 
     Raises:
         UnsupportedBackbone: its inside is not known (`known_blocks`).
@@ -49,16 +48,23 @@ def find_sites(model: nn.Module) -> list[Site]:
 
 
 def _site(path: str, block: nn.Module) -> Site:
-    attention = block.attn
-    assert isinstance(attention, (Attention, WindowAttention))
+    attention: Any = block.attn
+    num_heads: int = getattr(attention, "num_kv_heads", attention.num_heads)
+    fused = attention.qkv
+    key_width = attention.k_proj.out_features if fused is None else fused.out_features // 3
     return Site(
         path=path,
         block=block,
         attention=attention,
-        width=attention.qkv.in_features,
-        num_heads=attention.num_heads,
-        head_dim=attention.qkv.out_features // 3 // attention.num_heads,
+        width=(attention.k_proj if fused is None else fused).in_features,
+        num_heads=num_heads,
+        head_dim=key_width // num_heads,
     )
+
+
+def is_of_positions(name: str) -> bool:
+    """Whether a module or parameter belongs to the network of Swin V2 that sees positions and no tokens."""
+    return "cpb_mlp" in name.split(".")
 
 
 def take_over(new: nn.Module, old: nn.Module) -> None:

@@ -62,20 +62,21 @@ def _as_rows(key: Tensor, value: Tensor) -> Tensor:
 
 
 def append_table(
-    kv_BN2Hd: Tensor, table: Tensor | None, k_norm: nn.Module | None = None
+    kv_BN2Hd: Tensor, table: Tensor | None, on_keys: Projection | None = None
 ) -> tuple[Tensor, Tensor]:
     """Keys and values, each [B, H, N + t, d], of N image tokens and then of a table.
 
-    `k_norm` is for the image tokens' keys: those in the table have passed it.
+    `on_keys` is what only the image tokens' keys [B, N, H, d] pass: a norm, which those in the table have
+    passed before, or a rotation by position, which a prompt does not have.
     """
     if table is not None:
         table = table.expand(kv_BN2Hd.shape[0], *table.shape[-4:])
-    if k_norm is None or isinstance(k_norm, nn.Identity):
+    if on_keys is None or isinstance(on_keys, nn.Identity):
         both = kv_BN2Hd if table is None else torch.cat([kv_BN2Hd, table], dim=1)
         k, v = both.unbind(2)
     else:
         k, v = kv_BN2Hd.unbind(2)
-        k = k_norm(k)
+        k = on_keys(k)
         if table is not None:
             k, v = (torch.cat(pair, dim=1) for pair in zip((k, v), table.unbind(2), strict=True))
     return k.transpose(1, 2), v.transpose(1, 2)
@@ -93,18 +94,18 @@ def for_windows(by_image: Tensor, num_windows: int) -> Tensor:
 
 
 def project_tokens(
-    qkv: nn.Linear, x_BND: Tensor, num_queries: int, num_heads: int
+    qkv: nn.Linear, x_BND: Tensor, num_queries: int, num_heads: int, bias_3A: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Projection | None]:
     """Queries [B, H, Q, d] of the first Q tokens, keys and values [B, N, 2, H, d] of all N.
 
     Third comes the projection of keys and values, where it was made. With gradients, or where not all queries
-    are wanted, these are two projections; else one, as in timm.
+    are wanted, these are two projections; else one, as in timm. `bias_3A` as in `split_qkv`.
     """
     if torch.is_grad_enabled() or num_queries < x_BND.shape[1]:
-        to_q, to_kv = split_qkv(qkv)
+        to_q, to_kv = split_qkv(qkv, bias_3A)
         q_BQA, kv = to_q(x_BND[:, :num_queries]), to_kv(x_BND)
         return as_queries(q_BQA, num_heads), as_keys_values(kv, num_heads), to_kv
-    q_k_v = torch.unflatten(qkv(x_BND), -1, (3, num_heads, -1))
+    q_k_v = torch.unflatten(_whole(qkv, bias_3A, x_BND), -1, (3, num_heads, -1))
     return q_k_v[:, :, 0].transpose(1, 2), q_k_v[:, :, 1:], None
 
 
@@ -118,16 +119,29 @@ def as_queries(q_BQA: Tensor, num_heads: int) -> Tensor:
     return torch.unflatten(q_BQA, -1, (num_heads, -1)).transpose(1, 2)
 
 
-def split_qkv(qkv: nn.Linear) -> tuple[Projection, Projection]:
+def _whole(qkv: nn.Linear, bias_3A: Tensor | None, x: Tensor) -> Tensor:
+    """The fused projection, [..., D] -> [..., 3·A]."""
+    if bias_3A is None or not is_plain(qkv):
+        out: Tensor = qkv(x)
+        return out if bias_3A is None else out + bias_3A.to(out.dtype)
+    weight, bias, scale = parts_of(qkv)
+    return scaled_linear(x, weight, bias_3A if bias is None else bias, scale)
+
+
+def split_qkv(qkv: nn.Linear, bias_3A: Tensor | None = None) -> tuple[Projection, Projection]:
     """timm's fused projection as two, on the same weights: x -> queries [..., A], keys and values [..., 2·A].
+
+    `bias_3A` is for a layer without a bias, whose attention holds one beside it.
 
     For training: the output of a fused projection stays in memory as a whole until the backward pass, as long
     as its queries are needed (docs/performance.md).
     """
     width = qkv.out_features // 3
     if not is_plain(qkv):
-        return (lambda x: qkv(x)[..., :width]), (lambda x: qkv(x)[..., width:])
-    sizes, (weight, *others) = [width, 2 * width], parts_of(qkv)
+        whole = partial(_whole, qkv, bias_3A)
+        return (lambda x: whole(x)[..., :width]), (lambda x: whole(x)[..., width:])
+    sizes, (weight, bias, scale) = [width, 2 * width], parts_of(qkv)
+    others = (bias_3A if bias is None else bias, scale)
     weights = torch.split(weight, sizes)
     biases, scales = ((None, None) if part is None else torch.split(part, sizes, dim=-1) for part in others)
     to_q, to_kv = (

@@ -13,61 +13,24 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from e2vpt.errors import ConfigError
-from e2vpt.prompting.attention import PromptedAttention
-from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.prompting.sites import take_over
+from e2vpt.prompting.edges import Edge, travelling
+from e2vpt.prompting.vit_attention import PromptedAttention
 
 
-class EdgeBlock(Block):
-    """The first or last block of a ViT (both, where there is one): prompts come in, prompts go out.
-
-    Travelling prompts are appended behind the image tokens: attention does not see order, and every
-    consumer of prefix tokens finds them where timm puts them.
-    """
-
-    def __init__(self, block: Block, *, enters: BlockPrompts | None, leaves: BlockPrompts | None) -> None:
-        take_over(self, block)
-        attention = self.attn
-        assert isinstance(attention, PromptedAttention)
-        attention.block = (self,)
-        # In containers nn.Module does not look into: the prompts stay children of their attention only.
-        self._enters = (enters,)
-        self._leaves = (leaves,)
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """x [B, N, D] -> [B, N, D], or with p rows more between a first and a last block."""
-        return self._leave(super().forward(self._enter(x, *args, **kwargs), *args, **kwargs))
+class EdgeBlock(Edge, Block):
+    """The first or last block of a ViT (both, where there is one)."""
 
     def class_token(self, x: Tensor) -> Tensor:
         """The block's output for the class token only: x [B, N, D] -> [B, 1, D].
 
         Exact: after the last block nothing reads the other rows. Saves their queries, projection and MLP.
         """
-        x = self._enter(x)
+        x = self.enter(x)
         attention = self.attn
         assert isinstance(attention, PromptedAttention)
         token = x[:, :1] + self.drop_path1(self.ls1(attention.attend_first(self.norm1(x))))
         out: Tensor = token + self.drop_path2(self.ls2(self.mlp(self.norm2(token))))
         return out
-
-    def _enter(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        prompts = self._enters[0]
-        if prompts is None or not prompts.enabled:
-            return x
-        if attn_mask is not None or is_causal:
-            raise ConfigError(
-                "An attention mask does not say how travelling prompts may look; "
-                "use visual_depth='deep' with masks."
-            )
-        visual = prompts.masked_visual(x.shape[0]).to(x.dtype)
-        return torch.cat([x, visual.expand(x.shape[0], -1, -1)], dim=1)
-
-    def _leave(self, x: Tensor) -> Tensor:
-        prompts = self._leaves[0]
-        if prompts is None or not prompts.enabled:
-            return x
-        return x[:, : x.shape[1] - prompts.num_visual]
 
 
 class LogitsForward:
@@ -127,18 +90,13 @@ class LogitsForward:
         )
 
 
-def install_edges(model: VisionTransformer) -> None:
+def install_short_path(model: VisionTransformer) -> None:
     """Replace the first and last block, and `forward`, of a ViT whose attention is prompted already."""
     blocks: Any = model.blocks
-    first: BlockPrompts = blocks[0].attn.prompts
-    travelling = first if first.travels and first.num_visual else None
-    last = len(blocks) - 1
+    prompts, last = travelling(blocks[0]), len(blocks) - 1
     for index in {0, last}:
-        blocks[index] = EdgeBlock(
-            blocks[index],
-            enters=travelling if index == 0 else None,
-            leaves=travelling if index == last else None,
-        )
+        enters, leaves = (prompts if index == place else None for place in (0, last))
+        blocks[index] = EdgeBlock(blocks[index], enters=enters, leaves=leaves)
     logits = LogitsForward(model)
     model.forward = logits.forward  # type: ignore[method-assign]
     model.first_tokens = logits.first_tokens  # type: ignore[assignment]

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from timm.layers import DropPath
-from timm.models.swin_transformer import SwinTransformerBlock
-from timm.models.vision_transformer import Block
 from torch import nn
 
+from e2vpt.backbones.families import BLOCKS
 from e2vpt.errors import ConfigError
 
 
@@ -24,11 +23,11 @@ class DroppedPaths:
         """Draws nothing and changes nothing yet.
 
         Raises:
-            ConfigError: the model has no blocks of timm's ViT or Swin.
+            ConfigError: the model has no blocks that timm's known families have.
         """
-        blocks = [m for m in model.modules() if isinstance(m, (Block, SwinTransformerBlock))]
+        blocks = [m for m in model.modules() if isinstance(m, BLOCKS)]
         if rate and not blocks:
-            raise ConfigError(f"drop_path: {type(model).__name__} has no blocks of a timm ViT or Swin.")
+            raise ConfigError(f"drop_path: {type(model).__name__} has no blocks of a family that is known.")
         rates = torch.linspace(0, rate, len(blocks)).tolist()
         self._places: list[tuple[Any, str, nn.Module, nn.Module]] = [
             (block, name, getattr(block, name), DropPath(own) if own else nn.Identity())

@@ -6,7 +6,15 @@ import copy
 
 import pytest
 import torch
-from support.backbones_for_tests import gradients, images_for, prompted, relative, tiny_swin, tiny_vit
+from support.backbones_for_tests import (
+    gradients,
+    images_for,
+    prompted,
+    relative,
+    tiny_eva,
+    tiny_swin,
+    tiny_vit,
+)
 from torch import nn
 
 import e2vpt
@@ -74,3 +82,9 @@ def test_shallow_prompts_are_refused() -> None:
     layer = BlockPrompts(num_visual=2, num_kv=0, width=48, num_heads=3, head_dim=16, travels=True)
     with pytest.raises(ConfigError, match="for deep prompts"):
         CarriedForm(tiny_vit(), [layer] * 3, fused=False)
+
+
+def test_backbones_that_the_official_code_does_not_know_are_refused() -> None:
+    ours = prompted(tiny_eva(), num_visual=2)
+    with pytest.raises(ConfigError, match=r"no form of Eva .*--methods linear,full,lora,e2vpt"):
+        CarriedForm(tiny_eva(), e2vpt.prompt_layers(ours), fused=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -72,7 +73,7 @@ class CarriedForm(nn.Module):
     reference.md section 2); their last output is not pooled.
 
     Raises:
-        ConfigError: the prompts are shallow.
+        ConfigError: the prompts are shallow, or the official code knows no backbone of this class.
     """
 
     timm: Any
@@ -80,6 +81,11 @@ class CarriedForm(nn.Module):
     def __init__(self, backbone: nn.Module, layers: Sequence[BlockPrompts], *, fused: bool) -> None:
         if any(layer.travels for layer in layers):
             raise ConfigError("The carried form is for deep prompts.")
+        if type(backbone) not in (VisionTransformer, SwinTransformer):
+            raise ConfigError(
+                f"The official code has no form of {type(backbone).__name__} to measure: leave out carried, "
+                "as in --methods linear,full,lora,e2vpt."
+            )
         super().__init__()
         self.timm = backbone
         for site, layer in zip(find_sites(backbone), layers, strict=True):

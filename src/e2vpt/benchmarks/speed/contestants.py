@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.backbones.families import is_vit
 from e2vpt.backbones.load import build_backbone
 from e2vpt.benchmarks.speed.carried import CarriedForm
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import check_choices, check_count
+from e2vpt.errors import ConfigError
 from e2vpt.methods.adapt import adapt
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier, prompt_layers
@@ -187,6 +189,8 @@ def _adapted(backbone: nn.Module, method: SpeedMethod, prompts: PromptConfig) ->
         layers = prompt_layers(prompt(_sharing(backbone, method), prompts))
         return CarriedForm(model, layers, fused=method == "carried-fused")
     if method == "late":
+        if not is_vit(model):
+            raise ConfigError("late: only of a ViT are tokens kept that enter the first prompted block.")
         prompts = dataclasses.replace(prompts, first_block=len(find_sites(model)) // 2)
     options = MethodConfig(beside=_BESIDE.get(method, "none"))
     name = "e2vpt" if method in PROMPTED else method
@@ -197,7 +201,7 @@ def _sharing(backbone: nn.Module, method: SpeedMethod) -> nn.Module:
     """A copy that has its own head, and its own of what the method tunes; the rest is the same in memory."""
 
     def is_own(name: str) -> bool:
-        return method == "full" or (method in ("bias", *_BESIDE) and name.endswith(".bias"))
+        return method == "full" or (method in ("bias", *_BESIDE) and name.endswith("bias"))
 
     tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
     shared = (t for name, t in tensors if not t.requires_grad and not is_own(name))

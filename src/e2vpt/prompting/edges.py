@@ -1,0 +1,96 @@
+"""The first and last block of a model whose prompts travel (shallow prompting): they come in, they go out.
+
+Travelling prompts are appended behind the image tokens: attention does not see order, and every consumer of
+prefix tokens finds them where timm puts them.
+
+Shapes: B images, N tokens, p visual prompts, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from timm.models.beit import Block as BeitBlock
+from timm.models.eva import EvaBlock, EvaBlockPostNorm
+from torch import Tensor, nn
+
+from e2vpt.errors import ConfigError
+from e2vpt.prompting.attention import AttentionWithPrompts
+from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.prompting.sites import take_over
+
+
+class Edge(nn.Module):
+    """Stands before a timm block class in the bases of the block that takes its place.
+
+    Attributes:
+        enters, leaves: prompts that come in before, or go out behind, this block.
+    """
+
+    def __init__(
+        self, block: nn.Module, *, enters: BlockPrompts | None = None, leaves: BlockPrompts | None = None
+    ) -> None:
+        take_over(self, block)
+        attention = self.attn
+        assert isinstance(attention, AttentionWithPrompts)
+        attention.block = (self,)
+        # In containers nn.Module does not look into: the prompts stay children of their attention only.
+        self._enters = (enters,)
+        self._leaves = (leaves,)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """x [B, N, D] -> [B, N, D], or with p rows more between a first and a last block."""
+        return self._leave(super().forward(self.enter(x, *args, **kwargs), *args, **kwargs))
+
+    def enter(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any) -> Tensor:
+        """The tokens, and travelling prompts behind them: [B, N, D] -> [B, N + p, D]."""
+        prompts = self._enters[0]
+        if prompts is None or not prompts.enabled:
+            return x
+        if attn_mask is not None or is_causal:
+            raise ConfigError(
+                "An attention mask does not say how travelling prompts may look; "
+                "use visual_depth='deep' with masks."
+            )
+        visual = prompts.masked_visual(x.shape[0]).to(x.dtype)
+        return torch.cat([x, visual.expand(x.shape[0], -1, -1)], dim=1)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        prompts = self._leaves[0]
+        if prompts is None or not prompts.enabled:
+            return x
+        return x[:, : x.shape[1] - prompts.num_visual]
+
+
+class EdgeOfEva(Edge, EvaBlock):
+    """The first or last block of an Eva."""
+
+
+class PostNormEdgeOfEva(Edge, EvaBlockPostNorm):
+    """The same where norms come after attention and MLP."""
+
+
+class EdgeOfBeit(Edge, BeitBlock):
+    """The first or last block of a BEiT."""
+
+
+_EDGES = {EvaBlock: EdgeOfEva, EvaBlockPostNorm: PostNormEdgeOfEva, BeitBlock: EdgeOfBeit}
+
+
+def install_edges(blocks: Any, edges: Mapping[type[nn.Module], type[Edge]] = _EDGES) -> None:
+    """Replace the first and last of a model's blocks, by their class, where prompts travel."""
+    prompts, last = travelling(blocks[0]), len(blocks) - 1
+    if prompts is None:
+        return
+    for index in {0, last}:
+        enters, leaves = (prompts if index == place else None for place in (0, last))
+        blocks[index] = edges[type(blocks[index])](blocks[index], enters=enters, leaves=leaves)
+
+
+def travelling(first: nn.Module) -> BlockPrompts | None:
+    """The prompts that come in before the first block, if any."""
+    prompts = first.attn.prompts  # type: ignore[union-attr]
+    assert isinstance(prompts, BlockPrompts)
+    return prompts if prompts.travels and prompts.num_visual else None
