@@ -12,7 +12,6 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -66,7 +65,8 @@ def hub_errors(repository: str, revision: str | None = None, problem: str = "") 
 
 def _refusal(error: Exception, revision: str | None, problem: str) -> str:
     """What went wrong and what to do; narrower kinds of the Hub's errors first."""
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response else None
+    response = getattr(error, "response", None)
+    status = None if response is None else response.status_code
     if isinstance(error, LocalEntryNotFoundError):
         return f"there is no connection, and it is not in the cache. {problem or _first_line(error)}"
     if isinstance(error, GatedRepoError):

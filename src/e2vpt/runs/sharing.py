@@ -119,14 +119,22 @@ def pull_adapter(repository: str, out: str | Path, *, revision: str | None = Non
     except AdapterFormatError as error:
         raise AdapterFormatError(f"{repository} holds no adapter that can be used. {error}") from error
     if _is_new(out, source):
+        card = _card_there(repository, revision)
         make_folder(out)
+        if card is not None:
+            copy_atomic(card, out / CARD)
         copy_atomic(source, out / ADAPTER)
-        try:
-            copy_atomic(hub_file(repository, CARD, revision), out / CARD)
-        except HubError as error:
-            if not isinstance(error.__cause__, EntryNotFoundError):
-                raise
     return out / ADAPTER
+
+
+def _card_there(repository: str, revision: str | None) -> Path | None:
+    """The card on the Hub; None where there is none, or none in the cache and no connection."""
+    try:
+        return hub_file(repository, CARD, revision)
+    except HubError as error:
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
 
 
 def _is_new(out: Path, source: Path) -> bool:
