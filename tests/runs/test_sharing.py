@@ -75,7 +75,9 @@ def test_there_and_back(as_user: Asked, trained: Path, run: Path, tmp_path: Path
     assert sorted(p.name for p in (tmp_path / "pulled").iterdir()) == ["README.md", "adapter.safetensors"]
     images = trained.parent / "shapes/test"
     assert e2vpt.load(path).predict(images) == e2vpt.load(run).predict(images)
-    assert pull_adapter("me/shapes", tmp_path / "pulled") == path, "once more changes nothing"
+    (tmp_path / "pulled/README.md").unlink()
+    assert pull_adapter("me/shapes", tmp_path / "pulled") == path, "once more makes up for what is missing"
+    assert (tmp_path / "pulled/README.md").read_bytes() == (run / "README.md").read_bytes()
 
 
 def test_nothing_private_leaves_the_machine(as_user: Asked, run: Path, trained: Path) -> None:

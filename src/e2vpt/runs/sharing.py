@@ -118,12 +118,13 @@ def pull_adapter(repository: str, out: str | Path, *, revision: str | None = Non
         read_stored(source)
     except AdapterFormatError as error:
         raise AdapterFormatError(f"{repository} holds no adapter that can be used. {error}") from error
-    if _is_new(out, source):
-        card = _card_there(repository, revision)
-        make_folder(out)
-        if card is not None:
-            copy_atomic(card, out / CARD)
-        copy_atomic(source, out / ADAPTER)
+    _check_room(out, source)
+    card = _card_there(repository, revision)
+    make_folder(out)
+    for name, file in ((ADAPTER, source), (CARD, card)):
+        # A pull that was killed between the two is made up for.
+        if file is not None and look_at(out / name) == "nothing":
+            copy_atomic(file, out / name)
     return out / ADAPTER
 
 
@@ -137,16 +138,13 @@ def _card_there(repository: str, revision: str | None) -> Path | None:
         raise
 
 
-def _is_new(out: Path, source: Path) -> bool:
-    """Whether the folder is still empty; False where it holds this very adapter."""
+def _check_room(out: Path, source: Path) -> None:
+    """Refuse a folder that is neither empty nor holds this very adapter."""
     found = {path.name for path in listed(out)} if look_at(out) == "folder" else set()
-    if not found:
-        return True
-    if ADAPTER in found and (out / ADAPTER).read_bytes() == source.read_bytes():
-        return False
-    raise RunError(
-        f"{out} holds something else already ({', '.join(sorted(found)[:3])}). Choose another --out."
-    )
+    same = ADAPTER in found and (out / ADAPTER).read_bytes() == source.read_bytes()
+    if found and not same:
+        some = ", ".join(sorted(found)[:3])
+        raise RunError(f"{out} holds something else already ({some}). Choose another --out.")
 
 
 def _public_config(run: Path) -> dict[str, object]:
