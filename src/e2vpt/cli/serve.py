@@ -29,7 +29,7 @@ def serve_command(
         list[str] | None,
         typer.Argument(
             metavar="ADAPTERS...",
-            help="Adapter files or run folders, each a task called like it, or NAME=PATH.",
+            help="Adapter files, run folders or hf-hub:OWNER/NAME, each a task called like it, or NAME=PATH.",
             show_default=False,
         ),
     ] = None,
