@@ -111,7 +111,9 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
     batches = switching(prepared, out, reporting.stage)
-    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED, batches)
+    first = train_reporting(
+        prepared, out, reporting.before(again), UNPRUNED, batches, training="all prompts"
+    )
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
@@ -196,6 +198,8 @@ def train_reporting(
     reporting: Reporting,
     adapter: str = ADAPTER,
     batches: Batches | None = None,
+    *,
+    training: str,
 ) -> FitResult:
     """`train_into` a folder, going on with what is there."""
     return train_into(
@@ -203,6 +207,7 @@ def train_reporting(
         folder,
         resume=True,
         adapter=adapter,
+        training=training,
         batches=batches,
         on_step=reporting.on_step,
         on_epoch=reporting.on_epoch,
@@ -247,7 +252,8 @@ def _retrained(
     pair = (trial.row.tokens, trial.row.segments)
     folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
-    result = train_reporting(prepared, folder, reporting)
+    training = "{:.0%} of tokens, {:.0%} of segments".format(*pair)
+    result = train_reporting(prepared, folder, reporting, training=training)
     return _Finalist(
         row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
         selection=trial.selection,
