@@ -206,9 +206,7 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
 def _fit(protocol: _Protocol, prepared: Prepared, row: ProtocolRow) -> FitResult:
     config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
     changed = dataclasses.replace(prepared, config=config)
-    return train_reporting(
-        changed, protocol.out / row["name"], protocol.reporting, training=row["name"]
-    )
+    return train_reporting(changed, protocol.out / row["name"], protocol.reporting, training=row["name"])
 
 
 def _name(row: ProtocolRow) -> str:

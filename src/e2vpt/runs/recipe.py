@@ -17,6 +17,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -111,9 +112,7 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
     batches = switching(prepared, out, reporting.stage)
-    first = train_reporting(
-        prepared, out, reporting.before(again), UNPRUNED, batches, training="all prompts"
-    )
+    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED, batches, training="all prompts")
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
@@ -170,8 +169,7 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
 
     `of` says which model that is: scores of another one are not used.
     """
-    asked = {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
-    asked["of"] = of
+    asked = scores_asked(prune) | {"of": of}
     found = as_the_first(load_scores(path, asked))
     if found is not None:
         return found
@@ -190,6 +188,11 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
     if process_rank()[0] == 0:
         save_scores(path, scores, asked)
     return scores
+
+
+def scores_asked(prune: PruneConfig) -> dict[str, Any]:
+    """The settings that scores depend on."""
+    return {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
 
 
 def train_reporting(
