@@ -13,7 +13,7 @@ from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, DataArgument, S
 from e2vpt.cli.output import SEPARATORS
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.insight.measured import measure
+from e2vpt.insight.measured import measure_images
 from e2vpt.insight.tables import write_answers
 from e2vpt.insight.writing import write_adapter_report
 from e2vpt.runs.labelled import WhichSplit
@@ -54,7 +54,7 @@ def eval_command(
         found = model.labelled(
             source, split=split, skip_unreadable=skip_unreadable, on_images=update, on_note=say
         )
-        measured = measure(model, found.images, found.which, batch_size=batch_size, on_images=update)
+        measured = measure_images(model, found.images, found.which, batch_size=batch_size, on_images=update)
     metrics = evaluation(measured.metrics, found)
     if metrics.left_out:
         say(left_out_text(metrics.left_out))

@@ -11,7 +11,7 @@ from e2vpt.cli.options import DATA_HELP
 from e2vpt.cli.output import print_measured
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.insight.writing import REPORT, write_report, write_report_comparison
+from e2vpt.insight.writing import REPORT, write_html_report, write_report_comparison
 from e2vpt.runs.progress import image_check
 
 
@@ -39,7 +39,7 @@ def report_command(
     for run in runs:
         with image_check(f"Evaluating {visible(str(run))}") as update:
             place = run / REPORT if several or out is None else out
-            reports.append(write_report(run, data, out=place, calibrate=calibrate, on_images=update))
+            reports.append(write_html_report(run, data, out=place, calibrate=calibrate, on_images=update))
         if several:
             print(f"{'run':18} {visible(str(run))}")
         print_measured(reports[-1].measured, reports[-1].info.classes)

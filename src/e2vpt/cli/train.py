@@ -28,7 +28,7 @@ from e2vpt.config.recipes import RECIPES, Recipe
 from e2vpt.data import ImageFile, Task
 from e2vpt.errors import ConfigError, visible
 from e2vpt.insight.tensorboard import tensorboard_log
-from e2vpt.insight.writing import REPORT, write_report
+from e2vpt.insight.writing import REPORT, write_html_report
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, check_out, saved_run_config
 from e2vpt.runs.progress import image_check, reported, say
@@ -162,7 +162,7 @@ def _train(
 def _report(task: Task, out: Path, *, calibrate: bool) -> None:
     """Test accuracy and the report; the one time that the test images are looked at."""
     with image_check("Evaluating") as update:
-        report = write_report(out, task=task, calibrate=calibrate, on_images=update)
+        report = write_html_report(out, task=task, calibrate=calibrate, on_images=update)
     print_measured([m for m in report.measured if m.split == "test"], report.info.classes)
     print(f"{'report':18} {visible(str(out / REPORT))}")
 

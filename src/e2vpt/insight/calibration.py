@@ -67,21 +67,26 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / total
 
 
-def fit_temperature(logits_nC: Tensor, labels_n: Tensor) -> float:
-    """The T with the lowest cross-entropy of softmax(logits / T), between 0.05 and 20.
+def fit_temperature(logits_nC: Tensor, labels_n: Tensor) -> float | None:
+    """The T with the lowest cross-entropy of softmax(logits / T); None where it lies outside 0.05 to 20.
+
+    It does where every image is right: the surer, the better then, and no T is the best.
 
     The loss is convex in 1 / T, so its slope, E[z] - z of the label, has one root, found by bisection.
     """
     z = logits_nC.double()
     own = z.gather(1, labels_n[:, None]).squeeze(1)
     low, high = math.log(1 / _HIGHEST), math.log(1 / _LOWEST)
+
+    def slope(log_inverse: float) -> float:
+        expected = ((z * math.exp(log_inverse)).softmax(1) * z).sum(1)
+        return float((expected - own).mean())
+
+    if slope(low) > 0 or slope(high) < 0:
+        return None
     for _ in range(60):
         middle = (low + high) / 2
-        expected = ((z * math.exp(middle)).softmax(1) * z).sum(1)
-        if float((expected - own).mean()) > 0:
-            high = middle
-        else:
-            low = middle
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return math.exp(-(low + high) / 2)
 
 

@@ -46,7 +46,7 @@ class Measured:
 
 
 @torch.inference_mode()
-def measure(
+def measure_images(
     model: TaskModel,
     images: Split,
     split: str,

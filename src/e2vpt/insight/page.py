@@ -24,7 +24,7 @@ from e2vpt.insight.history import (
     pruning_part,
     settings_part,
 )
-from e2vpt.insight.record import RunRecord
+from e2vpt.insight.record import RunRecord, TrainingLog
 from e2vpt.insight.report import RunReport
 
 _TEMPLATES = Path(__file__).parent / "page"
@@ -113,7 +113,7 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
     if record is not None:
         facts.insert(0, ("Images", f"{visible(record.task)}: {_counted(record)}"))
         facts.append(("Augmentation", record.augment))
-        epochs = ", ".join(f"{len(t.rows)} ({t.name}; epoch {t.best} was best)" for t in record.trainings)
+        epochs = ", ".join(_epochs(training, len(record.trainings)) for training in record.trainings)
         facts.append(("Epochs", epochs))
         if record.begun:
             facts.append(("Begun", f"{record.begun}, with e2vpt {visible(record.version)}"))
@@ -121,6 +121,11 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
         facts.append(("Temperature", f"{info.metrics['temperature']:.3f}, stored in the adapter"))
     facts.append(("Adapter file", visible(str(report.adapter))))
     return facts
+
+
+def _epochs(training: TrainingLog, trainings: int) -> str:
+    which = f"with {training.name}; " if trainings > 1 else ""
+    return f"{len(training.rows)} ({which}epoch {training.best} was kept)"
 
 
 def _per_block(counts: tuple[int, ...]) -> str:

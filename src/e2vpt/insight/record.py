@@ -18,7 +18,7 @@ from e2vpt.runs.augmenting import AUGMENTATION
 from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, read_config, read_log, saved_run_config
 from e2vpt.runs.identity import SPLITS, ImageRow, saved_images
 from e2vpt.runs.recipe import scores_asked
-from e2vpt.runs.tried import Tried, read_table
+from e2vpt.runs.tried import Tried, read_tried
 from e2vpt.training.checkpoint import Row
 
 _FINAL = "final"
@@ -77,7 +77,7 @@ def read_record(folder: Path) -> RunRecord:
     """
     config, saved = saved_run_config(folder), read_config(folder / CONFIG)
     prune = _pruning(folder)
-    tried = tuple(read_table(folder / PRUNE_FOLDER / "table.csv")) if prune else ()
+    tried = tuple(read_tried(folder / PRUNE_FOLDER / "table.csv")) if prune else ()
     return RunRecord(
         folder=folder,
         config=config,

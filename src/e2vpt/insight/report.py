@@ -16,7 +16,7 @@ from e2vpt.adapters.files import read_adapter
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.data import Task
 from e2vpt.insight.calibration import fit_temperature
-from e2vpt.insight.measured import Measured, measure
+from e2vpt.insight.measured import Measured, measure_images
 from e2vpt.insight.record import RunRecord, read_record
 from e2vpt.runs.folder import run_of, task_name
 from e2vpt.runs.task_model import TaskModel, load
@@ -32,7 +32,7 @@ class RunReport:
         info: what it says of itself.
         record: its run; None for an adapter alone.
         measured: the answers to images that were set aside, the most telling first: test, then validation.
-        temperature: fitted on validation images; None where there are none.
+        temperature: fitted on validation images; None where that cannot be done.
         environment: versions and machine.
         made: the day.
     """
@@ -63,7 +63,7 @@ def run_report(
             if on_images is not None:
                 on_images(start + done, total)
 
-        measured.append(measure(model, splits[name], name, on_images=tell))
+        measured.append(measure_images(model, splits[name], name, on_images=tell))
         before += len(splits[name])
     return _report(model, record, measured)
 

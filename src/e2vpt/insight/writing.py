@@ -20,9 +20,10 @@ from e2vpt.runs.identity import changed_images, image_rows
 from e2vpt.runs.task_model import TaskModel
 
 REPORT = "report.html"
+WITHOUT_TEMPERATURE = "there are no validation images, or none of them is wrong, so none fits best."
 
 
-def write_report(
+def write_html_report(
     run: str | PathLike[str],
     source: str | PathLike[str] | None = None,
     *,
@@ -42,19 +43,22 @@ def write_report(
         on_images: told (done, total).
 
     Raises:
-        RunError: no finished run there, its images are missing or others than it had, or the report cannot be
-            written.
+        RunError: no finished run there, its images are missing or others than it had, the report cannot be
+            written, or no temperature fits.
     """
     folder = Path(run)
     record = read_record(folder)
     task = task or _images_of(record, source)
     report = run_report(record, task, on_images=on_images)
-    if calibrate:
-        if report.temperature is None:
-            raise RunError(f"{folder} has no validation images to fit a temperature on.")
+    if calibrate and report.temperature is not None:
         store_temperature(folder / ADAPTER, report.temperature)
         report = run_report(record, task, on_images=on_images)
     write_atomic(folder / REPORT if out is None else Path(out), drawn_report(report).encode())
+    if calibrate and "temperature" not in report.info.metrics:
+        raise RunError(
+            f"No temperature was stored in {folder / ADAPTER}: {WITHOUT_TEMPERATURE} The report was written; "
+            "leave out --calibrate."
+        )
     return report
 
 

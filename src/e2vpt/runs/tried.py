@@ -45,7 +45,7 @@ def write_table(path: Path, rows: list[Tried]) -> None:
     write_csv(path, [dataclasses.asdict(row) for row in rows], columns)
 
 
-def read_table(path: Path) -> list[Tried]:
+def read_tried(path: Path) -> list[Tried]:
     """The rows of such a file; none where there is none.
 
     Raises:
