@@ -31,6 +31,8 @@ COMMANDS = {
     "bench": ("bench", "bench_app"),
     "serve": ("serve", "serve_command"),
     "export": ("export", "export_command"),
+    "push": ("share", "push_command"),
+    "pull": ("share", "pull_command"),
     "demo": ("demo", "demo_command"),
 }
 """Name to module of `cli` and what it is there."""
@@ -49,6 +51,8 @@ SHORT_HELP = {
     "bench": "Measure speed and memory; run the paper's benchmarks.",
     "serve": "Answer over HTTP for many tasks on one backbone: Open Inference Protocol v2, JSON, forms.",
     "export": "Write an adapted model to a file of its own: ONNX, torch.export, or a bundle.",
+    "push": "Upload an adapter, its model card and its settings to the Hugging Face Hub.",
+    "pull": "Download an adapter from the Hugging Face Hub.",
     "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }
 

@@ -15,6 +15,7 @@ from e2vpt.insight.measured import Measured
 from e2vpt.insight.page import drawn_report
 from e2vpt.insight.record import RunRecord, read_record
 from e2vpt.insight.report import RunReport, adapter_report, run_report
+from e2vpt.runs.card import write_card
 from e2vpt.runs.folder import ADAPTER
 from e2vpt.runs.identity import changed_images, image_rows
 from e2vpt.runs.task_model import TaskModel
@@ -52,6 +53,7 @@ def write_html_report(
     report = run_report(record, task, on_images=on_images)
     if calibrate and report.temperature is not None:
         store_temperature(folder / ADAPTER, report.temperature)
+        write_card(folder)
         report = run_report(record, task, on_images=on_images)
     write_atomic(folder / REPORT if out is None else Path(out), drawn_report(report).encode())
     if calibrate and "temperature" not in report.info.metrics:
