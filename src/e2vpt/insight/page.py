@@ -119,7 +119,7 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
             facts.append(("Begun", f"{record.begun}, with e2vpt {visible(record.version)}"))
     if "temperature" in info.metrics:
         facts.append(("Temperature", f"{info.metrics['temperature']:.3f}, stored in the adapter"))
-    facts.append(("Adapter file", visible(str(report.adapter))))
+    facts.append(("Adapter file", visible(report.adapter.name)))
     return facts
 
 
