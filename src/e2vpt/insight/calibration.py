@@ -70,7 +70,8 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
 def fit_temperature(logits_nC: Tensor, labels_n: Tensor) -> float | None:
     """The T with the lowest cross-entropy of softmax(logits / T); None where it lies outside 0.05 to 20.
 
-    It does where every image is right: the surer, the better then, and no T is the best.
+    It does where every image is right, as then the surer is the better, and where the model is sure of much
+    that is wrong.
 
     The loss is convex in 1 / T, so its slope, E[z] - z of the label, has one root, found by bisection.
     """

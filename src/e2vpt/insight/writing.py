@@ -21,7 +21,9 @@ from e2vpt.runs.identity import changed_images, image_rows
 from e2vpt.runs.task_model import TaskModel
 
 REPORT = "report.html"
-WITHOUT_TEMPERATURE = "there are no validation images, or none of them is wrong, so none fits best."
+WITHOUT_TEMPERATURE = (
+    "there are no validation images, or too few of them are right or wrong for one to fit best."
+)
 
 
 def write_html_report(
