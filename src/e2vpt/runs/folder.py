@@ -1,8 +1,8 @@
 """A run folder: its settings, and the names of what lies in it.
 
-config.json              everything that was asked for
+config.json              everything that was asked for; version and date of the start
 splits.csv               every image: its split, class and content
-log.jsonl, log.csv       one row of figures per epoch
+log.jsonl, log.csv       one row of figures per epoch, of the training they stand beside
 checkpoint.safetensors   the state after the last finished epoch, for --resume
 last.safetensors         the adapter after the last finished epoch
 adapter.safetensors      the adapter of the best epoch; written when everything is over
@@ -276,10 +276,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_log(out: Path, history: list[Row]) -> None:
-    """Both logs whole, after every epoch: a resumed run leaves no gap."""
+def write_log(out: Path, history: list[Row], training: str) -> None:
+    """Both logs whole, after every epoch: a resumed run leaves no gap. The table names the training."""
     write_json_lines(out / _LOG, history)
-    write_csv(out / "log.csv", history, list(history[0]))
+    rows = [{"training": training, **row} for row in history]
+    write_csv(out / "log.csv", rows, list(rows[0]))
 
 
 def read_log(folder: Path) -> list[Row]:
