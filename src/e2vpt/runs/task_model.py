@@ -28,7 +28,7 @@ from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, adapter_path, read_config, run_of
 from e2vpt.runs.identity import SPLITS, saved_images
-from e2vpt.runs.labelled import WhichSplit, labelled_images
+from e2vpt.runs.labelled import Labels, WhichSplit, labelled_images
 from e2vpt.runs.predict import Prediction, find_images, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
 
@@ -124,6 +124,26 @@ class TaskModel:
                 "too large. Train it again with a lower learning rate, or get another copy."
             )
 
+    def labelled(
+        self,
+        source: str | PathLike[str],
+        split: WhichSplit,
+        on_images: Callable[[int, int], None] | None = None,
+        *,
+        skip_unreadable: bool = False,
+    ) -> Labels:
+        """The labelled images that `evaluate` would use; arguments and errors as there."""
+        run = run_of(self.path, self.info.classes, self.info.fingerprint)
+        rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
+        return labelled_images(
+            read_labelled(source, known=self.info.classes),
+            split,
+            self.info,
+            rows,
+            on_images,
+            skip_unreadable=skip_unreadable,
+        )
+
     def evaluate(
         self,
         source: str | PathLike[str],
@@ -145,16 +165,7 @@ class TaskModel:
             UnreadableImages: images that do not decode, and are not to be left out.
             AdapterError: logits that are not finite numbers.
         """
-        run = run_of(self.path, self.info.classes, self.info.fingerprint)
-        rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
-        found = labelled_images(
-            read_labelled(source, known=self.info.classes),
-            split,
-            self.info,
-            rows,
-            on_images,
-            skip_unreadable=skip_unreadable,
-        )
+        found = self.labelled(source, split, on_images, skip_unreadable=skip_unreadable)
         images = found.images
         for note in found.notes:
             on_note(note)
