@@ -30,6 +30,7 @@ COMMANDS = {
     "bench": ("bench", "bench_app"),
     "serve": ("serve", "serve_command"),
     "export": ("export", "export_command"),
+    "explain": ("explain", "explain_command"),
     "demo": ("demo", "demo_command"),
 }
 """Name to module of `cli` and what it is there."""
@@ -47,6 +48,7 @@ SHORT_HELP = {
     "bench": "Measure speed and memory; run the paper's benchmarks.",
     "serve": "Answer over HTTP for many tasks on one backbone: Open Inference Protocol v2, JSON, forms.",
     "export": "Write an adapted model to a file of its own: ONNX, torch.export, or a bundle.",
+    "explain": "Show where a model looks, what its prompts do, and how well it separates classes.",
     "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }
 

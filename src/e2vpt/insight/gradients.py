@@ -97,7 +97,7 @@ class _ThroughGrid(nn.Module):
         start = num_prefix(self.model)
         rows = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
         before, patches, behind = rows.tensor_split([start, start + height * width], dim=1)
-        grid = self.grid(patches.transpose(1, 2).unflatten(2, (height, width)))
+        grid = self.grid(torch.unflatten(patches.transpose(1, 2), 2, (height, width)))
         rows = torch.cat([before, grid.flatten(2).transpose(1, 2), behind], dim=1)
         return (rows.view(tokens.shape), *args[1:])
 

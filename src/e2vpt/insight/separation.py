@@ -56,6 +56,7 @@ def separation(points: Points, labels: Numbered, geometry: Geometry) -> Separati
 
 def pairwise(points: Points, geometry: Geometry) -> Points:
     """Distances of points [n, k] from each other, [n, n]; of directions, one minus the cosine."""
+    distances: Points
     if geometry == "cosine":
         unit = points / np.linalg.norm(points, axis=1, keepdims=True)
         distances = 1 - unit @ unit.T
@@ -94,11 +95,13 @@ def _to_centre(points: Points, sums: Points, counts: Any, geometry: Geometry) ->
         distances: Points = np.linalg.norm(points - sums / np.reshape(counts, (-1, 1)), axis=1)
         return distances
     if geometry == "cosine":
-        length = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)
-        return -(points * sums).sum(1) / length
-    products = (points * sums * _LORENTZ).sum(1)
-    scale = np.sqrt(np.maximum(-(sums * sums * _LORENTZ).sum(1), 1e-12))
-    return -products / scale
+        products = (points * sums).sum(1)
+        length = np.linalg.norm(sums, axis=1)
+    else:
+        products = (points * sums * _LORENTZ).sum(1)
+        length = np.sqrt(np.maximum(-(sums * sums * _LORENTZ).sum(1), 0))
+    nearness: Points = products / np.maximum(length, 1e-12)
+    return -nearness
 
 
 def metrics() -> Any:

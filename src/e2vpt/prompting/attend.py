@@ -164,4 +164,5 @@ def _weighted(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
         scores = scores.masked_fill(~bias, -math.inf)
     elif bias is not None:
         scores = scores + bias
-    return scores.softmax(dim=-1)
+    weights: Tensor = scores.softmax(dim=-1)
+    return weights
