@@ -53,8 +53,7 @@ def embedding_page(found: BeforeAfter) -> bytes:
         f"{len(present)} classes.</p></header>\n<style>{colours}</style>"
         f'<svg width="0" height="0" aria-hidden="true" style="position:absolute"><defs>{symbols}</defs></svg>'
         f"<main>{_figures(found)}{_legend(names)}{plots}{_HOW_TO_READ_PLOTS}"
-        '<p id="told" role="status">Point at a mark, or move to a plot with Tab and through it with '
-        "the arrow keys.</p></main>\n"
+        '<p id="told" role="status"></p></main>\n'
     )
     data = {"files": [visible(name) for name in found.files], "places": places, "classes": names}
     return one_file_page("Class separation", body, script="embedding.js", data=data)
@@ -94,7 +93,8 @@ def _figures(found: BeforeAfter) -> str:
             )
     return (
         '<section class="card" aria-labelledby="figures"><h2 id="figures">Class separation</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of class separation"><table><thead>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of class separation">'
+        '<table class="figures"><thead>'
         '<tr><th scope="col">where</th><th scope="col">figure</th><th scope="col" class="num">before</th>'
         f'<th scope="col" class="num">after</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
         "</section>"
@@ -110,7 +110,9 @@ def _legend(names: list[str]) -> str:
     )
     return (
         '<section class="card" aria-labelledby="classes"><h2 id="classes">Classes</h2>'
-        f'<p class="soft">Choose some to see them alone.</p><ul class="classes">{items}</ul></section>'
+        '<p class="soft">Choose some to see them alone. Point at a mark below to see which picture it is, or '
+        "move to a plot with Tab and through it with the arrow keys.</p>"
+        f'<ul class="classes">{items}</ul></section>'
     )
 
 
