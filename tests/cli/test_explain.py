@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,20 @@ def test_what_cannot_be_is_refused_and_writes_nothing(folder: Path, tmp_path: Pa
         assert not Path(out).exists()
 
 
+@pytest.mark.parametrize("missing", ["captum.attr", "matplotlib", "umap"])
+def test_a_missing_extra_is_said_before_anything_is_loaded(
+    missing: str,
+    tmp_path: Path,
+    e2vpt_command,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "adapter.safetensors").write_bytes(b"no adapter")
+    monkeypatch.setitem(sys.modules, missing, None)
+    what = ["--embed", "nowhere"] if missing == "umap" else ["a.png"]
+    code, _, err = e2vpt_command("explain", str(tmp_path), *what)
+    assert code == 1 and "pip install 'e2vpt[explain]'" in err
+
+
 def test_unreadable_pictures_can_be_left_out(folder: Path, tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "broken.png").write_bytes(b"no image")
     Image.linear_gradient("L").save(tmp_path / "good.png")
@@ -91,5 +106,5 @@ def test_embedding_plots_print_their_figures(folder: Path, tmp_path: Path, e2vpt
         for space in ("features", "hyperbolic", "euclidean"):
             assert -1 <= figures[when][space]["silhouette"] <= 1
             assert 0 <= figures[when][space]["nearest_centroid"] <= 1
-    assert "25 of 27 images are drawn (seed 0)" in err
+    assert "25 of 48 images are drawn (seed 0)" in err and "a single image are left out" in err
     assert {path.name for path in tmp_path.iterdir()} == {"embedding.html", "embedding.png"}

@@ -17,11 +17,14 @@ from e2vpt.errors import ConfigError, UnreadableImages, visible
 from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.files.paths import check_folder_place
 from e2vpt.insight.before_after import FIGURES, SPACES, BeforeAfter, embed_before_after
+from e2vpt.insight.embedding import check_embeds
 from e2vpt.insight.embedding_figure import embedding_png
 from e2vpt.insight.embedding_page import embedding_page
 from e2vpt.insight.explain_figure import explain_png
 from e2vpt.insight.explain_page import explain_page
 from e2vpt.insight.explaining import Explanation, check_knows, explain_image
+from e2vpt.insight.gradients import captum_attr
+from e2vpt.insight.heat import matplotlib_module
 from e2vpt.insight.shares import KINDS
 from e2vpt.runs.folder import adapter_path, task_name
 from e2vpt.runs.labelled import WhichSplit
@@ -75,7 +78,9 @@ def explain_command(
         raise ConfigError("Name pictures to explain, or labelled images to plot with --embed DATA.")
     out = out or adapter_path(adapter).parent / FOLDER
     check_folder_place(out)
+    matplotlib_module()  # what is missing is said before anything slow begins
     if embed is not None:
+        check_embeds()
         model = load(adapter, backbone, weights=weights)
         with image_check("Embedding") as update:
             found = embed_before_after(
@@ -96,6 +101,7 @@ def explain_command(
         )
         _print_separation(found, written, as_json)
         return
+    captum_attr()
     models = _models(adapter, beside or [], backbone, weights, label)
     explained = list(_explained(models, pictures or [], label, steps or 32, skip_unreadable))
     pngs = {f"{n:02d}-{_safe(rows[0].file)}.png": explain_png(rows) for n, rows in enumerate(explained, 1)}

@@ -39,7 +39,7 @@ class Integrated:
 
 def integrated_gradients(model: nn.Module, image: Tensor, label: int, steps: int = 32) -> Integrated:
     """Of the logit of class `label`, for a normalised image [3, H, W]; `steps` points of the integral."""
-    method = _captum().IntegratedGradients(model)
+    method = captum_attr().IntegratedGradients(model)
     inputs = image.unsqueeze(0).to(next(model.parameters()).device).requires_grad_()
     with evaluating(model):
         found, _ = method.attribute(
@@ -67,7 +67,7 @@ def grad_cam(model: nn.Module, image: Tensor, label: int) -> Tensor:
     through = _ThroughGrid(model, patch_grid(model, (image.shape[-2], image.shape[-1])))
     inputs = image.unsqueeze(0).to(next(model.parameters()).device).requires_grad_()
     with evaluating(model), through.installed():
-        cam: Tensor = _captum().LayerGradCam(through, through.grid).attribute(inputs, target=label)
+        cam: Tensor = captum_attr().LayerGradCam(through, through.grid).attribute(inputs, target=label)
     return cam[0, 0].detach().cpu()
 
 
@@ -109,7 +109,12 @@ def _last_seen(model: nn.Module) -> nn.Module:
     return last
 
 
-def _captum() -> ModuleType:
+def captum_attr() -> ModuleType:
+    """Captum's methods.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         return importlib.import_module("captum.attr")
     except ImportError as error:
