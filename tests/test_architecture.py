@@ -42,6 +42,7 @@ OF_NO_MODULE = {
     "backbones.demo_backbone",
     "prompting.conformance",
     "prompting.trainer",
+    "prompting.lightning",
 }
 """Hostile adapter files, the script that made the shipped backbone, the official implementation's tensors."""
 

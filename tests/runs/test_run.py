@@ -33,6 +33,7 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     trained = train_run(task, CONFIG, out)
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock",
+        "README.md",
         "adapter.safetensors",
         "checkpoint.safetensors",
         "config.json",

@@ -31,6 +31,8 @@ COMMANDS = {
     "serve": ("serve", "serve_command"),
     "export": ("export", "export_command"),
     "explain": ("explain", "explain_command"),
+    "push": ("share", "push_command"),
+    "pull": ("share", "pull_command"),
     "demo": ("demo", "demo_command"),
 }
 """Name to module of `cli` and what it is there."""
@@ -49,6 +51,8 @@ SHORT_HELP = {
     "serve": "Answer over HTTP for many tasks on one backbone: Open Inference Protocol v2, JSON, forms.",
     "export": "Write an adapted model to a file of its own: ONNX, torch.export, or a bundle.",
     "explain": "Show where a model looks, what its prompts do, and how well it separates classes.",
+    "push": "Upload an adapter, its model card and its settings to the Hugging Face Hub.",
+    "pull": "Download an adapter from the Hugging Face Hub.",
     "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from e2vpt.cli.options import Backbone, Weights
 from e2vpt.errors import visible
+from e2vpt.files.paths import check_folder_place
+from e2vpt.runs.lock import locked
 from e2vpt.runs.progress import say
 from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits
@@ -26,7 +29,7 @@ def serve_command(
         list[str] | None,
         typer.Argument(
             metavar="ADAPTERS...",
-            help="Adapter files or run folders, each a task called like it, or NAME=PATH.",
+            help="Adapter files, run folders or hf-hub:OWNER/NAME, each a task called like it, or NAME=PATH.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +79,7 @@ def serve_command(
     )
     named = [named_adapter(word) for word in adapters or []]
     bound = open_socket(host, port)
-    with bound:
+    with bound, _only_server(store):
         service, failed = open_service(named, backbone=backbone, weights=weights, store=store, limits=limits)
         for problem in failed:
             say(f"Not loaded: {problem}")
@@ -88,6 +91,14 @@ def serve_command(
 
         serve(create_app(service, tokens), bound, limits, on_ready)
     say("Stopped; everything accepted was answered.")
+
+
+def _only_server(store: Path | None) -> AbstractContextManager[None]:
+    """The store's lock: each server keeps the index in memory, so a second would undo changes."""
+    if store is None:
+        return nullcontext()
+    check_folder_place(store)
+    return locked(store, "--store")
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -12,11 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.models.eva import EvaBlockPostNorm
-from timm.models.swin_transformer_v2 import SwinTransformerV2Block
-from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.attend import attend, attention_weights
@@ -32,6 +28,7 @@ from e2vpt.prompting.tables import (
     project_tokens,
     split_qkv,
 )
+from e2vpt.prompting.token_path import biases_beside, entry_norm, norm_of_keys
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -208,31 +205,3 @@ class AttentionWithPrompts(nn.Module):
             out_BQA = out_BQA * gate(x_BND[:, : out_BQA.shape[1]]).sigmoid()
         projected: Tensor = self.proj_drop(self.proj(out_BQA))  # type: ignore[operator]
         return projected
-
-
-def biases_beside(attention: nn.Module) -> Tensor | None:
-    """The biases of queries, keys and values [3·A] that lie beside its projection, if any."""
-    parts: list[Any] = [getattr(attention, name, None) for name in ("q_bias", "k_bias", "v_bias")]
-    return None if parts[0] is None else torch.cat(parts)
-
-
-class UnitLength(nn.Module):
-    """Vectors [..., d] scaled to length one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., d] -> [..., d]."""
-        return F.normalize(x, dim=-1)
-
-
-def norm_of_keys(attention: nn.Module) -> nn.Module | None:
-    """What keys pass behind the projection, of an attention as timm made it or of one with prompts."""
-    if isinstance(attention, CosineWindowAttention):
-        return UnitLength()
-    return getattr(attention, "k_norm", None)
-
-
-def entry_norm(block: nn.Module) -> nn.Module:
-    """What tokens pass between a block's input and its attention: `norm1`, unless that comes after."""
-    comes_after = isinstance(block, (EvaBlockPostNorm, SwinTransformerV2Block))
-    norm: nn.Module = nn.Identity() if comes_after else block.norm1  # type: ignore[assignment]
-    return norm

@@ -15,6 +15,7 @@ from e2vpt.data import Preprocessing, Task
 from e2vpt.files.atomic import make_folder
 from e2vpt.methods.counting import trainable_line
 from e2vpt.runs.augmenting import switching
+from e2vpt.runs.card import write_card
 from e2vpt.runs.folder import (
     ADAPTER,
     CHECKPOINT,
@@ -116,6 +117,8 @@ def opened_run(
             open_folder(out, prepared.config.to_dict() | more, resume=resume, parts=parts)
             hold_images(out, image_rows(task))
         yield prepared
+        if process_rank()[0] == 0:
+            write_card(out)
 
 
 def train_into(

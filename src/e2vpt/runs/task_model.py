@@ -196,13 +196,14 @@ def load(
     weights: str | PathLike[str] | None = None,
     device: str | torch.device | None = None,
 ) -> TaskModel:
-    """Load an adapter file, or the adapter of a run folder, with the backbone it was made for.
+    """Load an adapter file, or that of a run folder or of "hf-hub:owner/name", with its backbone.
 
     `backbone` is a timm model or name, where it is not the one that the file names; `weights` a local file of
     its weights. A run that was trained with such a file finds it again. `device`: a GPU where there is one.
 
     Raises:
         RunError: no finished run at this path.
+        HubError: the Hub cannot be reached, or has no such adapter.
         AdapterFormatError: the file is damaged or no adapter.
         BackboneMismatch: the adapter was made for other weights.
         WeightsError: the weights cannot be had.
