@@ -13,7 +13,7 @@ from e2vpt.data import Split
 from e2vpt.errors import visible
 from e2vpt.insight.calibration import calibration_error, reliability
 from e2vpt.insight.charts import reliability_diagram
-from e2vpt.insight.heat import heat_map
+from e2vpt.insight.confusion import heat_map
 from e2vpt.insight.measured import Measured
 from e2vpt.insight.mistakes import (
     Judged,

@@ -1,57 +1,119 @@
-"""The confusion matrix as a picture that stays readable, and small, with hundreds of classes."""
+"""Values over a picture: colours for the eye, words for those who do not see it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+import base64
+import importlib
+import io
+from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-_SIDE, _MARGIN = 480, 34
-_MOST_NUMBERED = 12
+from e2vpt.errors import MissingExtra
+
+Pixels = NDArray[np.float32]
+SHOWN_SIDE = 224
+"""Pixels of the shorter side of a picture on a page; smaller ones are enlarged."""
 
 
-def heat_map(table_CC: Tensor, names: Sequence[str]) -> str:
-    """An SVG: a row for each true class, a column for each answer, darker the larger the share of the row.
+def as_picture(pixels: Pixels) -> Image.Image:
+    """[H, W, 3] of 0 to 1 as an image, enlarged where it is small."""
+    image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    factor = max(1.0, SHOWN_SIDE / min(image.size))
+    width, height = (round(side * factor) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
-    Classes are numbered as the table of classes beside it numbers them; up to 12 have counts in their cells.
+
+def over_picture(pixels: Pixels, values: Pixels) -> Image.Image:
+    """Values [h, w] of zero and above over the grey picture [H, W, 3]: dark low, bright high."""
+    grey, scaled = _grey(pixels), _scaled(np.maximum(values, 0), pixels)
+    colours = matplotlib_module().colormaps["inferno"](scaled)[..., :3]
+    return as_picture((0.35 * grey + 0.65 * colours).astype(np.float32))
+
+
+def signed_over_picture(pixels: Pixels, values: Pixels) -> Image.Image:
+    """Signed values [h, w] over the grey picture: red above zero, blue below."""
+    grey, strength = _grey(pixels), _scaled(np.abs(_pooled(values)), pixels)[..., None]
+    positive = _resized(_pooled(values), pixels)[..., None] > 0
+    colours = np.where(positive, np.array([0.85, 0.10, 0.10]), np.array([0.10, 0.30, 0.90]))
+    faded = 0.5 + 0.5 * grey
+    return as_picture((faded * (1 - strength) + colours * strength).astype(np.float32))
+
+
+def _pooled(values: Pixels) -> Pixels:
+    """Means of 4 by 4 pixels: single ones are noise to the eye."""
+    height, width = (max(1, side // 4) for side in values.shape)
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BOX))
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    return np.repeat(pixels.mean(-1, keepdims=True), 3, axis=-1)
+
+
+def _scaled(values: Pixels, pixels: Pixels) -> Pixels:
+    """Of zero and above, resized to the picture, 0 to 1; the largest hundredth is all 1."""
+    resized = np.maximum(_resized(values, pixels), 0)
+    low = resized.min()
+    most = max(float(np.quantile(resized, 0.99) - low), 1e-12)
+    scaled: Pixels = ((resized - low) / most).clip(0, 1)
+    return scaled
+
+
+def _resized(values: Pixels, pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def place_of(values: Pixels) -> str:
+    """Where the largest of the values [h, w] lies, in words: "the upper left", "the middle"."""
+    row, column = np.unravel_index(int(_smooth(values).argmax()), values.shape)
+    across = ("left", "", "right")[int(3 * column / values.shape[1])]
+    down = ("upper", "", "lower")[int(3 * row / values.shape[0])]
+    if not (across or down):
+        return "the middle"
+    return f"the {down} {across}" if across and down else f"the {across or down} part"
+
+
+def _smooth(values: Pixels) -> Pixels:
+    """One step of a mean over neighbours, so that a lone pixel does not speak for the picture."""
+    padded = np.pad(values, 1, mode="edge")
+    height, width = values.shape
+    shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    means: Pixels = np.mean(shifted, axis=0)
+    return means
+
+
+def data_uri(image: Image.Image) -> str:
+    """The image as an address that holds it whole."""
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def matplotlib_module() -> Any:
+    """matplotlib.
+
+    Raises:
+        MissingExtra: it is not installed.
     """
-    count = len(table_CC)
-    cell = (_SIDE - _MARGIN) / count
-    of_class = table_CC.sum(1).clamp(min=1).tolist()
-    place = f'x="{_MARGIN}" y="{_MARGIN}" width="{_SIDE - _MARGIN}" height="{_SIDE - _MARGIN}"'
-    parts = [f'<rect class="ground" {place}/>']
-    for truth, said in table_CC.nonzero().tolist():
-        number = int(table_CC[truth, said])
-        share = number / of_class[truth]
-        x, y = _MARGIN + said * cell, _MARGIN + truth * cell
-        kind = "right" if truth == said else "wrong"
-        text = f"{names[truth]} taken for {names[said]}: {number} ({share:.0%})"
-        parts.append(
-            f'<rect class="{kind}" x="{x:.2f}" y="{y:.2f}" width="{cell:.2f}" height="{cell:.2f}" '
-            f'fill-opacity="{0.12 + 0.88 * share:.2f}"><title>{escape(text)}</title></rect>'
-        )
-        if count <= _MOST_NUMBERED:
-            shade = "on" if share > 0.5 else "off"
-            parts.append(
-                f'<text class="{shade}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}" '
-                f'text-anchor="middle">{number}</text>'
-            )
-    parts += _numbers(count, cell)
-    label = f"Confusion matrix of {count} classes; the most frequent mistakes are in the table beside it."
-    head = f'<svg class="heat" viewBox="0 0 {_SIDE} {_SIDE}" role="img" aria-label="{label}">'
-    return "".join([head, *parts, "</svg>"])
+    try:
+        return importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise MissingExtra("Pictures need Matplotlib: pip install 'e2vpt[explain]'") from error
 
 
-def _numbers(count: int, cell: float) -> list[str]:
-    """Numbers of classes along both sides, as many as there is room for."""
-    every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if n * cell >= 18)
-    parts = [
-        f'<text x="{_MARGIN}" y="12">answer →</text>',
-        f'<text x="12" y="{_MARGIN}" text-anchor="end" transform="rotate(-90 12 {_MARGIN})">truth</text>',
-    ]
-    for number in [1, *range(every, count + 1, every)] if every > 1 else range(1, count + 1):
-        middle = _MARGIN + (number - 0.5) * cell
-        parts.append(f'<text x="{middle:.1f}" y="{_MARGIN - 6}" text-anchor="middle">{number}</text>')
-        parts.append(f'<text x="{_MARGIN - 5}" y="{middle + 4:.1f}" text-anchor="end">{number}</text>')
-    return parts
+def new_figure(width: float, height: float) -> Any:
+    """A Matplotlib figure of inches that needs no display, its layout its own."""
+    matplotlib_module()
+    return importlib.import_module("matplotlib.figure").Figure((width, height), layout="constrained")
+
+
+def as_png(figure: Any) -> bytes:
+    """A figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=130)
+    return file.getvalue()

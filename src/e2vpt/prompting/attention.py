@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.attend import attend
+from e2vpt.prompting.attend import attend, attention_weights
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import take_over
 from e2vpt.prompting.tables import (
@@ -167,6 +167,28 @@ class AttentionWithPrompts(nn.Module):
             return out
         k, v = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
         return out + attend(q_BHQd, self._for_queries(k), self._for_queries(v), dropout=dropout)
+
+    def weights(
+        self,
+        q_BHQd: Tensor,
+        kv_BN2Hd: Tensor,
+        table: Tensor | None,
+        bias: Tensor | None = None,
+        on_keys: Projection | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """How `look` weighs the image tokens [B, H, Q, N] and the rows of the table [B, H, Q, t].
+
+        Both together add up to one; with a gate, each of the two does, if it is there.
+        """
+        apart = table if self.prompts.gate is not None else None
+        k, _ = append_table(kv_BN2Hd, table if apart is None else None, on_keys or norm_of_keys(self))
+        num_tokens = kv_BN2Hd.shape[1]
+        both = attention_weights(q_BHQd, self._for_queries(k), bias, num_extra=k.shape[2] - num_tokens)
+        tokens, rows = both.tensor_split([num_tokens], dim=-1)
+        if apart is not None:
+            k, _ = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
+            rows = attention_weights(q_BHQd, self._for_queries(k))
+        return tokens, rows
 
     def _for_queries(self, of_keys: Tensor) -> Tensor:
         """What heads of keys or values have [B, H, N, d], for each head of queries."""
