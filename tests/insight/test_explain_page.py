@@ -46,6 +46,13 @@ def test_it_opens_without_errors_and_details_unfold(rows: list[Explanation], tmp
             page.focus("#p1-0-heads summary")
             page.keyboard.press("Enter")
             assert heads.locator("table >> nth=0").is_visible()
+            page.click("#p1-0-prompts summary")
+            tables = page.locator("#p1-0-prompts table")
+            shares = rows[0].shares
+            assert shares is not None
+            for table, blocks in zip(tables.all(), (shares.visual, shares.key_value), strict=True):
+                cells = table.locator("tbody tr").first.locator("td").all_inner_texts()
+                assert cells == [f"{share:.1%}" for share in blocks[0].mean(0).tolist()]
             text = page.inner_text("main")
             assert "Rollout is not defined for Swin" in text and "attention, so it is not watched" in text
             assert "This adapter has no prompts." in text

@@ -42,6 +42,9 @@ def test_all_models_are_asked_about_the_same_class(picture: ImageFile, tmp_path:
         assert row.seen.min() >= 0 and row.seen.max() <= 1 and np.isfinite(row.cam).all()
         if figures["attention"] is not None:
             assert all(sum(head) == pytest.approx(1) for block in figures["attention"] for head in block)
+            for block, prompts in zip(figures["attention"], figures["attention_by_prompt"], strict=True):
+                of_heads = zip(block, prompts["visual"], prompts["key_value"], strict=True)
+                assert all(sum(v) + sum(k) == pytest.approx(head[2] + head[3]) for head, v, k in of_heads)
 
 
 def test_the_prompts_are_really_off_in_the_answer_without_them(picture: ImageFile, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.backbones_for_tests import prompted, tiny_swin, tiny_vit
+from support.backbones_for_tests import MODELS, images_for, prompted, tiny_swin, tiny_vit
 
 from e2vpt.errors import UnsupportedBackbone
-from e2vpt.insight.shares import attention_rollout, attention_shares, patch_grid
+from e2vpt.insight.shares import attention_rollout, attention_shares, patch_grid, reads_class_token
 from e2vpt.insight.watching import watched_attention
 
 
@@ -58,3 +58,24 @@ def test_rollout_of_swin_is_refused_in_words() -> None:
     with pytest.raises(UnsupportedBackbone, match="merged by a learned projection"):
         attention_rollout(model, blocks, (4, 4))
     assert patch_grid(model, (32, 32)) == (4, 4)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@torch.no_grad()
+def test_every_prompt_has_its_own_share(kind: str) -> None:
+    make, own = MODELS[kind]
+    model = prompted(make(), **({"num_visual": 3, "num_kv": 2} | own)).eval()
+    with watched_attention(model) as blocks:
+        model(images_for(model)[:1])
+    shares = attention_shares(model, blocks)
+    assert len(shares.visual) == len(shares.key_value) == len(blocks)
+    for block, found, visual, key_value in zip(
+        blocks, shares.found, shares.visual, shares.key_value, strict=True
+    ):
+        heads = found[~found[:, 0].isnan()]
+        assert visual.shape == (len(heads), 3) and key_value.shape == (len(heads), 2)
+        assert (visual.sum(1) - heads[:, 2]).abs().max() < 1e-12
+        assert (key_value.sum(1) - heads[:, 3]).abs().max() < 1e-12
+        assert (heads.sum(1) - 1).abs().max() < 1e-9
+        if not reads_class_token(model) and not block.num_travelling:
+            assert (key_value - block.rows[..., -2:].mean((0, 2))).abs().max() < 1e-12

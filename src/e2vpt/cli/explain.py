@@ -32,7 +32,7 @@ from e2vpt.runs.predict import find_images
 from e2vpt.runs.progress import image_check, left_out_text, percent, say
 from e2vpt.runs.task_model import TaskModel, load
 
-FOLDER = "explain"
+_FOLDER = "explain"
 MOST_PICTURES = 50
 
 
@@ -63,7 +63,7 @@ def explain_command(
         int | None, typer.Option(min=0, help="With --embed: of the choice and of UMAP.  [default: 0]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help=f"Folder for the page and pictures; {FOLDER} beside the adapter.")
+        Path | None, typer.Option(help=f"Folder for the page and pictures; {_FOLDER} beside the adapter.")
     ] = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -76,7 +76,7 @@ def explain_command(
     _refuse_idle(of_pictures if embed is not None else of_embed, "with" if embed is not None else "without")
     if embed is None and not pictures:
         raise ConfigError("Name pictures to explain, or labelled images to plot with --embed DATA.")
-    out = out or adapter_path(adapter).parent / FOLDER
+    out = out or adapter_path(adapter).parent / _FOLDER
     check_folder_place(out)
     matplotlib_module()  # what is missing is said before anything slow begins
     if embed is not None:

@@ -125,7 +125,7 @@ def _attention(shares: AttentionShares, key: str) -> str:
         f'<table><thead><tr><th scope="col">block</th><th scope="col" class="wide">attention</th>{heads}'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
-    by_head = _by_head(shares, key) if used[-1] > 1 else ""
+    by_head = _by_head(shares, key) + _by_prompt(shares, key) if used[-1] > 1 else ""
     return (
         f'<h4>Attention of each block</h4>{note}<ul class="legend">{legend}</ul>{table}'
         f"<p class='soft'>In brackets: the share if every key got the same.</p>{by_head}"
@@ -167,3 +167,29 @@ def _head_cell(share: float) -> str:
     if share != share:  # A head that this block does not have.
         return "<td></td>"
     return f'<td class="num" style="--share:{min(share, 1):.3f}">{share:.0%}</td>'
+
+
+def _by_prompt(shares: AttentionShares, key: str) -> str:
+    """What every single prompt gets, the mean over heads, one table for each kind there is."""
+    tables = []
+    for kind, blocks in ((KINDS[2], shares.visual), (KINDS[3], shares.key_value)):
+        most = max(block.shape[1] for block in blocks)
+        if not most:
+            continue
+        heads = "".join(f'<th scope="col" class="num">{i}</th>' for i in range(1, most + 1))
+        rows = "".join(
+            f'<tr><th scope="row">{index}</th>{"".join(map(_prompt_cell, block.mean(0).tolist()))}</tr>'
+            for index, block in enumerate(blocks, 1)
+        )
+        tables.append(
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{kind} one by one">'
+            f"<table class='heads'><caption>{kind}: share of attention, block by prompt, mean over heads"
+            f'</caption><thead><tr><th scope="col">block</th>{heads}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
+        )
+    return f'<details id="{key}-prompts"><summary>Prompt by prompt</summary>{"".join(tables)}</details>'
+
+
+def _prompt_cell(share: float) -> str:
+    # A tenth of all attention is much for one prompt, and full colour.
+    return f'<td class="num" style="--share:{min(10 * share, 1):.3f}">{share:.1%}</td>'

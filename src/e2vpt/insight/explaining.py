@@ -83,6 +83,12 @@ class Explanation:
             "kinds": list(KINDS),
             "attention": None if self.shares is None else _plain(self.shares.found),
             "attention_if_even": None if self.shares is None else _plain(self.shares.even),
+            "attention_by_prompt": None
+            if self.shares is None
+            else [
+                {"visual": visual.tolist(), "key_value": key_value.tolist()}
+                for visual, key_value in zip(self.shares.visual, self.shares.key_value, strict=True)
+            ],
             "rollout": None if self.rollout is None else _plain(self.rollout.shares),
             "rollout_patches": None if self.rollout is None else _plain(self.rollout.patches),
             "grad_cam": self.cam.tolist(),

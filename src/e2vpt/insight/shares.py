@@ -28,10 +28,14 @@ class AttentionShares:
     Attributes:
         found: [L, H, 4] in the order of `KINDS`, adding up to one; heads that a block does not have are NaN.
         even: [L, 4], what the shares would be if every key got the same.
+        visual, key_value: of each block [H, p] and [H, m], the share of every single prompt; of a kind they
+            add up to its share in `found`.
     """
 
     found: Tensor
     even: Tensor
+    visual: tuple[Tensor, ...]
+    key_value: tuple[Tensor, ...]
 
     def by_block(self) -> Tensor:
         """[L, 4], the mean over the heads of each block."""
@@ -60,16 +64,20 @@ def attention_shares(model: nn.Module, blocks: Sequence[BlockAttention]) -> Atte
     most = max(block.tokens.shape[1] for block in blocks)
     found = torch.full((len(blocks), most, len(KINDS)), torch.nan, dtype=torch.float64)
     even = torch.zeros(len(blocks), len(KINDS), dtype=torch.float64)
+    visual, key_value = [], []
     prefix = num_prefix(model)
     for index, block in enumerate(blocks):
         only_class = reads_class_token(model) and index == len(blocks) - 1
         last = 1 if only_class else block.tokens.shape[2] - block.num_travelling
         parts = _parts(block, prefix)
-        sums = torch.stack([part[:, :, :last].double().sum(-1).mean((0, 2)) for part in parts], dim=-1)
+        by_key = [part[:, :, :last].double().mean((0, 2)) for part in parts]
+        sums = torch.stack([part.sum(-1) for part in by_key], dim=-1)
         found[index, : len(sums)] = sums
+        visual.append(by_key[2])
+        key_value.append(by_key[3])
         counts = torch.tensor([part.shape[-1] for part in parts], dtype=torch.float64)
         even[index] = counts / counts.sum()
-    return AttentionShares(found=found, even=even)
+    return AttentionShares(found=found, even=even, visual=tuple(visual), key_value=tuple(key_value))
 
 
 def _parts(block: BlockAttention, prefix: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
