@@ -102,7 +102,7 @@ def row_of(
             trained = train_run(task, config, Path(folder) / "run", like=like)
             history = trained.result.history
             more = {"num_tuned": sum(p.numel() for p in trained.model.parameters() if p.requires_grad)}
-    best = trained.result.best_epoch
+    best = trained.result.best_epoch - 1
     if held_out is not None:
         loader = make_loader(held_out, trained.preprocessing, batch_size=64)
         metrics = evaluate(trained.model, loader)

@@ -26,7 +26,7 @@ TREE = read_tree(ROOT)
 # Top-down: a package imports only from those above it. A new package gets its place here.
 ORDER = [
     *("errors", "config", "files", "backbones", "prompting", "pruning", "methods", "data", "adapters"),
-    *("training", "runs", "search", "multitask", "serving", "export", "benchmarks", "cli"),
+    *("training", "runs", "search", "multitask", "serving", "export", "insight", "benchmarks", "cli"),
 ]
 # The same inside benchmarks, the one package that has packages.
 BENCHMARKS = ["machine", "spread", "tables", "cost", "speed", "load", "compare", "vtab", "fgvc", "suite"]
@@ -42,6 +42,7 @@ OF_NO_MODULE = {
     "backbones.demo_backbone",
     "prompting.conformance",
     "prompting.trainer",
+    "prompting.lightning",
 }
 """Hostile adapter files, the script that made the shipped backbone, the official implementation's tensors."""
 

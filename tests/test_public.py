@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ import torch
 
 import e2vpt
 from e2vpt import errors
+from e2vpt.cli.app import COMMANDS
 
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 NAMES = {
     "AdapterInfo", "DataConfig", "E2VPTClassifier", "E2VPTError", "FitResult", "MethodConfig", "Metrics",
     "MultiTask", "Prediction", "Preprocessing", "PromptConfig", "PruneConfig", "RunConfig", "Task",
@@ -62,6 +65,15 @@ def test_what_a_type_checker_sees_is_what_is_loaded() -> None:
         for alias in node.names
     }
     assert imported == {name: f"e2vpt.{home}" for name, home in e2vpt._HOME_OF.items()}
+
+
+def test_each_is_in_the_reference() -> None:
+    text = (DOCS / "reference/api.md").read_text()
+    named = {line.removeprefix("::: e2vpt.") for line in text.splitlines() if line.startswith("::: ")}
+    assert not NAMES - {"__version__"} - named - set(vars(errors) if "errors" in named else ())
+    assert set(COMMANDS) <= set(
+        re.findall(r"[a-z]+", (DOCS / "reference/cli.md").read_text().split("<!-- help:")[1])
+    )
 
 
 def test_each_is_documented_and_typed() -> None:

@@ -75,7 +75,18 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PACKAGES = (
-    *("adapters", "backbones", "config", "data", "errors", "export", "methods", "multitask", "prompting"),
+    *(
+        "adapters",
+        "backbones",
+        "config",
+        "data",
+        "errors",
+        "export",
+        "insight",
+        "methods",
+        "multitask",
+        "prompting",
+    ),
     *("pruning", "runs", "search", "training"),
 )
 

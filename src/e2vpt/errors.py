@@ -12,6 +12,7 @@
     │   └── BackboneMismatch        made for another backbone
     ├── RunError                    a run folder that exists already or cannot be resumed (also RuntimeError)
     │   └── Diverged                a loss that is no longer a finite number
+    ├── HubError                    a Hugging Face repository that cannot be used (also RuntimeError)
     ├── ExportError                 a model that cannot be exported, or whose file computes something else
     └── MissingExtra                an optional dependency is not installed (also ImportError)
 
@@ -134,6 +135,10 @@ class RunError(E2VPTError, RuntimeError):
 
 class Diverged(RunError):
     """A training's loss stopped being a finite number."""
+
+
+class HubError(E2VPTError, RuntimeError):
+    """A Hugging Face repository cannot be read or written: no token, no connection, no such revision."""
 
 
 class ExportError(E2VPTError):

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -67,6 +69,33 @@ def test_train_says_what_it_does(home: Path) -> None:
     shown = (home / "stdout").read_text()
     assert "run/adapter.safetensors" in shown
     assert "10 in each of 6 blocks" in shown
+    accuracy = re.search(r"test accuracy +(\S+) of 12 images", shown)
+    assert accuracy and re.search(r"\n  ring +\S+ of 4\n", shown)
+    assert f'<dd class="value">{accuracy[1]}</dd>' in (home / "run/report.html").read_text()
+
+
+def test_the_next_command_runs_as_it_is_printed(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    (line,) = [line for line in (home / "stdout").read_text().splitlines() if line.startswith("next ")]
+    words = shlex.split(line.removeprefix("next"))
+    assert words[0] == "e2vpt"
+    code, out, _ = run(*words[1:])
+    assert code == 0 and out.startswith("shapes/test/bars/00.png: ")
+
+
+def test_a_report_can_be_made_again_and_of_other_images(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    (home / "run/report.html").unlink()
+    code, out, _ = run("report", "run")
+    assert code == 0 and "report             run/report.html" in out
+    assert (home / "run/report.html").exists()
+    files = ("--report", "more.html", "--csv", "more.csv", "--bom", "--separator", ";")
+    code, out, _ = run("eval", "run", "shapes", "--split", "val", *files)
+    assert code == 0 and out.splitlines()[-2:] == ["more.csv", "more.html"]
+    assert "9 validation images" in (home / "more.html").read_text()
+    assert len((home / "more.csv").read_text(encoding="utf-8-sig").splitlines()) == 10
+    code, _, err = run("eval", "run", "shapes", "--bom")
+    assert code == 1 and "--bom has no effect without --csv FILE" in err
+    code, _, err = run("report", "run", "run")
+    assert code == 1 and "named twice" in err
 
 
 def test_eval_prints_one_json_object(run) -> None:  # type: ignore[no-untyped-def]

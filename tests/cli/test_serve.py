@@ -219,3 +219,28 @@ def test_a_missing_extra_gives_the_pip_command(
         monkeypatch.delitem(sys.modules, module)
     code, _, err = e2vpt_command("serve", str(adapters["task0"]))
     assert (code, err) == (1, "error: Serving needs FastAPI and uvicorn: pip install 'e2vpt[serve]'")
+
+
+def test_a_store_has_one_server_at_a_time(adapters: dict[str, Path], tmp_path: Path) -> None:
+    words = [adapters["task0"], "--store", tmp_path / "store"]
+    with serving(*words, E2VPT_ADMIN_TOKEN=ADMIN) as first:
+        url = first.url()
+        with serving(*words) as second:
+            assert second.process.wait(120) != 0
+            second._reader.join()
+        said = " ".join(second.lines)
+        assert "Another process works in" in said
+        assert "--store" in said
+        assert "Traceback" not in said
+        upload = httpx.put(
+            f"{url}/v1/tasks/new",
+            content=adapters["task2"].read_bytes(),
+            headers={"Authorization": f"Bearer {ADMIN}"},
+        )
+        assert upload.status_code == 201
+        first.process.kill()  # The system lets go of the lock of a process that dies.
+        first.process.wait()
+    with serving(*words) as third:
+        third.url()
+        assert third.lines[1] == "2 tasks: task0, new."
+        assert third.stop() == 0

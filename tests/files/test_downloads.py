@@ -88,7 +88,7 @@ def online(cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise answer
         return str(answer)
 
-    monkeypatch.setattr(hub, "_probe", lambda: None)
+    monkeypatch.setattr(hub, "check_connection", lambda: None)
     monkeypatch.setattr(hub, "hf_hub_download", download)
     return answers
 

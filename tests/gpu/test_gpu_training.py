@@ -131,7 +131,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, precision: st
     train_run(task, settings, tmp_path / "whole")
 
     def stop(row: dict[str, float]) -> None:
-        if row["epoch"] == 1:
+        if row["epoch"] == 2:
             raise Interrupted
 
     with pytest.raises(Interrupted):

@@ -1,13 +1,14 @@
-"""Hugging Face's Trainer takes a prompted model: trains, saves and resumes it."""
+"""Hugging Face's Trainer takes a prompted model: trains, saves, resumes and reloads it."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.tasks_for_tests import tiny_vit
+from safetensors.torch import load_file, load_model
+from support.tasks_for_tests import TINY_PREPROCESSING, batches, tiny_vit
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Trainer, TrainingArguments
@@ -61,3 +62,26 @@ def test_it_saves_and_resumes(tmp_path: Path) -> None:
     stored = load_file(tmp_path / "saved/model.safetensors")
     assert stored.keys() == states[0].keys()
     assert all(value.equal(states[0][name]) for name, value in stored.items())
+
+
+def test_a_saved_model_reloads_to_equal_logits(tmp_path: Path) -> None:
+    trained = trainer(tmp_path / "run", 2)
+    trained.train()
+    trained.save_model(str(tmp_path / "saved"))
+    ((images, labels),) = batches([5], torch.float32)
+    fresh = ForTrainer(tiny_vit(torch.float32))
+    expected = trained.model.eval()(images, labels)[1]
+    assert not fresh.eval()(images, labels)[1].equal(expected)
+    assert load_model(fresh, str(tmp_path / "saved/model.safetensors")) == (set(), [])
+    assert fresh(images, labels)[1].equal(expected)
+    assert all(layer.key is layer.value for layer in e2vpt.prompt_layers(fresh.model))
+
+
+def test_a_trained_model_becomes_an_adapter(tmp_path: Path) -> None:
+    trained = trainer(tmp_path / "run", 1)
+    trained.train()
+    model = trained.model.model.eval()
+    e2vpt.save_adapter(model, tmp_path / "task.safetensors", preprocessing=TINY_PREPROCESSING)
+    again, _ = e2vpt.load_adapter(tmp_path / "task.safetensors", copy.deepcopy(model))
+    ((images, _),) = batches([5], torch.float32)
+    assert again(images).equal(model(images))

@@ -28,11 +28,11 @@ def test_durations_read_like_time(seconds: float, text: str) -> None:
 
 
 def test_epoch_lines_are_printed_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"epoch": 0, "lr": 0.1, "train_loss": 1.5, "train_accuracy": 0.25}
+    row = {"epoch": 1, "lr": 0.1, "train_loss": 1.5, "train_accuracy": 0.25}
     with training() as (on_step, on_epoch):
         on_step(REPORT)
         on_epoch(row)
-        on_epoch(row | {"epoch": 1, "val_loss": 0.5, "val_accuracy": 0.75})
+        on_epoch(row | {"epoch": 2, "val_loss": 0.5, "val_accuracy": 0.75})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "epoch   1  train loss 1.500  accuracy 25.0%"
     assert lines[1] == "epoch   2  train loss 1.500  accuracy 25.0%  |  val loss 0.500  accuracy 75.0%"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
 import json
 import random
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from support.killing import differences, killed_process
 from support.tasks_for_tests import write_images, write_task
 
+import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter, load_task, read_adapter
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.folder import adapter_path, run_of
@@ -33,6 +35,7 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
     trained = train_run(task, CONFIG, out)
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock",
+        "README.md",
         "adapter.safetensors",
         "checkpoint.safetensors",
         "config.json",
@@ -46,17 +49,22 @@ def test_a_run_explains_itself(tmp_path: Path) -> None:
         "task": "shapes",
         "classes": ["bars", "disc", "ring"],
         "fingerprint": read_adapter(out / "adapter.safetensors").fingerprint,
+        "e2vpt": e2vpt.__version__,
+        "begun": datetime.date.today().isoformat(),
     }
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert rows == trained.result.history
+    assert [row["epoch"] for row in rows] == [1, 2]
     table = list(csv.DictReader((out / "log.csv").read_text().splitlines()))
+    assert [row.pop("training") for row in table] == ["the only one"] * 2
     assert [{name: float(value) for name, value in row.items()} for row in table] == rows
 
     info = read_adapter(out / "adapter.safetensors")
-    best = rows[trained.result.best_epoch]
+    best = rows[trained.result.best_epoch - 1]
+    assert best == trained.result.best
     assert info.classes == ("bars", "disc", "ring")
     assert info.metrics == {
-        "epoch": best["epoch"] + 1,
+        "epoch": best["epoch"],
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
     }
@@ -95,7 +103,7 @@ def test_the_last_training_may_use_validation_images_too(tmp_path: Path) -> None
     assert task.val is not None
     data = dataclasses.replace(CONFIG.data, train_on="train+val")
     trained = train_run(task, dataclasses.replace(CONFIG, data=data), tmp_path / "run")
-    assert trained.result.best_epoch == CONFIG.train.epochs - 1
+    assert trained.result.best_epoch == CONFIG.train.epochs
     assert set(trained.result.history[0]) == {"epoch", "lr", "train_loss", "train_accuracy"}
     assert set(read_adapter(tmp_path / "run" / "adapter.safetensors").metrics) == {"epoch"}
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import e2vpt
 
 CLASSES = ("bars", "disc", "ring")
+TINY_PREPROCESSING = e2vpt.Preprocessing(image_size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)  # type: ignore[arg-type]
+"""Of `tiny_vit`."""
 
 
 def draw(name: str, random: np.random.Generator) -> Image.Image:

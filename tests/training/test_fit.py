@@ -114,14 +114,14 @@ def test_learns_and_keeps_the_best_epoch() -> None:
         on_epoch=lambda _: states.append(trained_state(model)),
     )
     ranks = [(row["val_accuracy"], -row["val_loss"]) for row in result.history]
-    assert result.best_epoch == ranks.index(max(ranks))
-    assert result.history[result.best_epoch]["val_accuracy"] > 0.9
-    assert all(torch.equal(p, states[result.best_epoch][n]) for n, p in trained_state(model).items())
+    assert result.best_epoch == ranks.index(max(ranks)) + 1
+    assert result.best["val_accuracy"] > 0.9 and result.best["epoch"] == result.best_epoch
+    assert all(torch.equal(p, states[result.best_epoch - 1][n]) for n, p in trained_state(model).items())
 
 
 def test_without_validation_the_last_epoch_is_kept() -> None:
     result = fit(tiny_vit(), batches([6]), config=config(epochs=3))
-    assert result.best_epoch == 2
+    assert result.best_epoch == 3
     assert set(result.history[0]) == {"epoch", "lr", "train_loss", "train_accuracy"}
 
 
@@ -132,7 +132,7 @@ def test_patience_without_validation_images_is_refused() -> None:
 
 def test_patience_ends_a_training_that_does_not_improve() -> None:
     result = fit(tiny_vit(), batches([6]), batches([20], seed=1), config(epochs=50, lr=0.0, patience=3))
-    assert (len(result.history), result.best_epoch) == (4, 0)
+    assert (len(result.history), result.best_epoch) == (4, 1)
 
 
 class Killed(Exception):
@@ -266,7 +266,7 @@ def test_a_checkpoint_holds_as_many_epochs_as_there_are(tmp_path: Path) -> None:
     path, model = tmp_path / "checkpoint.safetensors", nn.Linear(2, 2)
     settings = config(epochs=20_000)
     row = {"epoch": 0, "lr": 1 / 3, "train_loss": 0.1, "train_accuracy": 0.5}
-    progress = Progress(history=[row | {"epoch": i} for i in range(20_000)], best={}, best_epoch=7)
+    progress = Progress(history=[row | {"epoch": i + 1} for i in range(20_000)], best={}, best_epoch=7)
     optimizer, scaler = (
         torch.optim.SGD(model.parameters(), lr=1.0),
         torch.amp.GradScaler("cpu", enabled=False),

@@ -26,10 +26,14 @@ COMMANDS = {
     "backbones": ("backbones", "backbones_command"),
     "prune": ("train", "prune_command"),
     "search": ("search", "search_command"),
+    "report": ("report", "report_command"),
     "compare": ("compare", "compare_command"),
     "bench": ("bench", "bench_app"),
     "serve": ("serve", "serve_command"),
     "export": ("export", "export_command"),
+    "explain": ("explain", "explain_command"),
+    "push": ("share", "push_command"),
+    "pull": ("share", "pull_command"),
     "demo": ("demo", "demo_command"),
 }
 """Name to module of `cli` and what it is there."""
@@ -43,10 +47,14 @@ SHORT_HELP = {
     "backbones": "List the backbones that can be adapted, with size, pooling, pretrained tags and licence.",
     "prune": "Prune the prompts of a finished run, rewind and train again.",
     "search": "Search rates, prompt lengths, keep ratios and initial values by validation accuracy.",
+    "report": "Make the HTML report of a run; of several runs, also a page that compares them.",
     "compare": "Compare methods on the same data with the same budget; one table.",
     "bench": "Measure speed and memory; run the paper's benchmarks.",
     "serve": "Answer over HTTP for many tasks on one backbone: Open Inference Protocol v2, JSON, forms.",
     "export": "Write an adapted model to a file of its own: ONNX, torch.export, or a bundle.",
+    "explain": "Show where a model looks, what its prompts do, and how well it separates classes.",
+    "push": "Upload an adapter, its model card and its settings to the Hugging Face Hub.",
+    "pull": "Download an adapter from the Hugging Face Hub.",
     "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
 }
 

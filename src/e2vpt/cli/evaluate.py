@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, DataArgument, SkipUnreadable, Weights
+from e2vpt.cli.output import SEPARATORS
+from e2vpt.errors import ConfigError, visible
+from e2vpt.files.paths import check_file_place
+from e2vpt.insight.measured import measure_images
+from e2vpt.insight.tables import write_answers
+from e2vpt.insight.writing import write_adapter_report
 from e2vpt.runs.labelled import WhichSplit
 from e2vpt.runs.progress import image_check, left_out_text, percent, say
-from e2vpt.runs.task_model import load
+from e2vpt.runs.task_model import evaluation, load
 
 
 def eval_command(
@@ -23,22 +30,45 @@ def eval_command(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     skip_unreadable: SkipUnreadable = False,
     as_json: AsJson = False,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write a row for each image to this file: truth, answer, score.")
+    ] = None,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
+    ] = False,
+    separator: Annotated[
+        str, typer.Option(metavar="SEP", help="With --csv: between cells, a comma, a semicolon or `tab`.")
+    ] = ",",
 ) -> None:
     """Measure an adapter's accuracy on labelled images; without splits in the data, on all of them."""
+    if (bom or separator != ",") and csv is None:
+        raise ConfigError(f"{'--bom' if bom else '--separator'} has no effect without --csv FILE.")
+    if separator not in SEPARATORS:
+        raise ConfigError(f"--separator is {separator!r}; expected one of {', '.join(SEPARATORS)}.")
+    for path in (report, csv):
+        if path is not None:
+            check_file_place(path)
     model = load(adapter, backbone, weights=weights)
     with image_check("Evaluating") as update:
-        metrics = model.evaluate(
-            source,
-            split=split,
-            batch_size=batch_size,
-            skip_unreadable=skip_unreadable,
-            on_images=update,
-            on_note=say,
+        found = model.labelled(
+            source, split=split, skip_unreadable=skip_unreadable, on_images=update, on_note=say
         )
+        measured = measure_images(model, found.images, found.which, batch_size=batch_size, on_images=update)
+    metrics = evaluation(measured.metrics, found)
     if metrics.left_out:
         say(left_out_text(metrics.left_out))
+    if csv is not None:
+        write_answers(
+            csv, measured, model.info.classes, separator=SEPARATORS[separator], for_spreadsheets=bom
+        )
+    if report is not None:
+        write_adapter_report(model, measured, report)
     if as_json:
         print(json.dumps(dataclasses.asdict(metrics)))
-    else:
-        print(f"accuracy {percent(metrics.accuracy)} on {metrics.num_images} images ({metrics.split})")
-        print(f"mean accuracy over classes {percent(metrics.mean_class_accuracy)}, loss {metrics.loss:.3f}")
+        return
+    print(f"accuracy {percent(metrics.accuracy)} on {metrics.num_images} images ({metrics.split})")
+    print(f"mean accuracy over classes {percent(metrics.mean_class_accuracy)}, loss {metrics.loss:.3f}")
+    for path in (csv, report):
+        if path is not None:
+            print(visible(str(path)))

@@ -23,7 +23,7 @@ BackboneName = Annotated[str, typer.Option(help=f"A timm name, or a preset: {PRE
 Backbone = Annotated[str | None, typer.Option(help="Backbone instead of the one the file names.")]
 NewBackbone = Annotated[str | None, typer.Option(help=f"A timm name, or a preset: {PRESET_NAMES}.")]
 AdapterArgument = Annotated[
-    Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, or run folder.")
+    Path, typer.Argument(metavar="ADAPTER_OR_RUN", help="Adapter file, run folder, or hf-hub:OWNER/NAME.")
 ]
 DATA_HELP = "Folder of class folders, a .tar, .tar.gz or .zip of it, a .csv, or hf:NAME."
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]

@@ -17,6 +17,9 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import visible
+from e2vpt.files.atomic import spreadsheet_text
+from e2vpt.insight.measured import Measured
+from e2vpt.insight.mistakes import confusion
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.progress import console, percent
 from e2vpt.runs.protocol import ProtocolRow
@@ -25,6 +28,7 @@ from e2vpt.search.space import TrialResult
 
 SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
 """What may stand between the cells of a table, by the word for it."""
+_FEW_CLASSES = 12
 
 
 def print_json(predictions: Iterable[Prediction]) -> int:
@@ -45,10 +49,9 @@ def print_csv(
     an apostrophe stands before it.
     """
     failed = 0
-    mark = "'" if for_spreadsheets else ""
 
     def text(cell: str) -> str:
-        return mark + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+        return spreadsheet_text(cell) if for_spreadsheets else cell
 
     if for_spreadsheets:
         print("\ufeff", end="")
@@ -132,6 +135,23 @@ def _counts(counts: tuple[int, ...]) -> str:
     return (
         f"{counts[0]} in each of {len(counts)} blocks" if same else f"by block {', '.join(map(str, counts))}"
     )
+
+
+def print_measured(measured: Sequence[Measured], classes: Sequence[str]) -> None:
+    """Accuracy on images that were set aside, on stdout; of every class where there are few."""
+    for m in measured:
+        word = "test accuracy" if m.split == "test" else "val accuracy"
+        print(f"{word:18} {percent(m.metrics.accuracy)} of {m.metrics.num_images} images")
+    test = next((m for m in measured if m.split == "test"), None)
+    if test is None:
+        print(f"{'test accuracy':18} not measured: no test images were set aside")
+    elif len(classes) <= _FEW_CLASSES:
+        table = confusion(test)
+        for name, right, images in zip(
+            classes, table.diagonal().tolist(), table.sum(1).tolist(), strict=True
+        ):
+            share = percent(right / images) if images else "no images"
+            print(f"  {visible(name):16} {share:>6}{f' of {images}' if images else ''}")
 
 
 def print_tried(rows: Sequence[Tried]) -> None:

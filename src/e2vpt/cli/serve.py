@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ import typer
 
 from e2vpt.cli.options import Backbone, Weights
 from e2vpt.errors import ConfigError, visible
+from e2vpt.files.paths import check_folder_place
+from e2vpt.runs.lock import locked
 from e2vpt.runs.progress import say
 from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits
@@ -36,7 +39,7 @@ def serve_command(
         list[str] | None,
         typer.Argument(
             metavar="ADAPTERS...",
-            help="Adapter files or run folders, each a task called like it, or NAME=PATH.",
+            help="Adapter files, run folders or hf-hub:OWNER/NAME, each a task called like it, or NAME=PATH.",
             show_default=False,
         ),
     ] = None,
@@ -102,7 +105,7 @@ def serve_command(
         open_service, named, backbone=backbone, weights=weights, store=store, limits=limits
     )
     bound = open_socket(host, port)
-    with bound:
+    with bound, _only_server(store):
         service, failed = opened()
         for problem in failed:
             say(f"Not loaded: {problem}")
@@ -121,6 +124,14 @@ def serve_command(
         serve_replicas(lambda: opened()[0], tokens, limits, place, replicas=replicas, on_ready=on_ready)
     # Ray's proxy may hold requests that no replica accepted.
     say("Stopped." if engine is Engine.ray else "Stopped; everything accepted was answered.")
+
+
+def _only_server(store: Path | None) -> AbstractContextManager[None]:
+    """The store's lock: each server keeps the index in memory, so a second would undo changes."""
+    if store is None:
+        return nullcontext()
+    check_folder_place(store)
+    return locked(store, "--store")
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import os
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,21 +21,28 @@ from e2vpt.cli.options import (
     load_images,
     note_slow,
 )
-from e2vpt.cli.output import describe, print_final, print_tried
+from e2vpt.cli.output import describe, print_final, print_measured, print_tried
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import field_names
 from e2vpt.config.recipes import RECIPES, Recipe
-from e2vpt.data import Task
+from e2vpt.data import ImageFile, Task
 from e2vpt.errors import ConfigError, visible
+from e2vpt.insight.tensorboard import tensorboard_log
+from e2vpt.insight.writing import REPORT, write_html_report
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, check_out, saved_run_config
 from e2vpt.runs.progress import image_check, reported, say
 from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.start import load_checked, plan_run
+from e2vpt.runs.start import RunPlan, load_checked, plan_run
 from e2vpt.runs.train import describe_task, train_task
+from e2vpt.training.checkpoint import Row
 from e2vpt.training.processes import leave_processes, process_rank
 
-_NO_SETTINGS = {"source", "backbone", "out", "resume", "no_prune", "protocol", *field_names("grid")}
+_NO_SETTINGS = {
+    *("source", "backbone", "out", "resume", "no_prune", "protocol"),
+    *("no_report", "calibrate", "tensorboard"),
+    *field_names("grid"),
+}
 
 
 _RECIPES = "Settings to start from. " + " ".join(
@@ -67,6 +76,16 @@ def train_command(
     no_prune: Annotated[
         bool, typer.Option("--no-prune", help="One training with all prompts, nothing pruned.")
     ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="No test accuracy and no report.html at the end.")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Store a temperature fitted on validation images in the adapter."),
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard logs to RUN/tensorboard too.")
+    ] = False,
     protocol: Annotated[
         Literal["fast", "paper"],
         typer.Option(hidden=True, help="A few trainings, or all 126 of the paper's search (SGD, its grids)."),
@@ -79,6 +98,8 @@ def train_command(
     """Train an adapter from labelled images: train, prune, rewind, train again, keep the best."""
     if protocol == "paper" and no_prune:
         raise ConfigError("--no-prune has no effect with --protocol paper; use --keep-ratios '' there.")
+    if calibrate and no_report:
+        raise ConfigError("--calibrate needs the report's evaluation; leave out --no-report.")
     asked = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
     if no_prune:
         asked["prune"] = False
@@ -90,7 +111,13 @@ def train_command(
     if protocol == "paper":
         _train_by_the_paper(task, plan.config, prune, grid, plan.out, resume=resume)
     else:
-        _train(task, plan.config, plan.prune, plan.out, resume=resume)
+        on_epoch = tensorboard_log(plan.out) if tensorboard else None
+        _train(task, plan.config, plan.prune, plan.out, resume=resume, on_epoch=on_epoch)
+    if process_rank()[0] == 0:
+        if not no_report:
+            _report(task, plan.out, calibrate=calibrate)
+        _print_next(task, plan)
+    leave_processes()
 
 
 @with_config_flags
@@ -107,18 +134,47 @@ def prune_command(
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
     check_out(run, resume=True)
-    _train(load_images(source, config.data), config, prune, run, resume=True)
+    task = load_images(source, config.data)
+    _train(task, config, prune, run, resume=True)
+    if process_rank()[0] == 0:
+        _report(task, run, calibrate=False)
+    leave_processes()
 
 
-def _train(task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, *, resume: bool) -> None:
+def _train(
+    task: Task,
+    config: RunConfig,
+    prune: PruneConfig | None,
+    out: Path,
+    *,
+    resume: bool,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> None:
     with kept_when_interrupted(out):
-        done = train_task(task, config, prune, out, resume=resume, verbose=True)
+        done = train_task(task, config, prune, out, resume=resume, verbose=True, on_epoch=on_epoch)
     if process_rank()[0] == 0:
         if done.tried:
             print_tried(done.tried)
         print(f"{'adapter':18} {visible(str(done.trained.adapter))}")
         print(describe(read_adapter(done.trained.adapter)))
-    leave_processes()
+
+
+def _report(task: Task, out: Path, *, calibrate: bool) -> None:
+    """Test accuracy and the report; the one time that the test images are looked at."""
+    with image_check("Evaluating") as update:
+        report = write_html_report(out, task=task, calibrate=calibrate, on_images=update)
+    print_measured([m for m in report.measured if m.split == "test"], report.info.classes)
+    print(f"{'report':18} {visible(str(out / REPORT))}")
+
+
+def _print_next(task: Task, plan: RunPlan) -> None:
+    """A command that can be pasted as it is."""
+    found = (task.test or task.val or task.train).images[0]
+    if isinstance(found, ImageFile) and found.size is None:
+        words = ["e2vpt", "predict", str(plan.out), os.path.relpath(found.path), "--topk", "3"]
+    else:
+        words = ["e2vpt", "eval", str(plan.out), plan.source]
+    print(f"{'next':18} {visible(shlex.join(words))}")
 
 
 def _train_by_the_paper(
@@ -135,4 +191,3 @@ def _train_by_the_paper(
         print_final(rows)
         print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
         print(describe(read_adapter(out / ADAPTER)))
-    leave_processes()

@@ -118,6 +118,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     write_atomic(path, text.getvalue().encode())
 
 
+def spreadsheet_text(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula: where it begins like one, behind an apostrophe."""
+    return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace a file of one JSON object a line at once: a killed run leaves no half line."""
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -47,7 +47,7 @@ def cache_only_without_connection() -> Iterator[str]:
     """
     before, problem = constants.HF_HUB_OFFLINE, ""
     try:
-        _probe()
+        check_connection()
     except ConnectionError as error:
         problem = str(error)
     constants.HF_HUB_OFFLINE = before or bool(problem)
@@ -66,7 +66,7 @@ def _cached(name: str, filenames: Sequence[str], revision: str | None) -> Path |
 
 
 def _download(name: str, filenames: Sequence[str], revision: str | None) -> Path:
-    _probe()
+    check_connection()
     for filename in filenames:
         try:
             return Path(hf_hub_download(name, filename, revision=revision))
@@ -77,8 +77,12 @@ def _download(name: str, filenames: Sequence[str], revision: str | None) -> Path
     raise FileNotFoundError("the repository has no such file.")
 
 
-def _probe() -> None:
-    """One short request: without a connection the hub's own client retries for almost a minute."""
+def check_connection() -> None:
+    """One short request: without a connection the hub's own client retries for almost a minute.
+
+    Raises:
+        ConnectionError: the hub cannot be reached.
+    """
     if constants.HF_HUB_OFFLINE:
         raise ConnectionError("HF_HUB_OFFLINE is set.")
     try:

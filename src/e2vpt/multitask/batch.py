@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from e2vpt.multitask.layout import VectorLayout, num_rows
 from e2vpt.multitask.values import TABLE_OF, TaskValues
-from e2vpt.prompting.attention import AttentionWithPrompts, TableByImage, biases_beside
+from e2vpt.prompting.attention import AttentionWithPrompts, TableByImage
 from e2vpt.prompting.rows import RowConv, RowLinear, RowNorm
+from e2vpt.prompting.token_path import biases_beside
 
 
 def of_batch(

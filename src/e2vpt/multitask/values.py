@@ -20,10 +20,10 @@ from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.packing import unpack
 from e2vpt.errors import BackboneMismatch
-from e2vpt.prompting.attention import biases_beside, entry_norm, norm_of_keys
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import Site
 from e2vpt.prompting.tables import Projection, build_table
+from e2vpt.prompting.token_path import biases_beside, entry_norm, norm_of_keys
 from e2vpt.prompting.tuned_linear import scaled_linear
 
 TABLE_OF = "table."

@@ -43,6 +43,13 @@ def attend(
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
 
 
+def attention_weights(
+    q_BHQd: Tensor, k_BHNd: Tensor, bias: Tensor | None = None, *, num_extra: int = 0
+) -> Tensor:
+    """The softmax that `attend` takes, written out: [B, H, Q, N]; for looking at, as no kernel gives it."""
+    return _weighted(q_BHQd, k_BHNd, None if bias is None else _over_extra(bias, num_extra, None, k_BHNd))
+
+
 def _over_extra(bias: Tensor | None, num_extra: int, exists_Bt: Tensor | None, k_BHNd: Tensor) -> Tensor:
     """A bias over image tokens, or none, as one over these and the rows of a table."""
     if bias is None:
@@ -147,10 +154,15 @@ def written_out(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
 
 
 def _attend_manually(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    weights = _weighted(q, k, bias).to(v.dtype)
+    return F.dropout(weights, dropout, training=dropout > 0) @ v
+
+
+def _weighted(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if bias is not None and bias.dtype == torch.bool:
         scores = scores.masked_fill(~bias, -math.inf)
     elif bias is not None:
         scores = scores + bias
-    weights = scores.softmax(dim=-1).to(v.dtype)
-    return F.dropout(weights, dropout, training=dropout > 0) @ v
+    weights: Tensor = scores.softmax(dim=-1)
+    return weights

@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.models.eva import EvaBlockPostNorm
-from timm.models.swin_transformer_v2 import SwinTransformerV2Block
-from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
-from e2vpt.prompting.attend import attend
+from e2vpt.prompting.attend import attend, attention_weights
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import take_over
 from e2vpt.prompting.tables import (
@@ -32,6 +28,7 @@ from e2vpt.prompting.tables import (
     project_tokens,
     split_qkv,
 )
+from e2vpt.prompting.token_path import biases_beside, entry_norm, norm_of_keys
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -171,6 +168,28 @@ class AttentionWithPrompts(nn.Module):
         k, v = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
         return out + attend(q_BHQd, self._for_queries(k), self._for_queries(v), dropout=dropout)
 
+    def weights(
+        self,
+        q_BHQd: Tensor,
+        kv_BN2Hd: Tensor,
+        table: Tensor | None,
+        bias: Tensor | None = None,
+        on_keys: Projection | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """How `look` weighs the image tokens [B, H, Q, N] and the rows of the table [B, H, Q, t].
+
+        Both together add up to one; with a gate, each of the two does, if it is there.
+        """
+        apart = table if self.prompts.gate is not None else None
+        k, _ = append_table(kv_BN2Hd, table if apart is None else None, on_keys or norm_of_keys(self))
+        num_tokens = kv_BN2Hd.shape[1]
+        both = attention_weights(q_BHQd, self._for_queries(k), bias, num_extra=k.shape[2] - num_tokens)
+        tokens, rows = both.tensor_split([num_tokens], dim=-1)
+        if apart is not None:
+            k, _ = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
+            rows = attention_weights(q_BHQd, self._for_queries(k))
+        return tokens, rows
+
     def _for_queries(self, of_keys: Tensor) -> Tensor:
         """What heads of keys or values have [B, H, N, d], for each head of queries."""
         groups = self.num_heads // self.num_key_heads
@@ -186,31 +205,3 @@ class AttentionWithPrompts(nn.Module):
             out_BQA = out_BQA * gate(x_BND[:, : out_BQA.shape[1]]).sigmoid()
         projected: Tensor = self.proj_drop(self.proj(out_BQA))  # type: ignore[operator]
         return projected
-
-
-def biases_beside(attention: nn.Module) -> Tensor | None:
-    """The biases of queries, keys and values [3·A] that lie beside its projection, if any."""
-    parts: list[Any] = [getattr(attention, name, None) for name in ("q_bias", "k_bias", "v_bias")]
-    return None if parts[0] is None else torch.cat(parts)
-
-
-class UnitLength(nn.Module):
-    """Vectors [..., d] scaled to length one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., d] -> [..., d]."""
-        return F.normalize(x, dim=-1)
-
-
-def norm_of_keys(attention: nn.Module) -> nn.Module | None:
-    """What keys pass behind the projection, of an attention as timm made it or of one with prompts."""
-    if isinstance(attention, CosineWindowAttention):
-        return UnitLength()
-    return getattr(attention, "k_norm", None)
-
-
-def entry_norm(block: nn.Module) -> nn.Module:
-    """What tokens pass between a block's input and its attention: `norm1`, unless that comes after."""
-    comes_after = isinstance(block, (EvaBlockPostNorm, SwinTransformerV2Block))
-    norm: nn.Module = nn.Identity() if comes_after else block.norm1  # type: ignore[assignment]
-    return norm

@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from e2vpt.prompting.attend import attend
-from e2vpt.prompting.attention import entry_norm, norm_of_keys
 from e2vpt.prompting.tables import (
     Projection,
     append_table,
@@ -32,6 +31,7 @@ from e2vpt.prompting.tables import (
     build_table,
     for_windows,
 )
+from e2vpt.prompting.token_path import entry_norm, norm_of_keys
 from e2vpt.prompting.window_attention import WindowsWithPrompts
 
 

@@ -30,10 +30,9 @@ def picture(selection: Selection, kept: float) -> str:
             shapes.append(_box(x, y, box, _CELL, "none", f' stroke="{_OUTLINE}"'))
             colours = [_KEPT if on else _MASKED for on in stripes] if stays else []
             shapes += [_box(x + i * stripe, y, stripe, _CELL, c) for i, c in enumerate(colours)]
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif"'
-    )
-    return "\n".join([f'{head} font-size="11">', *shapes, "</svg>"]) + "\n"
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">'
+    return "\n".join([head, *shapes, "</svg>"]) + "\n"
 
 
 def _box(x: int, y: int, width: int, height: int, fill: str, more: str = "") -> str:

@@ -24,6 +24,8 @@ def save_scores(path: Path, scores: Scores, asked: dict[str, Any]) -> None:
 def load_scores(path: Path, asked: dict[str, Any]) -> Scores | None:
     """The scores in a file, or None where there is no such file or it was computed for something else.
 
+    `asked` may be a part of what they were stored with.
+
     Raises:
         RunError: the file is damaged.
     """
@@ -33,7 +35,8 @@ def load_scores(path: Path, asked: dict[str, Any]) -> Scores | None:
         header, tensors, _ = read_container(path)
     except AdapterFormatError as error:
         raise RunError(f"{error} It can be computed again: delete it.") from error
-    if header.get("kind") != "scores" or header.get("asked") != asked:
+    stored = header.get("asked")
+    if header.get("kind") != "scores" or not isinstance(stored, dict) or not asked.items() <= stored.items():
         return None
     parts: dict[str, tuple[Tensor, ...]] = {}
     for kind in _PARTS:

@@ -1,11 +1,12 @@
 """A run folder: its settings, and the names of what lies in it.
 
-config.json              everything that was asked for
+config.json              everything that was asked for; version and date of the start
 splits.csv               every image: its split, class and content
-log.jsonl, log.csv       one row of figures per epoch
+log.jsonl, log.csv       one row of figures per epoch, of the training they stand beside
 checkpoint.safetensors   the state after the last finished epoch, for --resume
 last.safetensors         the adapter after the last finished epoch
 adapter.safetensors      the adapter of the best epoch; written when everything is over
+README.md                its model card
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from e2vpt.files.atomic import (
     write_csv,
     write_json_lines,
 )
+from e2vpt.files.hub import hub_file
 from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.methods.names import check_method, own_lr
 from e2vpt.runs.identity import SPLITS, changed_settings
@@ -41,6 +43,8 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "config.json",
 )
 PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
+ON_THE_HUB = "hf-hub:"
+"""Before the name of a repository, in place of a path."""
 _LOG = "log.jsonl"
 _PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")
@@ -88,12 +92,16 @@ class RunConfig:
 
 
 def adapter_path(adapter_or_run: str | Path) -> Path:
-    """The adapter file meant by a file or a run folder.
+    """The adapter file meant by a file, a run folder, or `hf-hub:owner/name@revision`, which is downloaded.
 
     Raises:
+        HubError: the Hub cannot be reached, or has no such adapter.
         RunError: the folder has no finished training, or there is nothing at this path.
     """
     path = Path(adapter_or_run)
+    if path.as_posix().startswith(ON_THE_HUB):
+        repository, _, revision = path.as_posix().removeprefix(ON_THE_HUB).partition("@")
+        return hub_file(repository, ADAPTER, revision or None)
     kind = look_at(path)
     if kind == "folder":
         if look_at(path / ADAPTER) == "nothing":
@@ -107,6 +115,8 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
 def task_name(adapter: str | Path) -> str:
     """What a task is called whose adapter lies here: like its run folder, or like the file."""
     path = Path(adapter)
+    if path.as_posix().startswith(ON_THE_HUB):
+        return path.name.partition("@")[0]
     folder = path.resolve().parent.name
     return folder if folder and path.name == ADAPTER else path.stem
 
@@ -266,10 +276,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_log(out: Path, history: list[Row]) -> None:
-    """Both logs whole, after every epoch: a resumed run leaves no gap."""
+def write_log(out: Path, history: list[Row], training: str) -> None:
+    """Both logs whole, after every epoch: a resumed run leaves no gap. The table names the training."""
     write_json_lines(out / _LOG, history)
-    write_csv(out / "log.csv", history, list(history[0]))
+    rows = [{"training": training, **row} for row in history]
+    write_csv(out / "log.csv", rows, list(rows[0]))
 
 
 def read_log(folder: Path) -> list[Row]:

@@ -18,8 +18,9 @@ ImageRow = dict[str, str]
 
 SPLITS = "splits.csv"
 COLUMNS = ("split", "class", "file", "digest")
-_WITHOUT_EFFECT = {"source", "weights", "workers", "skip_unreadable"}
-"""Where images and weights lie, who loads them and which are taken; what they are is held by digests."""
+_WITHOUT_EFFECT = {"source", "weights", "workers", "skip_unreadable", "e2vpt", "begun"}
+"""Where images and weights lie, who loads them and which are taken (what they are is held by digests); the
+version and the date of the start."""
 
 
 def image_rows(task: Task) -> list[ImageRow]:

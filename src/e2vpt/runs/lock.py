@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a folder."""
 
 from __future__ import annotations
 
@@ -28,13 +28,28 @@ def only_one(out: Path) -> Iterator[None]:
     if process_rank()[0] != 0:
         yield
         return
-    make_folder(out)
-    try:
-        held = FileLock(out / LOCK).acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"Another process works in {out}. Wait for it, or choose another --out.") from None
-    except OSError as error:
-        raise RunError(f"Cannot write to {out}: {error.strerror or error}. Choose another --out.") from error
-    with held:
+    with locked(out, "--out"):
         remove_unfinished(out)
+        yield
+
+
+@contextmanager
+def locked(folder: Path, option: str) -> Iterator[None]:
+    """Inside, no other process holds the lock of `folder`, which is created if need be.
+
+    Raises:
+        RunError: another process holds it, or `folder` cannot be written to. It names `option`, with which
+            the user chose the folder.
+    """
+    make_folder(folder)
+    try:
+        held = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"Another process works in {folder}. Wait for it, or choose another {option}."
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"Cannot write to {folder}: {reason}. Choose another {option}.") from error
+    with held:
         yield

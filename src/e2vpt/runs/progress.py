@@ -138,7 +138,7 @@ def _figures(report: StepReport) -> str:
 
 
 def _line(row: Row) -> str:
-    text = f"epoch {row['epoch'] + 1:3.0f}"
+    text = f"epoch {row['epoch']:3.0f}"
     text += f"  train loss {row['train_loss']:.3f}  accuracy {percent(row['train_accuracy'])}"
     if "val_accuracy" in row:
         text += f"  |  val loss {row['val_loss']:.3f}  accuracy {percent(row['val_accuracy'])}"

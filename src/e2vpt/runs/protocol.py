@@ -191,7 +191,7 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
     except Diverged:
         row |= {"epochs": prepared.config.train.epochs, "accuracy": 0.0, "loss": None, "diverged": True}
     else:
-        best = result.history[result.best_epoch]
+        best = result.best
         row |= {"epochs": len(result.history), "diverged": False}
         row |= {"accuracy": best.get("val_accuracy"), "loss": best.get("val_loss")}
         if row["stage"] == "final" and protocol.task.test is not None:
@@ -206,7 +206,7 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
 def _fit(protocol: _Protocol, prepared: Prepared, row: ProtocolRow) -> FitResult:
     config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
     changed = dataclasses.replace(prepared, config=config)
-    return train_reporting(changed, protocol.out / row["name"], protocol.reporting)
+    return train_reporting(changed, protocol.out / row["name"], protocol.reporting, training=row["name"])
 
 
 def _name(row: ProtocolRow) -> str:

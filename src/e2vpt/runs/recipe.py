@@ -17,6 +17,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -111,7 +112,7 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
     batches = switching(prepared, out, reporting.stage)
-    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED, batches)
+    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED, batches, training="all prompts")
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
@@ -168,8 +169,7 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
 
     `of` says which model that is: scores of another one are not used.
     """
-    asked = {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
-    asked["of"] = of
+    asked = scores_asked(prune) | {"of": of}
     found = as_the_first(load_scores(path, asked))
     if found is not None:
         return found
@@ -190,12 +190,19 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
     return scores
 
 
+def scores_asked(prune: PruneConfig) -> dict[str, Any]:
+    """The settings that scores depend on."""
+    return {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
+
+
 def train_reporting(
     prepared: Prepared,
     folder: Path,
     reporting: Reporting,
     adapter: str = ADAPTER,
     batches: Batches | None = None,
+    *,
+    training: str,
 ) -> FitResult:
     """`train_into` a folder, going on with what is there."""
     return train_into(
@@ -203,6 +210,7 @@ def train_reporting(
         folder,
         resume=True,
         adapter=adapter,
+        training=training,
         batches=batches,
         on_step=reporting.on_step,
         on_epoch=reporting.on_epoch,
@@ -247,7 +255,8 @@ def _retrained(
     pair = (trial.row.tokens, trial.row.segments)
     folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
-    result = train_reporting(prepared, folder, reporting)
+    training = "{:.0%} of tokens, {:.0%} of segments".format(*pair)
+    result = train_reporting(prepared, folder, reporting, training=training)
     return _Finalist(
         row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
         selection=trial.selection,

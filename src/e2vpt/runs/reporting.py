@@ -38,6 +38,18 @@ class Reporting:
 
         return dataclasses.replace(self, on_step=on_step) if tell is not None and trainings else self
 
+    def also(self, on_epoch: Callable[[Row], None] | None) -> Reporting:
+        """The same, and another one who is told of every epoch."""
+        first = self.on_epoch
+        if on_epoch is None or first is None:
+            return self if on_epoch is None else dataclasses.replace(self, on_epoch=on_epoch)
+
+        def both(row: Row) -> None:
+            first(row)
+            on_epoch(row)
+
+        return dataclasses.replace(self, on_epoch=both)
+
     def counting(self, total: int) -> Callable[[int], None]:
         """Tells `on_images`, each time it is called with how many more images are done."""
         done = 0

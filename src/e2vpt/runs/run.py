@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from typing import Any
 
 from torch import nn
 
+import e2vpt
 from e2vpt.adapters.files import save_adapter
 from e2vpt.data import Preprocessing, Task
 from e2vpt.files.atomic import make_folder
 from e2vpt.methods.counting import trainable_line
 from e2vpt.runs.augmenting import switching
+from e2vpt.runs.card import write_card
 from e2vpt.runs.folder import (
     ADAPTER,
     CHECKPOINT,
@@ -112,10 +115,18 @@ def opened_run(
         prepared = prepare(task, config, like)
         if process_rank()[0] == 0:
             forget_failed_start(out)
-            more = {"task": task.name, "classes": list(task.classes), "fingerprint": prepared.fingerprint}
+            more = {
+                "task": task.name,
+                "classes": list(task.classes),
+                "fingerprint": prepared.fingerprint,
+                "e2vpt": e2vpt.__version__,
+                "begun": datetime.date.today().isoformat(),
+            }
             open_folder(out, prepared.config.to_dict() | more, resume=resume, parts=parts)
             hold_images(out, image_rows(task))
         yield prepared
+        if process_rank()[0] == 0:
+            write_card(out)
 
 
 def train_into(
@@ -124,13 +135,15 @@ def train_into(
     *,
     resume: bool,
     adapter: str = ADAPTER,
+    training: str = "the only one",
     batches: Batches | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> FitResult:
     """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.
 
-    The best epoch's adapter is written under the name `adapter`. `batches` are those of `prepared` where not
+    The best epoch's adapter is written under the name `adapter`; `training` is what the log calls this
+    training, as a pruned run has several. `batches` are those of `prepared` where not
     given.
     """
     if process_rank()[0] == 0:
@@ -138,8 +151,8 @@ def train_into(
     told = len(read_log(out)) if resume else 0
 
     def after_epoch(history: list[Row]) -> None:
-        write_log(out, history)
-        save_run_adapter(prepared, out / LAST, _metrics(history, len(history) - 1))
+        write_log(out, history, training)
+        save_run_adapter(prepared, out / LAST, _metrics(history[-1]))
         if on_epoch is not None and len(history) > told:
             on_epoch(history[-1])
 
@@ -154,7 +167,7 @@ def train_into(
         on_epoch=after_epoch,
     )
     if process_rank()[0] == 0:
-        save_run_adapter(prepared, out / adapter, _metrics(result.history, result.best_epoch))
+        save_run_adapter(prepared, out / adapter, _metrics(result.best))
     return result
 
 
@@ -172,6 +185,5 @@ def save_run_adapter(prepared: Prepared, path: Path, metrics: Mapping[str, float
     )
 
 
-def _metrics(history: list[Row], epoch: int) -> dict[str, float]:
-    row = history[epoch]
-    return {"epoch": epoch + 1.0} | {name: row[name] for name in ("val_accuracy", "val_loss") if name in row}
+def _metrics(row: Row) -> dict[str, float]:
+    return {name: row[name] for name in ("epoch", "val_accuracy", "val_loss") if name in row}

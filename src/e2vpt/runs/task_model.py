@@ -28,7 +28,7 @@ from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, adapter_path, read_config, run_of
 from e2vpt.runs.identity import SPLITS, saved_images
-from e2vpt.runs.labelled import WhichSplit, labelled_images
+from e2vpt.runs.labelled import Labels, WhichSplit, labelled_images
 from e2vpt.runs.predict import Prediction, find_images, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
 
@@ -145,20 +145,10 @@ class TaskModel:
             UnreadableImages: images that do not decode, and are not to be left out.
             AdapterError: logits that are not finite numbers.
         """
-        run = run_of(self.path, self.info.classes, self.info.fingerprint)
-        rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
-        found = labelled_images(
-            read_labelled(source, known=self.info.classes),
-            split,
-            self.info,
-            rows,
-            on_images,
-            skip_unreadable=skip_unreadable,
+        found = self.labelled(
+            source, split=split, skip_unreadable=skip_unreadable, on_images=on_images, on_note=on_note
         )
-        images = found.images
-        for note in found.notes:
-            on_note(note)
-        done = 0
+        images, done = found.images, 0
 
         def count(number: int) -> None:
             nonlocal done
@@ -170,12 +160,41 @@ class TaskModel:
         with folded(self.model):
             metrics = evaluate(self.model, loader, on_batch=count)
         self._check_finite(metrics.loss)
-        return Evaluation(
-            **dataclasses.asdict(metrics),
-            split=found.which,
-            num_trained_on=found.num_trained_on,
-            left_out=found.left_out,
+        return evaluation(metrics, found)
+
+    def labelled(
+        self,
+        source: str | PathLike[str],
+        *,
+        split: WhichSplit = "test",
+        skip_unreadable: bool = False,
+        on_images: Callable[[int, int], None] | None = None,
+        on_note: Callable[[str], None] = warnings.warn,
+    ) -> Labels:
+        """The images that `evaluate` evaluates on, each decoded once; arguments and errors as there."""
+        run = run_of(self.path, self.info.classes, self.info.fingerprint)
+        rows = saved_images(run) if run is not None and (run / SPLITS).exists() else None
+        found = labelled_images(
+            read_labelled(source, known=self.info.classes),
+            split,
+            self.info,
+            rows,
+            on_images,
+            skip_unreadable=skip_unreadable,
         )
+        for note in found.notes:
+            on_note(note)
+        return found
+
+
+def evaluation(metrics: Metrics, labels: Labels) -> Evaluation:
+    """Metrics with the images that they are of."""
+    return Evaluation(
+        **dataclasses.asdict(metrics),
+        split=labels.which,
+        num_trained_on=labels.num_trained_on,
+        left_out=labels.left_out,
+    )
 
 
 def load(
@@ -185,13 +204,14 @@ def load(
     weights: str | PathLike[str] | None = None,
     device: str | torch.device | None = None,
 ) -> TaskModel:
-    """Load an adapter file, or the adapter of a run folder, with the backbone it was made for.
+    """Load an adapter file, or that of a run folder or of "hf-hub:owner/name", with its backbone.
 
     `backbone` is a timm model or name, where it is not the one that the file names; `weights` a local file of
     its weights. A run that was trained with such a file finds it again. `device`: a GPU where there is one.
 
     Raises:
         RunError: no finished run at this path.
+        HubError: the Hub cannot be reached, or has no such adapter.
         AdapterFormatError: the file is damaged or no adapter.
         BackboneMismatch: the adapter was made for other weights.
         WeightsError: the weights cannot be had.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
@@ -19,6 +20,7 @@ from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 from e2vpt.runs.start import load_checked, plan_run
 from e2vpt.runs.task_model import TaskModel, load
+from e2vpt.training.checkpoint import Row
 from e2vpt.training.processes import process_rank
 
 
@@ -68,15 +70,25 @@ def train(
 
 
 def train_task(
-    task: Task, config: RunConfig, prune: PruneConfig | None, out: Path, *, resume: bool, verbose: bool
+    task: Task,
+    config: RunConfig,
+    prune: PruneConfig | None,
+    out: Path,
+    *,
+    resume: bool,
+    verbose: bool,
+    on_epoch: Callable[[Row], None] | None = None,
 ) -> Pruned:
-    """Train a task into a run folder, and prune where asked; with `verbose`, show progress on stderr."""
+    """Train a task into a run folder, and prune where asked; with `verbose`, show progress on stderr.
+
+    `on_epoch` as in `fit`, beside what is shown.
+    """
     if not verbose:
-        return _run(task, config, prune, out, Reporting(), resume=resume)
+        return _run(task, config, prune, out, Reporting(on_epoch=on_epoch), resume=resume)
     if process_rank()[0] == 0:
         say(describe_task(task))
     with reported() as reporting:
-        return _run(task, config, prune, out, reporting, resume=resume)
+        return _run(task, config, prune, out, reporting.also(on_epoch), resume=resume)
 
 
 def _run(

@@ -146,7 +146,7 @@ def _train(
         return pruned.tried[-1].accuracy, pruned.tried[-1].loss
     on_step, on_epoch = reporting.on_step, reporting.on_epoch
     done = train_run(task, config, folder, resume=True, like=like, on_step=on_step, on_epoch=on_epoch)
-    best = done.result.history[done.result.best_epoch]
+    best = done.result.best
     return best["val_accuracy"], best["val_loss"]
 
 

@@ -54,7 +54,7 @@ class Service:
         self.limits = limits
         self.metrics = ServerMetrics(tasks)
         self.catalogue = Catalogue(tasks, store, self.metrics.on_load)
-        self._tasks, self._store = tasks, store
+        self._tasks = tasks
         self._batcher = Batcher(
             self._computed,
             max_batch=limits.max_batch,
@@ -74,8 +74,6 @@ class Service:
         await self._batcher.close()
         self._decoding.shutdown()
         self._loading.shutdown()
-        if self._store is not None:
-            self._store.close()
 
     async def answer(self, images: Sequence[AskedImage], deadline: float) -> list[AnsweredImage]:
         """What each image shows, in order; `deadline` in the event loop's time.

@@ -11,7 +11,7 @@ from e2vpt.backbones.load import load_backbone
 from e2vpt.errors import ConfigError
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
-from e2vpt.runs.folder import adapter_path, task_name
+from e2vpt.runs.folder import ON_THE_HUB, adapter_path, task_name
 from e2vpt.runs.task_model import plain_backbone
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.service import Service
@@ -32,7 +32,7 @@ def named_adapter(word: str) -> NamedAdapter:
     if equals and "/" not in name and look_at(Path(word)) == "nothing":
         return name, adapter_path(rest)
     path = adapter_path(word)
-    return task_name(path), path
+    return task_name(word if word.startswith(ON_THE_HUB) else path), path
 
 
 def open_service(

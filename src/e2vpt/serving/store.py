@@ -9,41 +9,26 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import create_atomic, make_folder, write_atomic
 from e2vpt.files.paths import check_folder_place, look_at
 
 _INDEX = "tasks.json"
-_LOCK = ".lock"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Store:
     """A folder of adapter files. A file is never written over: other content has another name.
 
-    One at a time: two would write over each other's index and delete each other's files. The system lets go
-    of the folder of a process that dies.
-
     Raises:
-        RunError: another store holds the folder, it cannot be written to, or its index cannot be read.
+        RunError: the folder cannot be written to, or its index cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         check_folder_place(folder)
         make_folder(folder)
         self._folder = folder
-        self._lock = _held(folder)
-        try:
-            self._digests = self._read_index()
-        except RunError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Let another store have the folder."""
-        self._lock.release()
+        self._digests = self._read_index()
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -107,18 +92,3 @@ class Store:
         if not fits:
             raise RunError(f"{path} is no index of e2vpt serve. Restore it, or choose another --store.")
         return found
-
-
-def _held(folder: Path) -> FileLock:
-    lock = FileLock(folder / _LOCK, thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(
-            f"Another server uses {folder}. Stop it, or choose another --store: each server needs its own."
-        ) from None
-    except OSError as error:
-        raise RunError(
-            f"Cannot write to {folder}: {error.strerror or error}. Choose another --store."
-        ) from error
-    return lock

@@ -31,7 +31,7 @@ class Progress:
     Attributes:
         history: one row of figures per finished epoch.
         best: trained tensors of the best epoch so far.
-        best_epoch: that epoch, from 0; -1 before the first.
+        best_epoch: its index in the history; -1 before the first.
         average: trained tensors averaged over the steps so far; none where nothing is averaged.
     """
 
@@ -121,6 +121,8 @@ def load_checkpoint(
     )
     try:
         history = json.loads(bytes(tensors["history"].tolist()))
+        for number, row in enumerate(history, 1):  # earlier versions counted from 0
+            row["epoch"] = number
         if config.average:
             average = {name: average[name].view_as(parameter) for name, parameter in trained.items()}
         progress = Progress(history=history, best=best, best_epoch=header["best_epoch"], average=average)

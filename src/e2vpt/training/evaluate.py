@@ -100,6 +100,11 @@ def _count(logits: Tensor, labels: Tensor) -> Tensor:
     return counts
 
 
+def metrics_of(logits: Tensor, labels: Tensor) -> Metrics:
+    """Metrics of logits [n, C] of images with these labels [n]."""
+    return _metrics(_count(logits.double(), labels))
+
+
 def _metrics(counts: Tensor) -> Metrics:
     hits, misses, losses = counts
     per_class = hits + misses

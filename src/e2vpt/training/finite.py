@@ -51,6 +51,6 @@ def overflow_is_divergence(epoch: int) -> Iterator[None]:
 
 def _diverged(epoch: float, what: str) -> Diverged:
     return Diverged(
-        f"Epoch {epoch + 1:.0f} gave {what} that is not a finite number, so training stopped. Lower the "
+        f"Epoch {epoch:.0f} gave {what} that is not a finite number, so training stopped. Lower the "
         "learning rate, or use precision fp32 or bf16 instead of fp16."
     )

@@ -53,12 +53,17 @@ class FitResult:
     """What a training was.
 
     Attributes:
-        history: one row per epoch: epoch (from 0), lr, train_loss, train_accuracy, val_loss, val_accuracy.
-        best_epoch: the epoch the model now holds, from 0.
+        history: one row per epoch: epoch (from 1), lr, train_loss, train_accuracy, val_loss, val_accuracy.
+        best_epoch: the epoch the model now holds, from 1.
     """
 
     history: list[Row]
     best_epoch: int
+
+    @property
+    def best(self) -> Row:
+        """The row of the best epoch."""
+        return self.history[self.best_epoch - 1]
 
 
 def fit(
@@ -126,7 +131,7 @@ def fit(
         tell_epoch()
     run.replayed = None  # it holds the run in a circle, and memory of the GPU
     load_trained(model, progress.best)
-    return FitResult(history=progress.history, best_epoch=progress.best_epoch)
+    return FitResult(history=progress.history, best_epoch=progress.best_epoch + 1)
 
 
 class _Run:
@@ -186,14 +191,14 @@ class _Run:
             given = parts
             if config.mixup and self.outputs:
                 given = mixed(parts, self.outputs, config.mixup, (config.seed, epoch, index, rank))
-            with overflow_is_divergence(epoch):
+            with overflow_is_divergence(epoch + 1):
                 self._step(given, lr, figures)
             average.add(first + index + 1)
             self.last_parts = parts
             self.tell(epoch, index + 1, figures, began)
         weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
         return {
-            "epoch": epoch,
+            "epoch": epoch + 1,
             "lr": lr,
             "train_loss": weighted_loss / weight,
             "train_accuracy": hits / images,
@@ -255,7 +260,7 @@ class _Run:
     def check(self, row: Row) -> None:
         """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
         check_finite(row, row, self.optimizer)
-        is_last = row["epoch"] + 1 == self.config.epochs
+        is_last = row["epoch"] == self.config.epochs
         if self.val_loader is None and is_last:  # nobody has seen yet what the last step made
             check_finite(row, {"a loss after the last step": self._evaluate(self.last_parts).loss})
 

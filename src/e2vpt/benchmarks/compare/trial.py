@@ -105,7 +105,7 @@ def run_trial(
             row |= {"tokens": kept.tokens, "segments": kept.segments}
     except Diverged:
         return row | {"val_accuracy": 0.0, "diverged": True}
-    best = trained.result.history[trained.result.best_epoch]
+    best = trained.result.best
     row |= {"val_accuracy": best.get("val_accuracy"), "diverged": False}
     seconds = time.perf_counter() - began
     return row if trial.stage == "tuning" else row | _on_test_images(task, trained, config, seconds)

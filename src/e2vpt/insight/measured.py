@@ -1,0 +1,76 @@
+"""What a model says of labelled images, kept image by image: every figure of a report comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from e2vpt.data import Split, make_loader
+from e2vpt.errors import AdapterError
+from e2vpt.prompting.folding import folded
+from e2vpt.runs.task_model import TaskModel
+from e2vpt.training.evaluate import Metrics, metrics_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Measured:
+    """A model's answers to the images of one split.
+
+    Attributes:
+        split: its name.
+        images: with labels.
+        logits: [n, C], float64.
+    """
+
+    split: str
+    images: Split
+    logits: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers [n]."""
+        return torch.tensor(self.images.labels)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """[n, C], each row summing to 1."""
+        return self.logits.softmax(1)
+
+    @property
+    def metrics(self) -> Metrics:
+        """The figures that `e2vpt eval` prints."""
+        return metrics_of(self.logits, self.labels)
+
+
+@torch.inference_mode()
+def measure_images(
+    model: TaskModel,
+    images: Split,
+    split: str,
+    *,
+    batch_size: int = 64,
+    on_images: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Ask a model about every image once; `on_images` is told (done, total).
+
+    Raises:
+        UnreadableImages: an image does not decode.
+        AdapterError: logits that are not finite numbers.
+    """
+    device, parts, done = next(model.model.parameters()).device, [], 0
+    with folded(model.model):
+        for batch, _ in make_loader(images, model.info.preprocessing, batch_size=batch_size):
+            parts.append(model.model(batch.to(device)).cpu().double())
+            done += len(batch)
+            if on_images is not None:
+                on_images(done, len(images))
+    logits = torch.cat(parts)
+    if not bool(logits.isfinite().all()):
+        raise AdapterError(
+            f"{model.path}: the model computes values that are not finite numbers. Train it again with a "
+            "lower learning rate, or get another copy."
+        )
+    return Measured(split=split, images=images, logits=logits)

@@ -1,0 +1,95 @@
+"""Reports as files: of a run, of several side by side, of an adapter on any labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+
+from e2vpt.data import Task, load_task
+from e2vpt.errors import RunError
+from e2vpt.files.atomic import write_atomic
+from e2vpt.insight.calibration import store_temperature
+from e2vpt.insight.comparing import drawn_comparison
+from e2vpt.insight.measured import Measured
+from e2vpt.insight.page import drawn_report
+from e2vpt.insight.record import RunRecord, read_record
+from e2vpt.insight.report import RunReport, adapter_report, run_report
+from e2vpt.runs.card import write_card
+from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.identity import changed_images, image_rows
+from e2vpt.runs.task_model import TaskModel
+
+REPORT = "report.html"
+WITHOUT_TEMPERATURE = (
+    "there are no validation images, or too few of them are right or wrong for one to fit best."
+)
+
+
+def write_html_report(
+    run: str | PathLike[str],
+    source: str | PathLike[str] | None = None,
+    *,
+    task: Task | None = None,
+    out: str | PathLike[str] | None = None,
+    calibrate: bool = False,
+    on_images: Callable[[int, int], None] | None = None,
+) -> RunReport:
+    """Evaluate a finished run on its test and validation images, and write RUN/report.html (or `out`).
+
+    Args:
+        run: a run folder.
+        source: its images, where they are not where they were.
+        task: the same, read already.
+        calibrate: store the temperature fitted on the validation images in the adapter
+            (`calibration.store_temperature`); the report is then of the calibrated adapter.
+        on_images: told (done, total).
+
+    Raises:
+        RunError: no finished run there, its images are missing or others than it had, the report cannot be
+            written, or no temperature fits.
+    """
+    folder = Path(run)
+    record = read_record(folder)
+    task = task or _images_of(record, source)
+    report = run_report(record, task, on_images=on_images)
+    if calibrate and report.temperature is not None:
+        store_temperature(folder / ADAPTER, report.temperature)
+        write_card(folder)
+        report = run_report(record, task, on_images=on_images)
+    write_atomic(folder / REPORT if out is None else Path(out), drawn_report(report).encode())
+    if calibrate and "temperature" not in report.info.metrics:
+        raise RunError(
+            f"No temperature was stored in {folder / ADAPTER}: {WITHOUT_TEMPERATURE} The report was written; "
+            "leave out --calibrate."
+        )
+    return report
+
+
+def write_adapter_report(model: TaskModel, measured: Measured, out: Path) -> None:
+    """Write the report of an adapter on images that need not be those of its run."""
+    write_atomic(out, drawn_report(adapter_report(model, measured)).encode())
+
+
+def write_report_comparison(reports: Sequence[RunReport], out: Path) -> None:
+    """Write a page that sets runs side by side."""
+    write_atomic(out, drawn_comparison(reports).encode())
+
+
+def _images_of(record: RunRecord, source: str | PathLike[str] | None) -> Task:
+    """The images of a run, held to be the very ones."""
+    where = source or record.config.source
+    if where is None:
+        raise RunError(f"{record.folder} does not say where its images are; name them with --data.")
+    config = record.config.data
+    try:
+        task = load_task(where, config, verify=config.skip_unreadable)
+    except ValueError as error:
+        raise RunError(f"The images of {record.folder}: {error} Or name them with --data.") from error
+    changes = changed_images(record.images, image_rows(task))
+    if record.images and changes:
+        raise RunError(
+            f"{record.folder} was made with other {changes}. Restore them. For a report on other images use "
+            f"e2vpt eval {record.folder} DATA --report FILE.html."
+        )
+    return task

@@ -1,0 +1,63 @@
+"""Models of a small task, for explanations; a page in a browser."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.backbones_for_tests import randomise, tiny_swin, tiny_vit
+from torch import nn
+
+import e2vpt
+from e2vpt.adapters.files import read_adapter
+from e2vpt.data import Preprocessing
+from e2vpt.prompting.parts import find_prompts
+from e2vpt.runs.task_model import TaskModel
+
+CLASSES = ("cat", "<img src=x onerror=window.hacked=1>", "fox", "$x_2$ & owl")
+PREPROCESSING = Preprocessing(image_size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def task_model(folder: Path, kind: str) -> TaskModel:
+    """A tiny ViT, float32, adapted by the method `kind`; or a tiny Swin with prompts."""
+    backbone: nn.Module = (tiny_swin if kind == "swin" else tiny_vit)(torch.float32, num_classes=len(CLASSES))
+    config = e2vpt.PromptConfig(num_visual=3, num_kv=2, init="uniform")
+    model = copy.deepcopy(backbone)
+    e2vpt.adapt(model, "e2vpt" if kind == "swin" else kind, config)
+    for layer in find_prompts(model):
+        randomise(layer)
+    path = folder / f"{kind}.safetensors"
+    e2vpt.save_adapter(model, path, classes=list(CLASSES), preprocessing=PREPROCESSING)
+    return TaskModel(model=model.eval(), info=read_adapter(path), path=path)
+
+
+@contextmanager
+def opened_page(path: Path, width: int, scheme: str) -> Iterator[Any]:
+    """A page file in a real browser; at the end no script has failed and nothing was asked of a network."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    chromium = next((each for each in found if each), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    problems: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: _note_foreign(request.url, problems))
+        page.goto(path.as_uri())
+        yield page
+        browser.close()
+    assert not problems
+
+
+def _note_foreign(url: str, problems: list[str]) -> None:
+    if not url.startswith(("file:", "data:")):
+        problems.append(url)
