@@ -27,7 +27,7 @@ _SHOWN = 20
 _LIMITS = Limits()
 
 
-class Engine(enum.StrEnum):
+class ServerEngine(enum.StrEnum):
     """What runs the application."""
 
     uvicorn = "uvicorn"
@@ -69,8 +69,8 @@ def serve_command(
         Path | None, typer.Option(help="Tokens that may change tasks; or E2VPT_ADMIN_TOKEN is one.")
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="uvicorn is one process; ray is --replicas of them, by Ray Serve.")
-    ] = Engine.uvicorn,
+        ServerEngine, typer.Option(help="uvicorn is one process; ray is --replicas of them, by Ray Serve.")
+    ] = ServerEngine.uvicorn,
     replicas: Annotated[
         int, typer.Option(min=1, help="Processes of --engine ray; each has the backbone and all tasks.")
     ] = 1,
@@ -93,12 +93,12 @@ def serve_command(
         predict=read_tokens(token_file, "E2VPT_TOKEN"),
         admin=read_tokens(admin_token_file, "E2VPT_ADMIN_TOKEN"),
     )
-    if engine is Engine.ray and (store or tokens.admin):
+    if engine is ServerEngine.ray and (store or tokens.admin):
         raise ConfigError(
             "--engine ray does not go with --store, --admin-token-file or E2VPT_ADMIN_TOKEN: a change of "
             "tasks would reach one replica only. Leave them out, or use --engine uvicorn."
         )
-    if engine is Engine.uvicorn and replicas > 1:
+    if engine is ServerEngine.uvicorn and replicas > 1:
         raise ConfigError(f"--replicas is {replicas}. More than one need --engine ray.")
     named = [named_adapter(word) for word in adapters or []]
     opened = functools.partial(
@@ -115,15 +115,15 @@ def serve_command(
         def on_ready() -> None:
             say(announcement)
 
-        if engine is Engine.uvicorn:
+        if engine is ServerEngine.uvicorn:
             log_to_stderr()
             serve(create_app(service, tokens), bound, limits, on_ready)
-    if engine is Engine.ray:
+    if engine is ServerEngine.ray:
         del service  # It showed that the adapters load; each replica has one of its own.
         place = (host, address[1])
         serve_replicas(lambda: opened()[0], tokens, limits, place, replicas=replicas, on_ready=on_ready)
     # Ray's proxy may hold requests that no replica accepted.
-    say("Stopped." if engine is Engine.ray else "Stopped; everything accepted was answered.")
+    say("Stopped." if engine is ServerEngine.ray else "Stopped; everything accepted was answered.")
 
 
 def _only_server(store: Path | None) -> AbstractContextManager[None]:
