@@ -162,6 +162,7 @@ Run = Callable[..., tuple[int, str, str]]
 def test_what_it_refuses(e2vpt_command: Run, adapters: dict[str, Path], tmp_path: Path) -> None:
     other = make_adapter(tmp_path / "large.safetensors", 1, image_size=64)
     (tmp_path / "empty").write_text("")
+    (tmp_path / "admin").write_text(ADMIN)
     (tmp_path / "task0.safetensors").write_bytes(adapters["task0"].read_bytes())
     task0 = str(adapters["task0"])
     for words, reason in [
@@ -178,6 +179,9 @@ def test_what_it_refuses(e2vpt_command: Run, adapters: dict[str, Path], tmp_path
         ([task0, "--store", task0], "no folder"),
         ([task0, "--host", "nowhere.invalid"], "Cannot listen on nowhere.invalid:8000"),
         (["--backbone", "nothing"], "no backbone 'nothing'"),
+        ([task0, "--replicas", "2"], "More than one need --engine ray"),
+        ([task0, "--engine", "ray", "--store", str(tmp_path / "s")], "would reach one replica only"),
+        ([task0, "--engine", "ray", "--admin-token-file", str(tmp_path / "admin")], "one replica only"),
     ]:
         code, out, err = e2vpt_command("serve", *words)
         assert (code, out, reason in err) == (1, "", True), (words, err)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +11,7 @@ from typing import Annotated
 import typer
 
 from e2vpt.cli.options import Backbone, Weights
-from e2vpt.errors import visible
+from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_folder_place
 from e2vpt.runs.lock import locked
 from e2vpt.runs.progress import say
@@ -17,11 +19,19 @@ from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.listen import is_loopback, open_socket, serve
 from e2vpt.serving.logs import log_to_stderr
+from e2vpt.serving.replicas import serve_replicas
 from e2vpt.serving.start import named_adapter, open_service
 from e2vpt.serving.tokens import Tokens, read_tokens
 
 _SHOWN = 20
 _LIMITS = Limits()
+
+
+class ServerEngine(enum.StrEnum):
+    """What runs the application."""
+
+    uvicorn = "uvicorn"
+    ray = "ray"
 
 
 def serve_command(
@@ -58,6 +68,12 @@ def serve_command(
     admin_token_file: Annotated[
         Path | None, typer.Option(help="Tokens that may change tasks; or E2VPT_ADMIN_TOKEN is one.")
     ] = None,
+    engine: Annotated[
+        ServerEngine, typer.Option(help="uvicorn is one process; ray is --replicas of them, by Ray Serve.")
+    ] = ServerEngine.uvicorn,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Processes of --engine ray; each has the backbone and all tasks.")
+    ] = 1,
 ) -> None:
     """Answer over HTTP for many tasks on one backbone.
 
@@ -77,20 +93,37 @@ def serve_command(
         predict=read_tokens(token_file, "E2VPT_TOKEN"),
         admin=read_tokens(admin_token_file, "E2VPT_ADMIN_TOKEN"),
     )
+    if engine is ServerEngine.ray and (store or tokens.admin):
+        raise ConfigError(
+            "--engine ray does not go with --store, --admin-token-file or E2VPT_ADMIN_TOKEN: a change of "
+            "tasks would reach one replica only. Leave them out, or use --engine uvicorn."
+        )
+    if engine is ServerEngine.uvicorn and replicas > 1:
+        raise ConfigError(f"--replicas is {replicas}. More than one need --engine ray.")
     named = [named_adapter(word) for word in adapters or []]
+    opened = functools.partial(
+        open_service, named, backbone=backbone, weights=weights, store=store, limits=limits
+    )
     bound = open_socket(host, port)
     with bound, _only_server(store):
-        service, failed = open_service(named, backbone=backbone, weights=weights, store=store, limits=limits)
+        service, failed = opened()
         for problem in failed:
             say(f"Not loaded: {problem}")
-        log_to_stderr()
-        url = _url(bound.getsockname())
+        address, known = bound.getsockname(), list(service.catalogue.known)
+        announcement = _announcement(_url(address), known, tokens, local=is_loopback(bound))
 
         def on_ready() -> None:
-            say(_announcement(url, list(service.catalogue.known), tokens, local=is_loopback(bound)))
+            say(announcement)
 
-        serve(create_app(service, tokens), bound, limits, on_ready)
-    say("Stopped; everything accepted was answered.")
+        if engine is ServerEngine.uvicorn:
+            log_to_stderr()
+            serve(create_app(service, tokens), bound, limits, on_ready)
+    if engine is ServerEngine.ray:
+        del service  # It showed that the adapters load; each replica has one of its own.
+        place = (host, address[1])
+        serve_replicas(lambda: opened()[0], tokens, limits, place, replicas=replicas, on_ready=on_ready)
+    # Ray's proxy may hold requests that no replica accepted.
+    say("Stopped." if engine is ServerEngine.ray else "Stopped; everything accepted was answered.")
 
 
 def _only_server(store: Path | None) -> AbstractContextManager[None]:
