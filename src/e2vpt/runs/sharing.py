@@ -24,6 +24,8 @@ from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.runs.card import CARD, card_of, is_generated, read_card
 from e2vpt.runs.folder import ADAPTER, CONFIG, adapter_path, read_config, saved_run_config
 
+_KEPT = ("task", "classes", "fingerprint", "e2vpt", "begun")
+"""Of config.json, beside the settings."""
 _OURS = {ADAPTER, CARD, CONFIG, ".gitattributes"}
 
 
@@ -151,7 +153,7 @@ def _public_config(run: Path) -> dict[str, object]:
     """The settings of a run without where its images and weights lie on this machine."""
     saved = read_config(run / CONFIG)
     config = dataclasses.replace(saved_run_config(run), source=None, weights=None)
-    return config.to_dict() | {name: saved.get(name) for name in ("task", "classes", "fingerprint")}
+    return config.to_dict() | {name: saved.get(name) for name in _KEPT}
 
 
 def _check_place(repository: str, private: bool, files: set[str], public: bool) -> None:
