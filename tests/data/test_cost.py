@@ -33,6 +33,7 @@ def _cost(data: bytes) -> int:
         (_saved("JPEG", "CMYK", progressive=True), 1.6),
         (_saved("WEBP"), 1.5),
         (_saved("TIFF", "F"), 1.2),
+        (_saved("TIFF", "CMYK"), 1.25),
         (_saved("PNG", "RGBA"), 1.5),
     ],
 )

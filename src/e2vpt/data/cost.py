@@ -8,7 +8,7 @@ from PIL import Image
 
 # Measured with Pillow 13: a pixel takes up to 12 bytes until it is RGB, and more where the weight is above 1.
 _FORMATS = {"AVIF": 1.2, "WEBP": 1.5, "JPEG2000": 2.0}
-_MODES = {"LA": 1.5, "PA": 1.5, "RGBA": 1.5, "I": 1.2, "F": 1.2}
+_MODES = {"LA": 1.5, "PA": 1.5, "RGBA": 1.5, "CMYK": 1.25, "I": 1.2, "F": 1.2}
 _PROGRESSIVE = {"L": 1.0, "RGB": 1.25, "CMYK": 1.6}
 _NARROW = 64
 """Pixels of width, below which the table of rows counts: it takes as much for a row as two pixels."""
