@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2vpt.insight.heat import as_picture, data_uri, over_picture, place_of, signed_over_picture
+from e2vpt.insight.documents import data_uri
+from e2vpt.insight.heat import as_picture, over_picture, place_of, signed_over_picture
 
 GREY = np.full((32, 32, 3), 0.5, dtype=np.float32)
 

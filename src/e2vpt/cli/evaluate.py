@@ -9,9 +9,18 @@ from typing import Annotated
 
 import typer
 
-from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, DataArgument, SkipUnreadable, Weights
-from e2vpt.cli.output import SEPARATORS
-from e2vpt.errors import ConfigError, visible
+from e2vpt.cli.options import (
+    AdapterArgument,
+    AsCells,
+    AsJson,
+    Backbone,
+    DataArgument,
+    Separator,
+    SkipUnreadable,
+    Weights,
+    separator_meant,
+)
+from e2vpt.errors import visible
 from e2vpt.files.paths import check_file_place
 from e2vpt.insight.measured import measure_images
 from e2vpt.insight.tables import write_answers
@@ -34,18 +43,11 @@ def eval_command(
     csv: Annotated[
         Path | None, typer.Option(help="Write a row for each image to this file: truth, answer, score.")
     ] = None,
-    bom: Annotated[
-        bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
-    ] = False,
-    separator: Annotated[
-        str, typer.Option(metavar="SEP", help="With --csv: between cells, a comma, a semicolon or `tab`.")
-    ] = ",",
+    bom: AsCells = False,
+    separator: Separator = ",",
 ) -> None:
     """Measure an adapter's accuracy on labelled images; without splits in the data, on all of them."""
-    if (bom or separator != ",") and csv is None:
-        raise ConfigError(f"{'--bom' if bom else '--separator'} has no effect without --csv FILE.")
-    if separator not in SEPARATORS:
-        raise ConfigError(f"--separator is {separator!r}; expected one of {', '.join(SEPARATORS)}.")
+    between = separator_meant(separator, bom, wanted=csv is not None, how="--csv FILE")
     for path in (report, csv):
         if path is not None:
             check_file_place(path)
@@ -59,9 +61,7 @@ def eval_command(
     if metrics.left_out:
         say(left_out_text(metrics.left_out))
     if csv is not None:
-        write_answers(
-            csv, measured, model.info.classes, separator=SEPARATORS[separator], for_spreadsheets=bom
-        )
+        write_answers(csv, measured, model.info.classes, separator=between, for_spreadsheets=bom)
     if report is not None:
         write_adapter_report(model, measured, report)
     if as_json:

@@ -11,8 +11,17 @@ from typing import Annotated
 
 import typer
 
-from e2vpt.cli.options import AdapterArgument, AsJson, Backbone, SkipUnreadable, Weights
-from e2vpt.cli.output import SEPARATORS, print_csv, print_json, print_text
+from e2vpt.cli.options import (
+    AdapterArgument,
+    AsCells,
+    AsJson,
+    Backbone,
+    Separator,
+    SkipUnreadable,
+    Weights,
+    separator_meant,
+)
+from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.files.paths import check_file_place
 from e2vpt.runs.embed import write_features
@@ -38,12 +47,8 @@ def predict_command(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV: file, class, score for each rank.")
     ] = False,
-    bom: Annotated[
-        bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
-    ] = False,
-    separator: Annotated[
-        str, typer.Option(metavar="SEP", help="With --csv: between cells, a comma, a semicolon or `tab`.")
-    ] = ",",
+    bom: AsCells = False,
+    separator: Separator = ",",
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Name the classes of images.
@@ -53,10 +58,7 @@ def predict_command(
     """
     if as_json and as_csv:
         raise ConfigError("--json and --csv contradict each other; choose one.")
-    if (bom or separator != ",") and not as_csv:
-        raise ConfigError(f"{'--bom' if bom else '--separator'} has no effect without --csv.")
-    if separator not in SEPARATORS:
-        raise ConfigError(f"--separator is {separator!r}; expected one of {', '.join(SEPARATORS)}.")
+    between = separator_meant(separator, bom, wanted=as_csv, how="--csv")
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     found = model.predictions(images, topk=topk, batch_size=batch_size)
@@ -64,7 +66,7 @@ def predict_command(
     with nullcontext(_ignore) if sys.stdout.isatty() else image_check("Predicting") as update:
         counted = _counted(found, len(images), update)
         if as_csv:
-            failed = print_csv(counted, separator=SEPARATORS[separator], for_spreadsheets=bom)
+            failed = print_csv(counted, separator=between, for_spreadsheets=bom)
         else:
             failed = (print_json if as_json else print_text)(counted)
     if failed:

@@ -13,6 +13,7 @@ import typer
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.config import DataConfig
 from e2vpt.data import Task, load_task
+from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.progress import image_check, say
 from e2vpt.training.bf16 import slow_bf16_note
@@ -30,7 +31,27 @@ DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that do not decode, and list them.")
 ]
+AsCells = Annotated[
+    bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
+]
+Separator = Annotated[
+    str, typer.Option(metavar="SEP", help="With --csv: between cells, a comma, a semicolon or `tab`.")
+]
+_SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def separator_meant(separator: str, bom: bool, *, wanted: bool, how: str) -> str:
+    """What stands between the cells of a table. `wanted`: there is one, which is asked for with `how`.
+
+    Raises:
+        ConfigError: a separator that is none, or a flag without effect.
+    """
+    if (bom or separator != ",") and not wanted:
+        raise ConfigError(f"{'--bom' if bom else '--separator'} has no effect without {how}.")
+    if separator not in _SEPARATORS:
+        raise ConfigError(f"--separator is {separator!r}; expected one of {', '.join(_SEPARATORS)}.")
+    return _SEPARATORS[separator]
 
 
 def load_images(source: str, data: DataConfig) -> Task:

@@ -21,13 +21,11 @@ from e2vpt.files.atomic import spreadsheet_text
 from e2vpt.insight.measured import Measured
 from e2vpt.insight.mistakes import confusion
 from e2vpt.runs.predict import Prediction
-from e2vpt.runs.progress import console, percent
+from e2vpt.runs.progress import console, per_block, percent
 from e2vpt.runs.protocol import ProtocolRow
 from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
-SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
-"""What may stand between the cells of a table, by the word for it."""
 _FEW_CLASSES = 12
 
 
@@ -124,17 +122,10 @@ def _figure(name: str, value: float) -> str:
 
 def _prompts(info: AdapterInfo) -> dict[str, str]:
     return {
-        "visual prompts": f"{_counts(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
-        "key-value prompts": _counts(info.num_kv),
+        "visual prompts": f"{per_block(info.num_visual)}, {info.visual_kept:.0%} of their elements kept",
+        "key-value prompts": per_block(info.num_kv),
         **({"attention": info.prompts.attention} if info.prompts.attention != "joint" else {}),
     }
-
-
-def _counts(counts: tuple[int, ...]) -> str:
-    same = len(set(counts)) == 1
-    return (
-        f"{counts[0]} in each of {len(counts)} blocks" if same else f"by block {', '.join(map(str, counts))}"
-    )
 
 
 def print_measured(measured: Sequence[Measured], classes: Sequence[str]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from e2vpt.errors import visible
 from e2vpt.insight.answers import split_words
 from e2vpt.insight.calibration import calibration_error, reliability
+from e2vpt.insight.documents import filled
 from e2vpt.insight.mistakes import confusion
-from e2vpt.insight.page import filled
 from e2vpt.insight.record import settings_of
 from e2vpt.insight.report import RunReport
 

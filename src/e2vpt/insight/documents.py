@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
 
 import e2vpt
 from e2vpt.errors import visible
 
-_HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-"""
+_TEMPLATES = Path(__file__).parent / "page"
+
+
+def filled(template: str, **values: Any) -> str:
+    """A template with values, each escaped; drawings of this package are marked as safe by the template."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["drawing"] = Markup
+    return environment.get_template(template).render(**values)
+
+
+def one_file_page(title: str, body: str, *, script: str = "", data: Any = None) -> bytes:
+    """A whole page. `script` names a file of this package, which finds `data` as JSON in #data."""
+    # Inside a script element nothing is escaped; "</" alone would end it.
+    values = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
+    code = (_TEMPLATES / script).read_text(encoding="utf-8") if script else ""
+    return filled(
+        "document.html",
+        title=visible(title),
+        body=body,
+        script=code,
+        data=values,
+        version=e2vpt.__version__,
+    ).encode()
 
 
 def marked_up(text: str) -> str:
@@ -32,18 +52,18 @@ def marked_up(text: str) -> str:
     return html.escape(visible(text))
 
 
-def one_file_page(title: str, body: str, *, script: str = "", data: Any = None) -> bytes:
-    """A whole page. `script` names a file of this package, which finds `data` as JSON in #data."""
-    page = _HEAD.format(title=marked_up(title), style=_asset("explain.css")) + body
-    made = f"Made by e2vpt {e2vpt.__version__}. Everything is in this file; no network is needed."
-    page += f"<footer><p>{made}</p></footer>\n"
-    if script:
-        # Inside a script element nothing is escaped; "</" alone would end it.
-        values = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
-        page += f'<script id="data" type="application/json">{values}</script>\n'
-        page += f"<script>\n{_asset(script)}</script>\n"
-    return (page + "</body>\n</html>\n").encode()
+def scrolling_table(label: str, head: str, rows: str, *, kind: str = "", caption: str = "") -> str:
+    """A table that scrolls by itself where the page is narrow; `head` are cells, `rows` whole rows."""
+    named = f' class="{kind}"' if kind else ""
+    above = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table{named}>{above}'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
 
 
-def _asset(name: str) -> str:
-    return (files("e2vpt.insight") / "page" / name).read_text(encoding="utf-8")
+def data_uri(image: Image.Image, *, quality: int = 85, optimize: bool = False) -> str:
+    """The image, as a JPEG, as an address that holds it whole."""
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=quality, optimize=optimize)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

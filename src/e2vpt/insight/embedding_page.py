@@ -8,7 +8,7 @@ import numpy as np
 
 from e2vpt.errors import visible
 from e2vpt.insight.before_after import FIGURES, SPACES, BeforeAfter
-from e2vpt.insight.documents import marked_up, one_file_page
+from e2vpt.insight.documents import marked_up, one_file_page, scrolling_table
 from e2vpt.insight.embedding import Embedding
 from e2vpt.insight.separation import Points
 
@@ -91,13 +91,14 @@ def _figures(found: BeforeAfter) -> str:
                 f'<tr><th scope="row">{words}</th><td>{what}</td><td class="num">{shown.format(before)}</td>'
                 f"<td{better}>{shown.format(after)}</td></tr>"
             )
+    head = (
+        '<th scope="col">where</th><th scope="col">figure</th><th scope="col" class="num">before</th>'
+        '<th scope="col" class="num">after</th>'
+    )
     return (
         '<section class="card" aria-labelledby="figures"><h2 id="figures">Class separation</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of class separation">'
-        '<table class="figures"><thead>'
-        '<tr><th scope="col">where</th><th scope="col">figure</th><th scope="col" class="num">before</th>'
-        f'<th scope="col" class="num">after</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        "</section>"
+        + scrolling_table("Table of class separation", head, "".join(rows), kind="figures")
+        + "</section>"
     )
 
 

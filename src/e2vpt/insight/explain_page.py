@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e2vpt.insight.documents import marked_up, one_file_page
-from e2vpt.insight.explaining import NO_ATTENTION, NO_ROLLOUT, Explanation
-from e2vpt.insight.heat import as_picture, data_uri, over_picture, place_of, signed_over_picture
-from e2vpt.insight.shares import KINDS, AttentionShares
+from e2vpt.insight.documents import data_uri, marked_up, one_file_page, scrolling_table
+from e2vpt.insight.explaining import NO_ATTENTION, Explanation
+from e2vpt.insight.heat import as_picture, over_picture, place_of, signed_over_picture
+from e2vpt.insight.shares import KINDS, NO_ROLLOUT, AttentionShares
 
 GAP_TO_MENTION = 0.05
 """Of integrated gradients: from here on the page says that their sum is not complete."""
@@ -60,7 +60,7 @@ def _model(row: Explanation, key: str, many: bool) -> str:
         parts.append(f"<p class='soft'>{NO_ATTENTION}</p>")
     else:
         if row.rollout is None:
-            parts.append(f"<p class='soft'>{NO_ROLLOUT}</p>")
+            parts.append(f"<p class='soft'>{NO_ROLLOUT} See Grad-CAM and gradients.</p>")
         parts.append(_attention(row.shares, key))
     return f'<div class="model">{"".join(parts)}</div>'
 
@@ -120,11 +120,8 @@ def _attention(shares: AttentionShares, key: str) -> str:
         )
     )
     note = "" if used[-1] > 1 else "<p class='soft'>This adapter has no prompts.</p>"
-    table = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Table of attention by block">'
-        f'<table><thead><tr><th scope="col">block</th><th scope="col" class="wide">attention</th>{heads}'
-        f"</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    head = f'<th scope="col">block</th><th scope="col" class="wide">attention</th>{heads}'
+    table = scrolling_table("Table of attention by block", head, rows)
     by_head = _by_head(shares, key) + _by_prompt(shares, key) if used[-1] > 1 else ""
     return (
         f'<h4>Attention of each block</h4>{note}<ul class="legend">{legend}</ul>{table}'
@@ -145,49 +142,38 @@ def _block_row(index: int, found: list[float], even: list[float], used: list[int
 
 def _by_head(shares: AttentionShares, key: str) -> str:
     """What each head gives to the prompts, one table for each kind there is."""
-    tables = []
-    for place in (2, 3):
-        if float(shares.even[:, place].max()) == 0:
-            continue
-        values = shares.found[:, :, place]
-        heads = "".join(f'<th scope="col" class="num">{i}</th>' for i in range(1, values.shape[1] + 1))
-        rows = "".join(
-            f'<tr><th scope="row">{index}</th>{"".join(map(_head_cell, row))}</tr>'
-            for index, row in enumerate(values.tolist(), 1)
-        )
-        tables.append(
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{KINDS[place]} by head">'
-            f"<table class='heads'><caption>{KINDS[place]}: share of attention, block by head</caption>"
-            f'<thead><tr><th scope="col">block</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        )
-    return f'<details id="{key}-heads"><summary>Prompts, head by head</summary>{"".join(tables)}</details>'
+    tables = "".join(
+        _shaded(f"{KINDS[place]} by head", f"{KINDS[place]}: share of attention, block by head", cells)
+        for place in (2, 3)
+        if float(shares.even[:, place].max()) > 0
+        for cells in [[list(map(_head_cell, row)) for row in shares.found[:, :, place].tolist()]]
+    )
+    return f'<details id="{key}-heads"><summary>Prompts, head by head</summary>{tables}</details>'
+
+
+def _by_prompt(shares: AttentionShares, key: str) -> str:
+    """What every single prompt gets, the mean over heads, one table for each kind there is."""
+    tables = "".join(
+        _shaded(f"{kind} one by one", f"{kind}: share of attention, block by prompt, mean over heads", cells)
+        for kind, blocks in ((KINDS[2], shares.visual), (KINDS[3], shares.key_value))
+        if any(block.shape[1] for block in blocks)
+        for cells in [[list(map(_prompt_cell, block.mean(0).tolist())) for block in blocks]]
+    )
+    return f'<details id="{key}-prompts"><summary>Prompt by prompt</summary>{tables}</details>'
+
+
+def _shaded(label: str, caption: str, cells: Sequence[Sequence[str]]) -> str:
+    """A table of shares: a row for each block, as many columns as the longest has."""
+    columns = range(1, max(map(len, cells)) + 1)
+    head = '<th scope="col">block</th>' + "".join(f'<th scope="col" class="num">{i}</th>' for i in columns)
+    rows = "".join(f'<tr><th scope="row">{i}</th>{"".join(row)}</tr>' for i, row in enumerate(cells, 1))
+    return scrolling_table(label, head, rows, kind="heads", caption=caption)
 
 
 def _head_cell(share: float) -> str:
     if share != share:  # A head that this block does not have.
         return "<td></td>"
     return f'<td class="num" style="--share:{min(share, 1):.3f}">{share:.0%}</td>'
-
-
-def _by_prompt(shares: AttentionShares, key: str) -> str:
-    """What every single prompt gets, the mean over heads, one table for each kind there is."""
-    tables = []
-    for kind, blocks in ((KINDS[2], shares.visual), (KINDS[3], shares.key_value)):
-        most = max(block.shape[1] for block in blocks)
-        if not most:
-            continue
-        heads = "".join(f'<th scope="col" class="num">{i}</th>' for i in range(1, most + 1))
-        rows = "".join(
-            f'<tr><th scope="row">{index}</th>{"".join(map(_prompt_cell, block.mean(0).tolist()))}</tr>'
-            for index, block in enumerate(blocks, 1)
-        )
-        tables.append(
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{kind} one by one">'
-            f"<table class='heads'><caption>{kind}: share of attention, block by prompt, mean over heads"
-            f'</caption><thead><tr><th scope="col">block</th>{heads}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>"
-        )
-    return f'<details id="{key}-prompts"><summary>Prompt by prompt</summary>{"".join(tables)}</details>'
 
 
 def _prompt_cell(share: float) -> str:

@@ -30,10 +30,6 @@ from e2vpt.runs.predict import probabilities
 from e2vpt.runs.task_model import TaskModel
 
 NO_ATTENTION = "This method does not change attention, so it is not watched: see Grad-CAM and gradients."
-NO_ROLLOUT = (
-    "Rollout is not defined for Swin: between its stages tokens are merged by a learned projection, about "
-    "which attention says nothing. See Grad-CAM and gradients."
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib
 import io
 from typing import Any
@@ -85,13 +84,6 @@ def _smooth(values: Pixels) -> Pixels:
     shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
     means: Pixels = np.mean(shifted, axis=0)
     return means
-
-
-def data_uri(image: Image.Image) -> str:
-    """The image as an address that holds it whole."""
-    file = io.BytesIO()
-    image.save(file, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def matplotlib_module() -> Any:

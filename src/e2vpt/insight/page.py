@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from e2vpt.errors import visible
 from e2vpt.insight.answers import (
+    SPLIT_WORDS,
     calibration_part,
     classes_part,
     label_counts,
     pictures_part,
     split_words,
 )
+from e2vpt.insight.documents import filled
 from e2vpt.insight.history import (
     balance_hint,
     class_counts,
@@ -26,8 +22,7 @@ from e2vpt.insight.history import (
 )
 from e2vpt.insight.record import RunRecord, TrainingLog
 from e2vpt.insight.report import RunReport
-
-_TEMPLATES = Path(__file__).parent / "page"
+from e2vpt.runs.progress import per_block
 
 
 def drawn_report(report: RunReport) -> str:
@@ -56,24 +51,11 @@ def drawn_report(report: RunReport) -> str:
     )
 
 
-def filled(template: str, **values: Any) -> str:
-    """A template with values, each escaped; drawings of this package are marked as safe by the template."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawing"] = Markup
-    return environment.get_template(template).render(**values)
-
-
 def _counted(record: RunRecord | None) -> str:
     """How many images each split has."""
     splits = [row["split"] for row in record.images] if record else []
-    words = {"train": "training", "val": "validation", "test": "test"}
-    return ", ".join(f"{splits.count(name):,} {word}" for name, word in words.items() if name in splits)
+    names = [name for name in ("train", "val", "test") if name in splits]
+    return ", ".join(f"{splits.count(name):,} {SPLIT_WORDS[name]}" for name in names)
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
@@ -103,8 +85,8 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
         ("Method", info.method),
         ("Image size", "{} x {} px".format(*info.preprocessing.image_size)),
         ("Classes", str(len(info.classes))),
-        ("Visual prompts", _per_block(info.num_visual)),
-        ("Key-value prompts", _per_block(info.num_kv)),
+        ("Visual prompts", _prompts(info.num_visual)),
+        ("Key-value prompts", _prompts(info.num_kv)),
     ]
     if any(info.visual_before):
         facts.append(("Prompt elements kept", f"{info.visual_kept:.0%}"))
@@ -128,9 +110,5 @@ def _epochs(training: TrainingLog, trainings: int) -> str:
     return f"{len(training.rows)} ({which}epoch {training.best} was kept)"
 
 
-def _per_block(counts: tuple[int, ...]) -> str:
-    if not any(counts):
-        return "none"
-    if len(set(counts)) == 1:
-        return f"{counts[0]} in each of {len(counts)} blocks"
-    return f"by block {', '.join(map(str, counts))}"
+def _prompts(counts: tuple[int, ...]) -> str:
+    return per_block(counts) if any(counts) else "none"

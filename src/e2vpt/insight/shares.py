@@ -17,6 +17,10 @@ from e2vpt.backbones.families import is_swin
 from e2vpt.errors import UnsupportedBackbone
 from e2vpt.insight.watching import BlockAttention
 
+NO_ROLLOUT = (
+    "Rollout is not defined for Swin: between its stages tokens are merged by a learned projection, about "
+    "which attention says nothing."
+)
 KINDS = ("patches", "class token", "visual prompts", "key-value prompts")
 """What attention goes to. Register tokens count with the class token."""
 
@@ -100,9 +104,7 @@ def attention_rollout(model: nn.Module, blocks: Sequence[BlockAttention], grid: 
             attention says nothing.
     """
     if is_swin(model):
-        raise UnsupportedBackbone(
-            "Rollout is not defined for Swin: between its stages tokens are merged by a learned projection."
-        )
+        raise UnsupportedBackbone(NO_ROLLOUT)
     size, prefix = blocks[0].tokens.shape[-1], num_prefix(model)
     from_tokens = torch.eye(size, dtype=torch.float64)
     from_rows = torch.zeros(size, 2, dtype=torch.float64)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 from PIL import Image
 
 from e2vpt.data import ImageSource
+from e2vpt.insight.documents import data_uri
 
 _SIDE, _QUALITY = 128, 72
 
@@ -20,6 +18,4 @@ def thumbnail(image: ImageSource) -> str:
     """
     small = image.open()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(small, quality=_QUALITY, optimize=True)

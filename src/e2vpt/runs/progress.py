@@ -39,6 +39,13 @@ def left_out_text(problems: Mapping[str, str]) -> str:
     return f"{len(problems)} unreadable image(s) left out:\n{listed}"
 
 
+def per_block(counts: tuple[int, ...]) -> str:
+    """Numbers of prompts in words."""
+    if len(set(counts)) == 1:
+        return f"{counts[0]} in each of {len(counts)} blocks"
+    return f"by block {', '.join(map(str, counts))}"
+
+
 def percent(share: float) -> str:
     """An accuracy of 0 to 1 as every command prints it."""
     return f"{share:.1%}"
