@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.backbones_for_tests import assert_same, images_for, prompted, tiny_beit
+from support.backbones_for_tests import (
+    PROMPTS,
+    assert_same,
+    images_for,
+    prompted,
+    tiny_beit,
+)
 from support.oracles import beit_oracle
 from torch import Tensor
 
@@ -23,13 +29,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "no-qkv-bias": {"qkv_bias": False},
     "class-token": {"global_pool": "token"},
     "one-block": {"depth": 1},
-}
-PROMPTS: dict[str, dict[str, Any]] = {
-    "mixed": {"num_visual": 4, "num_kv": 3},
-    "separate-kv": {"num_visual": 4, "num_kv": 3, "share_kv": False},
-    "kv-only": {"num_visual": 0, "num_kv": 3},
-    "shallow": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow", "kv_depth": "shallow"},
-    "shallow-visual": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow"},
 }
 CASES = [(a, p) for a in ARCHITECTURES for p in ("mixed", "shallow-visual")]
 CASES += [("own-bias", p) for p in PROMPTS if p not in ("mixed", "shallow-visual")]

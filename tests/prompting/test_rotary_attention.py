@@ -9,6 +9,7 @@ import torch
 from support.backbones_for_tests import (
     GROUPED,
     NAMED,
+    PROMPTS,
     assert_same,
     images_for,
     named_backbone,
@@ -42,13 +43,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "token": {"global_pool": "token"},
     "map": {"global_pool": "map", "class_token": False},
     "one-block": {"depth": 1},
-}
-PROMPTS: dict[str, dict[str, Any]] = {
-    "mixed": {"num_visual": 4, "num_kv": 3},
-    "separate-kv": {"num_visual": 4, "num_kv": 3, "share_kv": False},
-    "kv-only": {"num_visual": 0, "num_kv": 3},
-    "shallow": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow", "kv_depth": "shallow"},
-    "shallow-visual": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow"},
 }
 CASES = [(a, p) for a in ARCHITECTURES for p in ("mixed", "shallow-visual")]
 CASES += [(a, p) for a in ("biases-beside", "grouped") for p in PROMPTS if (a, p) not in CASES]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.backbones_for_tests import (
+    PROMPTS,
     assert_same,
     gradients,
     images_for,
@@ -43,14 +44,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "map": {"global_pool": "map", "class_token": False},
     "map-registers": {"global_pool": "map", "reg_tokens": 2},
     "one-block": {"depth": 1},
-}
-PROMPTS: dict[str, dict[str, Any]] = {
-    "mixed": {"num_visual": 4, "num_kv": 3},
-    "separate-kv": {"num_visual": 4, "num_kv": 3, "share_kv": False},
-    "visual-only": {"num_visual": 4, "num_kv": 0},
-    "kv-only": {"num_visual": 0, "num_kv": 3},
-    "shallow": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow", "kv_depth": "shallow"},
-    "shallow-visual": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow"},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -93,48 +93,43 @@ def named_backbone(key: str, dtype: torch.dtype = torch.float64, **overrides: An
     return randomise(model).to(dtype).eval()
 
 
-def tiny_vit(dtype: torch.dtype = torch.float64, **overrides: Any) -> VisionTransformer:
-    """3 blocks, 17 tokens, width 48."""
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "mlp_ratio": 2}
-    model = VisionTransformer(**({"num_classes": 7} | options | overrides))
+_TINY: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
+_TINY |= {"mlp_ratio": 2, "num_classes": 7}
+_TINY_SWIN: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2)}
+_TINY_SWIN |= {"num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
+_TINY_SWIN |= {"num_classes": 5}
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def _tiny(kind: type[Model], dtype: torch.dtype, options: dict[str, Any]) -> Model:
+    model = kind(**options)
     randomise(model).to(dtype).eval()
     return model
+
+
+def tiny_vit(dtype: torch.dtype = torch.float64, **overrides: Any) -> VisionTransformer:
+    """3 blocks, 17 tokens, width 48."""
+    return _tiny(VisionTransformer, dtype, _TINY | overrides)
 
 
 def tiny_swin(dtype: torch.dtype = torch.float64, **overrides: Any) -> SwinTransformer:
     """4 blocks in 2 stages; 16 windows an image in the first, 4 in the last, every second one shifted."""
-    options: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2)}
-    options |= {"num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
-    model = SwinTransformer(**({"num_classes": 5} | options | overrides))
-    randomise(model).to(dtype).eval()
-    return model
+    return _tiny(SwinTransformer, dtype, _TINY_SWIN | overrides)
 
 
 def tiny_eva(dtype: torch.dtype = torch.float64, **overrides: Any) -> Eva:
-    """3 blocks, 16 patches behind a class token, width 48; biases beside the projection."""
-    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
-    options |= {"mlp_ratio": 2, "use_rot_pos_emb": True, "head_init_scale": 1.0}
-    model = Eva(**({"num_classes": 7} | options | overrides))
-    randomise(model).to(dtype).eval()
-    return model
+    """As `tiny_vit`, queries and keys rotated; biases beside the projection."""
+    return _tiny(Eva, dtype, _TINY | {"use_rot_pos_emb": True, "head_init_scale": 1.0} | overrides)
 
 
 def tiny_beit(dtype: torch.dtype = torch.float64, **overrides: Any) -> Beit:
-    """3 blocks, 16 patches behind a class token, width 48; a bias by position in every block."""
-    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
-    options |= {"mlp_ratio": 2, "use_rel_pos_bias": True, "init_values": 0.5}
-    model = Beit(**({"num_classes": 7} | options | overrides))
-    randomise(model).to(dtype).eval()
-    return model
+    """As `tiny_vit`; a bias by position in every block."""
+    return _tiny(Beit, dtype, _TINY | {"use_rel_pos_bias": True, "init_values": 0.5} | overrides)
 
 
 def tiny_swin_v2(dtype: torch.dtype = torch.float64, **overrides: Any) -> SwinTransformerV2:
     """As `tiny_swin`, of the second version."""
-    options: dict[str, Any] = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2)}
-    options |= {"num_heads": (2, 4), "window_size": 2, "mlp_ratio": 2.0, "drop_path_rate": 0.0}
-    model = SwinTransformerV2(**({"num_classes": 5} | options | overrides))
-    randomise(model).to(dtype).eval()
-    return model
+    return _tiny(SwinTransformerV2, dtype, _TINY_SWIN | overrides)
 
 
 GROUPED = {"attn_type": "rope", "qkv_fused": False, "num_heads": 4, "num_kv_heads": 2, "qk_norm": True}
@@ -197,6 +192,15 @@ def assert_same(
     assert {name: d for name, d in worst.items() if not d < tolerance} == {}
 
 
+PROMPTS: dict[str, dict[str, Any]] = {
+    "mixed": {"num_visual": 4, "num_kv": 3},
+    "separate-kv": {"num_visual": 4, "num_kv": 3, "share_kv": False},
+    "visual-only": {"num_visual": 4, "num_kv": 0},
+    "kv-only": {"num_visual": 0, "num_kv": 3},
+    "shallow": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow", "kv_depth": "shallow"},
+    "shallow-visual": {"num_visual": 4, "num_kv": 3, "visual_depth": "shallow"},
+}
+"""Prompts of every kind, for models whose prompts stand in one sequence."""
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "vit": (tiny_vit, {}),
     "vit-avg": (lambda dtype=torch.float64: tiny_vit(dtype, qk_norm=True, global_pool="avg"), {}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from timm.layers import apply_rot_embed_cat
@@ -88,23 +88,45 @@ def vit_oracle(
 
     `drawn` replaces each block's masked visual prompts, [B, p, D] or [p, D].
     """
-    layers = e2vpt.prompt_layers(model)
+    plain = _under_its_head(backbone, model)
+    x = plain.norm_pre(plain.patch_drop(plain._pos_embed(plain.patch_embed(images))))
+
+    def run(index: int, layer: nn.Module, x: Tensor, extra: int) -> Tensor:
+        block = plain.blocks[index]
+        block.attn = PlainAttention(block.attn, layer.key, layer.value, extra)
+        return block(x, **mask)
+
+    features = plain.norm(_carried(model, x, drawn, run))
+    return features, plain.forward_head(features)
+
+
+def _under_its_head(backbone: nn.Module, model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(backbone)
     plain.head = model.head
-    x = plain.norm_pre(plain.patch_drop(plain._pos_embed(plain.patch_embed(images))))
+    return plain
+
+
+def _carried(
+    model: nn.Module,
+    x: Tensor,
+    drawn: Sequence[Tensor | None] | None,
+    run: Callable[[int, nn.Module, Tensor, int], Tensor],
+) -> Tensor:
+    """Tokens [B, N, D] through all blocks, each block's prompt rows in front of them.
+
+    `run` computes one block: its number, its prompts, the sequence, how many prompt rows stand in it.
+    """
     travelling = 0
-    for index, (block, layer) in enumerate(zip(plain.blocks, layers, strict=True)):
+    for index, layer in enumerate(e2vpt.prompt_layers(model)):
         rows = _rows(layer, None if drawn is None else drawn[index])
         extra = 0 if rows is None else rows.shape[-2]
         if rows is not None:
             x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
         travelling = extra if layer.travels and extra else travelling
-        block.attn = PlainAttention(block.attn, layer.key, layer.value, extra or travelling)
-        x = block(x, **mask)
+        x = run(index, layer, x, extra or travelling)
         if not layer.travels:
             x = x[:, extra:]
-    features = plain.norm(x[:, travelling:])
-    return features, plain.forward_head(features)
+    return x[:, travelling:]
 
 
 class PlainRotaryAttention(PlainAttention):
@@ -141,22 +163,15 @@ def eva_oracle(
     **mask: Tensor | bool,
 ) -> tuple[Tensor, Tensor]:
     """(features [B, N, D], logits [B, C]) of an Eva; `drawn` as for `vit_oracle`."""
-    layers = e2vpt.prompt_layers(model)
-    plain = copy.deepcopy(backbone)
-    plain.head = model.head
+    plain = _under_its_head(backbone, model)
     x, rope = plain._pos_embed(plain.patch_embed(images))
-    x, travelling = plain.norm_pre(x), 0
-    for index, (block, layer) in enumerate(zip(plain.blocks, layers, strict=True)):
-        rows = _rows(layer, None if drawn is None else drawn[index])
-        extra = 0 if rows is None else rows.shape[-2]
-        if rows is not None:
-            x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
-        travelling = extra if layer.travels and extra else travelling
-        block.attn = PlainRotaryAttention(block.attn, layer.key, layer.value, extra or travelling)
-        x = block(x, rope=rope[index] if plain.rope_mixed else rope, **mask)
-        if not layer.travels:
-            x = x[:, extra:]
-    features = plain.norm(x[:, travelling:])
+
+    def run(index: int, layer: nn.Module, x: Tensor, extra: int) -> Tensor:
+        block = plain.blocks[index]
+        block.attn = PlainRotaryAttention(block.attn, layer.key, layer.value, extra)
+        return block(x, rope=rope[index] if plain.rope_mixed else rope, **mask)
+
+    features = plain.norm(_carried(model, plain.norm_pre(x), drawn, run))
     return features, plain.forward_head(features)
 
 
@@ -164,27 +179,21 @@ def beit_oracle(
     backbone: nn.Module, model: nn.Module, images: Tensor, drawn: Sequence[Tensor | None] | None = None
 ) -> Tensor:
     """Logits [B, C] of a BEiT: no bias by position on prompts, or on what looks from them."""
-    plain = copy.deepcopy(backbone)
-    plain.head = model.head
+    plain = _under_its_head(backbone, model)
     x = torch.cat([plain.cls_token.expand(len(images), -1, -1), plain.patch_embed(images)], dim=1)
     x = x if plain.pos_embed is None else x + plain.pos_embed
-    shared, travelling = 0.0 if plain.rel_pos_bias is None else plain.rel_pos_bias(), 0
-    for index, (block, layer) in enumerate(zip(plain.blocks, e2vpt.prompt_layers(model), strict=True)):
-        rows = _rows(layer, None if drawn is None else drawn[index])
-        extra = 0 if rows is None else rows.shape[-2]
-        if rows is not None:
-            x = torch.cat([rows.expand(len(x), -1, -1), x], dim=1)
-        travelling = extra if layer.travels and extra else travelling
+    shared = 0.0 if plain.rel_pos_bias is None else plain.rel_pos_bias()
+
+    def run(index: int, layer: nn.Module, x: Tensor, extra: int) -> Tensor:
+        block = plain.blocks[index]
         timm = block.attn
         own = 0.0 if timm.relative_position_bias_table is None else timm._get_rel_pos_bias()
         bias = own + shared
-        attention = PlainAttention(timm, layer.key, layer.value, extra or travelling)
-        out = attention(block.norm1(x), bias if isinstance(bias, Tensor) else None)
-        x = x + block.gamma_1 * out
-        x = x + block.gamma_2 * block.mlp(block.norm2(x))
-        if not layer.travels:
-            x = x[:, extra:]
-    return plain.forward_head(plain.norm(x[:, travelling:]))
+        attention = PlainAttention(timm, layer.key, layer.value, extra)
+        x = x + block.gamma_1 * attention(block.norm1(x), bias if isinstance(bias, Tensor) else None)
+        return x + block.gamma_2 * block.mlp(block.norm2(x))
+
+    return plain.forward_head(plain.norm(_carried(model, x, drawn, run)))
 
 
 def carried_by_timm(backbone: nn.Module, model: nn.Module, images: Tensor) -> Tensor:

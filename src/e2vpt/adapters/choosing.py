@@ -12,6 +12,7 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.reading import Stored
 from e2vpt.backbones.load import backbone_from, load_backbone, planned_backbone
 from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch
+from e2vpt.files.hub import ON_THE_HUB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -89,7 +90,8 @@ def choose_backbone(
 
 
 def _name(path: str | Path, info: AdapterInfo, name: str | None) -> str:
-    if name is None and info.backbone.startswith("hf-hub:") and not info.backbone.startswith("hf-hub:timm/"):
+    strangers = info.backbone.startswith(ON_THE_HUB) and not info.backbone.startswith(f"{ON_THE_HUB}timm/")
+    if name is None and strangers:
         raise BackboneMismatch(
             f"{path} was made on {info.backbone}; a file does not choose what is downloaded from the hub. "
             f"If you trust that repository: load_adapter(path, backbone={info.backbone!r})."

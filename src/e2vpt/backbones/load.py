@@ -27,8 +27,8 @@ from e2vpt.backbones.weight_files import WeightTensors, read_weights
 from e2vpt.backbones.weights import load_weights
 from e2vpt.errors import BackboneError, WeightsError, check_type, visible
 from e2vpt.files.downloads import fetch
+from e2vpt.files.hub import ON_THE_HUB
 
-_HUB = "hf-hub:"
 _MOST_CLASSES, _LARGEST_SIDE = 2**24, 2**16
 _MOST_PATCHES = {"vit": 2**13, "swin": 2**16}
 """Of an image: attention costs their square in a ViT, and files of strangers name image sizes."""
@@ -119,7 +119,7 @@ def backbone_name(model: nn.Module) -> str:
     if cfg.get("preset"):
         return str(cfg["preset"])
     if cfg.get("source") == "hf-hub":
-        return f"{_HUB}{cfg['hf_hub_id']}"
+        return f"{ON_THE_HUB}{cfg['hf_hub_id']}"
     return ".".join(str(part) for part in (cfg.get("architecture"), cfg.get("tag")) if part)
 
 
@@ -129,8 +129,8 @@ def _build(name: str, num_classes: int, asked: Mapping[str, int]) -> nn.Module:
     timm_name, options = name, {}
     if preset is not None:
         timm_name, options = preset.timm_name, dict(preset.options)
-    elif name.startswith(_HUB):
-        timm_name, options = _hub_model(name.removeprefix(_HUB))
+    elif name.startswith(ON_THE_HUB):
+        timm_name, options = _hub_model(name.removeprefix(ON_THE_HUB))
     _check_known(timm_name)
     options |= {"num_classes": num_classes, "drop_path_rate": 0.0, **asked}
     try:

@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
 from e2vpt.errors import ConfigError, E2VPTError, HubError, check_type
 from e2vpt.files.downloads import cache_only_without_connection
 
+ON_THE_HUB = "hf-hub:"
+"""Before the name of a repository, in place of a path or of a timm name."""
 _NAME = re.compile(r"[\w.\-]{1,96}/[\w.\-]{1,96}", re.ASCII)
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2vpt.data import Split, make_loader
-from e2vpt.errors import AdapterError
-from e2vpt.prompting.folding import folded
+from e2vpt.data import Split
 from e2vpt.runs.task_model import TaskModel
 from e2vpt.training.evaluate import Metrics, metrics_of
 
@@ -45,7 +43,6 @@ class Measured:
         return metrics_of(self.logits, self.labels)
 
 
-@torch.inference_mode()
 def measure_images(
     model: TaskModel,
     images: Split,
@@ -60,17 +57,8 @@ def measure_images(
         UnreadableImages: an image does not decode.
         AdapterError: logits that are not finite numbers.
     """
-    device, parts, done = next(model.model.parameters()).device, [], 0
-    with folded(model.model):
-        for batch, _ in make_loader(images, model.info.preprocessing, batch_size=batch_size):
-            parts.append(model.model(batch.to(device)).cpu().double())
-            done += len(batch)
-            if on_images is not None:
-                on_images(done, len(images))
+    parts: list[Tensor] = []
+    model.measure(images, batch_size=batch_size, on_images=on_images, on_logits=parts.append)
     logits = torch.cat(parts)
-    if not bool(logits.isfinite().all()):
-        raise AdapterError(
-            f"{model.path}: the model computes values that are not finite numbers. Train it again with a "
-            "lower learning rate, or get another copy."
-        )
+    model.check_finite(logits.numpy())
     return Measured(split=split, images=images, logits=logits)

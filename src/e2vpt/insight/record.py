@@ -14,12 +14,12 @@ from e2vpt.errors import RunError
 from e2vpt.files.paths import listed, look_at
 from e2vpt.pruning.score_files import load_scores
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.augmenting import AUGMENTATION
+from e2vpt.runs.augmenting import augmentation_of
 from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, RunConfig, read_config, read_log, saved_run_config
 from e2vpt.runs.identity import SPLITS, ImageRow, saved_images
 from e2vpt.runs.recipe import scores_asked
 from e2vpt.runs.tried import Tried, read_tried
-from e2vpt.training.checkpoint import Row
+from e2vpt.training.checkpoint import Row, on_validation
 
 _FINAL = "final"
 
@@ -85,7 +85,7 @@ def read_record(folder: Path) -> RunRecord:
         task=str(saved.get("task", folder.name)),
         version=str(saved.get("e2vpt", "")),
         begun=str(saved.get("begun", "")),
-        augment=_augmentation(folder, config),
+        augment=augmentation_of(folder, config),
         trainings=tuple(_trainings(folder, pruned=bool(tried))),
         tried=tried,
         kept=_kept(folder, prune, tried),
@@ -110,12 +110,6 @@ def _pruning(folder: Path) -> PruneConfig | None:
         return from_dict(PruneConfig, read_config(path))
     except ValueError as error:
         raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
-
-
-def _augmentation(folder: Path, config: RunConfig) -> str:
-    path = folder / AUGMENTATION
-    found = read_config(path) if look_at(path) != "nothing" else {}
-    return str(found.get("augment", config.data.augment_at_first))
 
 
 def _trainings(folder: Path, *, pruned: bool) -> list[TrainingLog]:
@@ -145,7 +139,7 @@ def _name(place: Path) -> str:
 def _training(name: str, rows: list[Row]) -> TrainingLog:
     numbered = [row | {"epoch": number} for number, row in enumerate(rows, 1)]
     ranked = [row for row in numbered if "val_accuracy" in row]
-    best = max(ranked, key=lambda row: (row["val_accuracy"], -row["val_loss"])) if ranked else numbered[-1]
+    best = max(ranked, key=on_validation) if ranked else numbered[-1]
     return TrainingLog(name=name, rows=tuple(numbered), best=int(best["epoch"]))
 
 

@@ -156,17 +156,10 @@ class AttentionWithPrompts(nn.Module):
         `append_table`, by default the norm of keys.
         """
         dropout: float = self.attn_drop.p if self.training else 0.0  # type: ignore[assignment, union-attr]
-        apart = table if self.prompts.gate is not None else None
         exists_Bt = self.exists(q_BHQd.shape[0])
-        on_keys = on_keys or norm_of_keys(self)
-        k, v = append_table(kv_BN2Hd, table if apart is None else None, on_keys)
-        num_extra = k.shape[2] - kv_BN2Hd.shape[1]
-        k, v = self._for_queries(k), self._for_queries(v)
+        (k, v), num_extra, apart = self._seen(kv_BN2Hd, table, on_keys)
         out = attend(q_BHQd, k, v, bias, num_extra=num_extra, exists_Bt=exists_Bt, dropout=dropout)
-        if apart is None:
-            return out
-        k, v = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
-        return out + attend(q_BHQd, self._for_queries(k), self._for_queries(v), dropout=dropout)
+        return out if apart is None else out + attend(q_BHQd, *apart, dropout=dropout)
 
     def weights(
         self,
@@ -180,15 +173,24 @@ class AttentionWithPrompts(nn.Module):
 
         Both together add up to one; with a gate, each of the two does, if it is there.
         """
-        apart = table if self.prompts.gate is not None else None
-        k, _ = append_table(kv_BN2Hd, table if apart is None else None, on_keys or norm_of_keys(self))
-        num_tokens = kv_BN2Hd.shape[1]
-        both = attention_weights(q_BHQd, self._for_queries(k), bias, num_extra=k.shape[2] - num_tokens)
-        tokens, rows = both.tensor_split([num_tokens], dim=-1)
-        if apart is not None:
-            k, _ = append_table(apart.expand(k.shape[0], *apart.shape[-4:]), None)
-            rows = attention_weights(q_BHQd, self._for_queries(k))
-        return tokens, rows
+        (k, _), num_extra, apart = self._seen(kv_BN2Hd, table, on_keys)
+        both = attention_weights(q_BHQd, k, bias, num_extra=num_extra)
+        tokens, rows = both.tensor_split([kv_BN2Hd.shape[1]], dim=-1)
+        return tokens, rows if apart is None else attention_weights(q_BHQd, apart[0])
+
+    def _seen(
+        self, kv_BN2Hd: Tensor, table: Tensor | None, on_keys: Projection | None
+    ) -> tuple[tuple[Tensor, Tensor], int, tuple[Tensor, Tensor] | None]:
+        """Keys and values of the first softmax, for every head of queries; how many of them are the table's;
+        and those of a softmax of the table's own, where there is a gate.
+        """
+        is_apart = self.prompts.gate is not None
+        k, v = append_table(kv_BN2Hd, None if is_apart else table, on_keys or norm_of_keys(self))
+        seen, num_extra = (self._for_queries(k), self._for_queries(v)), k.shape[2] - kv_BN2Hd.shape[1]
+        if table is None or not is_apart:
+            return seen, num_extra, None
+        k, v = append_table(table.expand(k.shape[0], *table.shape[-4:]), None)
+        return seen, num_extra, (self._for_queries(k), self._for_queries(v))
 
     def _for_queries(self, of_keys: Tensor) -> Tensor:
         """What heads of keys or values have [B, H, N, d], for each head of queries."""

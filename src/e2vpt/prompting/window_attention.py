@@ -8,6 +8,7 @@ Shapes: B images, W windows of an image, N tokens of a window, D model width, H 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class WindowsWithPrompts(AttentionWithPrompts):
 
     attn_drop: nn.Dropout
     proj_drop: nn.Dropout
+    _get_rel_pos_bias: Callable[[], Tensor]
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B·W, N, D] -> [B·W, N, D]; `mask` [W, N, N] of shifted windows, or None."""
@@ -39,14 +41,10 @@ class WindowsWithPrompts(AttentionWithPrompts):
 
     def attend(self, q_BHNd: Tensor, kv_BN2Hd: Tensor, table: Tensor | None, mask: Tensor | None) -> Tensor:
         """Outputs [B·W, N, D] of windows, which look at themselves and at the table."""
-        bias = self.position_bias()
+        bias = self._get_rel_pos_bias()
         if mask is not None:
             bias = (bias + mask.unsqueeze(1)).repeat(kv_BN2Hd.shape[0] // mask.shape[0], 1, 1, 1)
         return self.project_heads(self.look(self.scaled(q_BHNd), kv_BN2Hd, table, bias))
-
-    def position_bias(self) -> Tensor:
-        """What the place of one token beside another adds to its score: [1, H, N, N]."""
-        raise NotImplementedError
 
     def scaled(self, q_BHNd: Tensor) -> Tensor:
         """Queries as `attend` takes them."""
@@ -77,17 +75,15 @@ class WindowsWithPrompts(AttentionWithPrompts):
 class PromptedWindowAttention(WindowsWithPrompts, WindowAttention):
     """timm's Swin window attention plus `prompts`."""
 
-    def position_bias(self) -> Tensor:
-        """What the place of one token beside another adds to its score: [1, H, N, N]."""
-        bias: Tensor = self._get_rel_pos_bias()
-        return bias
-
 
 class PromptedCosineWindowAttention(WindowsWithPrompts, CosineWindowAttention):
     """The window attention of timm's second Swin plus `prompts`. Key-value prompts keep their length."""
 
-    def position_bias(self) -> Tensor:
-        """What the place of one token beside another adds to its score, of a small network: [1, H, N, N]."""
+    def _get_rel_pos_bias(self) -> Tensor:
+        """What the place of one token beside another adds to its score: [1, H, N, N].
+
+        Under the name that timm's first version has it; the second computes it inside its forward pass.
+        """
         by_offset: Any = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
         bias = by_offset[self.relative_position_index].permute(2, 0, 1).unsqueeze(0)
         return 16 * torch.sigmoid(bias)

@@ -22,6 +22,8 @@ from e2vpt.data.loaders import Batch, Loader
 from e2vpt.data.transforms import Augment
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
+from e2vpt.files.paths import look_at
+from e2vpt.runs.folder import RunConfig, read_config
 from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import AUTOCAST
@@ -32,6 +34,17 @@ MOST_LOST = 0.08
 """Share of the validation images that a model may lose and still be said to know them."""
 _LEAST_KNOWN = 0.3
 """Accuracy from which on a model has something to lose: 0 is chance, 1 is all right."""
+
+
+def augmentation_of(run: Path, config: RunConfig) -> str:
+    """The augmentation that a run was trained with in the end.
+
+    Raises:
+        RunError: the run's answer cannot be read.
+    """
+    path = run / AUGMENTATION
+    found = read_config(path) if look_at(path) != "nothing" else {}
+    return str(found.get("augment", config.data.augment_at_first))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from e2vpt.adapters.files import read_adapter
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import look_at
-from e2vpt.runs.augmenting import AUGMENTATION
+from e2vpt.runs.augmenting import augmentation_of
 from e2vpt.runs.card_text import CardFacts, model_card
 from e2vpt.runs.folder import ADAPTER, CONFIG, GRID_FOLDER, read_config, saved_run_config, task_name
 from e2vpt.runs.identity import SPLITS, saved_images
@@ -47,10 +47,9 @@ def card_of(adapter: Path) -> str:
         return _sealed(model_card(info, task_name(adapter)))
     saved = read_config(run / CONFIG)
     config = saved_run_config(run)
-    chosen = read_config(run / AUGMENTATION) if look_at(run / AUGMENTATION) != "nothing" else {}
     facts = CardFacts(
         config=config,
-        augment=str(chosen.get("augment", config.data.augment_at_first)),
+        augment=augmentation_of(run, config),
         counts=Counter(row["split"] for row in saved_images(run)) if (run / SPLITS).exists() else {},
         by_the_paper=look_at(run / GRID_FOLDER / CONFIG) != "nothing",
     )

@@ -7,6 +7,7 @@ from timm.models import get_pretrained_cfg
 
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.backbones.presets import PRESETS
+from e2vpt.files.hub import ON_THE_HUB
 
 
 def card_metadata(info: AdapterInfo, name: str, *, own_weights: bool = False) -> ModelCardData:
@@ -43,8 +44,8 @@ def card_metadata(info: AdapterInfo, name: str, *, own_weights: bool = False) ->
 
 def base_model(backbone: str) -> str:
     """The Hub's name of a backbone that `load_backbone` knows by this one, or ""."""
-    if backbone.startswith("hf-hub:"):
-        return backbone.removeprefix("hf-hub:").partition("@")[0]
+    if backbone.startswith(ON_THE_HUB):
+        return backbone.removeprefix(ON_THE_HUB).partition("@")[0]
     preset = PRESETS.get(backbone)
     if preset is not None and "pretrained_cfg_overlay" in preset.options:  # weights that are not timm's
         return ""

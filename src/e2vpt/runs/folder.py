@@ -28,7 +28,7 @@ from e2vpt.files.atomic import (
     write_csv,
     write_json_lines,
 )
-from e2vpt.files.hub import hub_file
+from e2vpt.files.hub import ON_THE_HUB, hub_file
 from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.methods.names import check_method, own_lr
 from e2vpt.runs.identity import SPLITS, changed_settings
@@ -43,8 +43,6 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "config.json",
 )
 PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
-ON_THE_HUB = "hf-hub:"
-"""Before the name of a repository, in place of a path."""
 _LOG = "log.jsonl"
 _PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from e2vpt.adapters.choosing import choose_backbone
 from e2vpt.adapters.files import load_stored
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.reading import read_stored
-from e2vpt.data import ImageFile, ImageInMemory, ImageSource, make_loader
+from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Split, make_loader
 from e2vpt.data.load import read_labelled
 from e2vpt.data.preprocess import check_rgb
 from e2vpt.errors import AdapterError, ConfigError, check_type
@@ -86,7 +86,7 @@ class TaskModel:
             topk=topk,
             batch_size=batch_size,
         ):
-            self._check_finite(prediction.scores)
+            self.check_finite(prediction.scores)
             yield prediction
 
     def embed(
@@ -114,10 +114,11 @@ class TaskModel:
             on_images=on_images,
             left_out=left_out,
         )
-        self._check_finite(rows)
+        self.check_finite(rows)
         return rows
 
-    def _check_finite(self, values: ArrayLike) -> None:
+    def check_finite(self, values: ArrayLike) -> None:
+        """Raise AdapterError where what the model computed is not finite numbers."""
         if not np.isfinite(values).all():
             raise AdapterError(
                 f"{self.path}: the model computes values that are not finite numbers; those in the file are "
@@ -148,7 +149,24 @@ class TaskModel:
         found = self.labelled(
             source, split=split, skip_unreadable=skip_unreadable, on_images=on_images, on_note=on_note
         )
-        images, done = found.images, 0
+        metrics = self.measure(found.images, batch_size=batch_size, on_images=on_images)
+        return evaluation(metrics, found)
+
+    def measure(
+        self,
+        images: Split,
+        *,
+        batch_size: int = 64,
+        on_images: Callable[[int, int], None] | None = None,
+        on_logits: Callable[[Tensor], None] | None = None,
+    ) -> Metrics:
+        """Accuracy and loss on these images; `on_logits` is given what was said of each, [b, C] in float64.
+
+        Raises:
+            UnreadableImages: an image does not decode.
+            AdapterError: logits that are not finite numbers.
+        """
+        done = 0
 
         def count(number: int) -> None:
             nonlocal done
@@ -158,9 +176,9 @@ class TaskModel:
 
         loader = make_loader(images, self.info.preprocessing, batch_size=batch_size)
         with folded(self.model):
-            metrics = evaluate(self.model, loader, on_batch=count)
-        self._check_finite(metrics.loss)
-        return evaluation(metrics, found)
+            metrics = evaluate(self.model, loader, on_batch=count, on_logits=on_logits)
+        self.check_finite(metrics.loss)
+        return metrics
 
     def labelled(
         self,

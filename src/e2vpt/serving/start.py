@@ -9,9 +9,10 @@ import torch
 
 from e2vpt.backbones.load import load_backbone
 from e2vpt.errors import ConfigError
+from e2vpt.files.hub import ON_THE_HUB
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
-from e2vpt.runs.folder import ON_THE_HUB, adapter_path, task_name
+from e2vpt.runs.folder import adapter_path, task_name
 from e2vpt.runs.task_model import plain_backbone
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.service import Service

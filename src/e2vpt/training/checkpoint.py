@@ -24,6 +24,11 @@ Row = dict[str, float]
 Tensors = dict[str, Tensor]
 
 
+def on_validation(row: Row) -> tuple[float, float]:
+    """What epochs are ranked by, the higher the better: accuracy, then loss."""
+    return row["val_accuracy"], -row["val_loss"]
+
+
 @dataclass(kw_only=True, slots=True)
 class Progress:
     """How far a training has come.
@@ -44,8 +49,7 @@ class Progress:
         """Whether a new epoch is better on validation than the best before it."""
         if self.best_epoch < 0:
             return True
-        best = self.history[self.best_epoch]
-        return (row["val_accuracy"], -row["val_loss"]) > (best["val_accuracy"], -best["val_loss"])
+        return on_validation(row) > on_validation(self.history[self.best_epoch])
 
     def is_over(self, patience: int) -> bool:
         """Whether the last `patience` epochs, where that is not 0, have brought nothing better."""

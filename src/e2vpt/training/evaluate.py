@@ -43,11 +43,13 @@ def evaluate(
     reduce: Callable[[Tensor], Tensor] | None = None,
     autocast: torch.dtype | None = None,
     on_batch: Callable[[int], None] | None = None,
+    on_logits: Callable[[Tensor], None] | None = None,
 ) -> Metrics:
     """Run a model in eval mode over a loader; afterwards every module is back in its own mode.
 
     `reduce` sums a tensor over processes that each see a share of the images; `autocast` is the precision of
-    the forward pass; `on_batch` is told how many images were done.
+    the forward pass; `on_batch` is told how many images were done, `on_logits` what was said of
+    each, [b, C] in float64 on the CPU.
 
     Raises:
         DataError: the loader gave no image; with `reduce`, the loaders of all processes together.
@@ -70,7 +72,10 @@ def evaluate(
         for logits, labels in _one_behind(logits_and_labels()):
             labels = labels.cpu()
             check_labels(labels, logits.shape[1] if outputs is None else outputs)
-            counts = _count(logits.cpu().double(), labels)
+            logits = logits.cpu().double()
+            if on_logits is not None:
+                on_logits(logits)
+            counts = _count(logits, labels)
             hits_misses_loss = counts if hits_misses_loss is None else hits_misses_loss + counts
     if outputs is None and reduce is not None:
         found = 0 if hits_misses_loss is None else hits_misses_loss.shape[1]
