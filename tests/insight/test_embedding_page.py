@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.insight_for_tests import CLASSES, opened_page
+from support.browser_for_tests import opened_page
+from support.insight_for_tests import CLASSES
 
 from e2vpt.insight.before_after import BeforeAfter
 from e2vpt.insight.embedding import Embedding, in_disc, on_sheet

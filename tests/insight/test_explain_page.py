@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.insight_for_tests import CLASSES, opened_page, task_model
+from support.browser_for_tests import opened_page
+from support.insight_for_tests import CLASSES, task_model
 
 from e2vpt.data import ImageFile
 from e2vpt.insight.explain_figure import explain_png

@@ -9,13 +9,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.reports_for_tests import CHROMIUM, HOSTILE, hostile_run, opened_page
+from support.browser_for_tests import opened_page
+from support.reports_for_tests import HOSTILE, hostile_run
 
 import e2vpt
 from e2vpt.errors import RunError
 from e2vpt.insight.writing import write_html_report, write_report_comparison
-
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+from e2vpt.runs.figures import read_figures
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +45,9 @@ def test_names_are_shown_and_never_markup(run: Path) -> None:
     assert not re.search(r"<[a-z]+[^>]*\son\w+=", text.replace(html.escape(HOSTILE), ""))
 
 
-@needs_browser
 @pytest.mark.parametrize(("width", "theme"), [(1200, "light"), (1200, "dark"), (375, "light"), (375, "dark")])
 def test_a_browser_shows_every_part(run: Path, width: int, theme: str) -> None:
-    how = {"viewport": {"width": width, "height": 800}, "color_scheme": theme}
-    with opened_page(run / "report.html", **how) as page:
+    with opened_page(run / "report.html", width, theme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate("window.hacked") is None
         assert HOSTILE in page.locator("#classes tbody th").all_inner_texts()
@@ -70,7 +68,6 @@ def test_a_browser_shows_every_part(run: Path, width: int, theme: str) -> None:
             assert part.lower() in text.lower(), part
 
 
-@needs_browser
 def test_runs_are_compared(run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
@@ -106,3 +103,24 @@ def test_a_temperature_is_stored_where_it_is_asked_for(run: Path, tmp_path: Path
     assert second.info.metrics["temperature"] == pytest.approx(first.temperature)
     assert second.temperature == pytest.approx(1.0, abs=1e-3)
     assert second.measured[0].metrics.accuracy == first.measured[0].metrics.accuracy
+    again = write_html_report(copy)
+    for then, now in zip(second.measured, again.measured, strict=True):
+        assert now.metrics.loss == pytest.approx(then.metrics.loss, rel=1e-5)
+
+
+def test_where_no_temperature_fits_none_is_stored(run: Path, tmp_path: Path) -> None:
+    data, alone = shutil.copytree(run.parent / "data", tmp_path / "data"), tmp_path / "alone"
+    shutil.rmtree(data / "val")
+    e2vpt.train(data, "demo", alone, verbose=False, epochs=1, prune=False, val_fraction=0.0)
+    before = (alone / "adapter.safetensors").read_bytes()
+    report = write_html_report(alone, calibrate=True)
+    assert report.temperature is None and "temperature" not in report.info.metrics
+    assert (alone / "adapter.safetensors").read_bytes() == before
+    assert (alone / "report.html").exists()
+
+
+def test_figures_reach_the_card(run: Path) -> None:
+    report = write_html_report(run)
+    (test, val) = (m.metrics for m in report.measured)
+    assert read_figures(run) == {"test": test, "val": val}
+    assert f"| test accuracy | {test.accuracy:.1%} of 15 images |" in (run / "README.md").read_text()

@@ -14,6 +14,7 @@ from support.backbones_for_tests import (
     images_for,
     named_backbone,
     prompted,
+    relative,
     tiny_eva,
 )
 from support.oracles import carried_by_timm, eva_oracle
@@ -41,6 +42,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "rope-mixed": ROPE | {"rope_type": "mixed"},
     "grouped": GROUPED,
     "token": {"global_pool": "token"},
+    "token-three-projections": {"global_pool": "token", "qkv_fused": False, "init_values": 0.1},
+    "token-post-norm": {"global_pool": "token", "use_post_norm": True},
+    "token-registers": {"global_pool": "token", "num_reg_tokens": 4, "scale_attn_inner": True},
+    "token-mixed": {"global_pool": "token"} | ROPE | {"rope_type": "mixed"},
+    "token-grouped": {"global_pool": "token"} | GROUPED,
     "map": {"global_pool": "map", "class_token": False},
     "one-block": {"depth": 1},
 }
@@ -119,8 +125,37 @@ def test_masks_with_travelling_prompts_are_refused() -> None:
         model(images_for(model), is_causal=True)
 
 
-def test_checkpointing_changes_nothing() -> None:
-    model = prompted(tiny_eva(), num_visual=4, num_kv=2, visual_depth="shallow").train()
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if "token" in a])
+def test_the_last_block_is_short_where_the_class_token_is_pooled(architecture: str) -> None:
+    model = prompted(tiny_eva(**ARCHITECTURES[architecture]), num_visual=4, num_kv=2)
+    images, rows = images_for(model), []
+    for block in model.blocks:
+        block.mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[1]))
+    short = model(images)
+    assert rows[-1] == 1 < rows[0]
+    assert_same(model, short, type(model).forward(model, images), EXACT)
+    for name in ("blocks.2", "blocks.2.attn", "norm"):
+        rows.clear()
+        hook = model.get_submodule(name).register_forward_hook(lambda *_: None)
+        assert relative(model(images), short) < EXACT
+        assert rows[-1] == rows[0], name
+        hook.remove()
+
+
+def test_a_pooling_chosen_later_is_followed() -> None:
+    backbone = tiny_eva()
+    model, images = prompted(backbone, num_visual=4, num_kv=2), images_for(backbone)
+    for each in (backbone, model):
+        torch.manual_seed(0)
+        each.reset_classifier(5, global_pool="token")
+        each.to(torch.float64)
+    assert_same(model, model(images), eva_oracle(backbone, model, images)[1], EXACT)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "token"])
+def test_checkpointing_changes_nothing(pooling: str) -> None:
+    backbone = tiny_eva(global_pool=pooling)
+    model = prompted(backbone, num_visual=4, num_kv=2, visual_depth="shallow").train()
     images = images_for(model)
     expected = model(images)
     model.set_grad_checkpointing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from html import unescape
 
 import pytest
@@ -14,6 +15,7 @@ from support.tasks_for_tests import TINY_PREPROCESSING, tiny_vit
 import e2vpt
 from e2vpt import AdapterInfo, RunConfig
 from e2vpt.runs.card_text import CardFacts, model_card
+from e2vpt.training.evaluate import Metrics
 
 NAMES = (
     *("plain", "row-2", "*bold*", "__init__", "[click](http://bad.example)", "<script>alert(1)</script>"),
@@ -33,9 +35,13 @@ def info(tmp_path_factory: pytest.TempPathFactory) -> AdapterInfo:
     return e2vpt.read_adapter(path)
 
 
-def facts(**config: object) -> CardFacts:
+TEST = Metrics(accuracy=0.7654321, mean_class_accuracy=0.5, loss=0.875, num_images=1234)
+
+
+def facts(figures: Mapping[str, Metrics] | None = None, **config: object) -> CardFacts:
     chosen = RunConfig(backbone="demo", **config)  # type: ignore[arg-type]
-    return CardFacts(config=chosen, counts={"train": 1200, "val": 90}, augment="shift", by_the_paper=False)
+    counts = {"train": 1200, "val": 90}
+    return CardFacts(config=chosen, figures=figures or {}, counts=counts, augment="shift", by_the_paper=False)
 
 
 def shown(text: str) -> str:
@@ -103,6 +109,20 @@ def test_figures_and_settings(info: AdapterInfo) -> None:
     }.items():
         assert rows[rows.index(name) + 1] == value, name
     assert "Not chosen yet." in text
+
+
+def test_figures_of_test_images(info: AdapterInfo) -> None:
+    card = ModelCard(model_card(info, "pets", facts({"test": TEST})))
+    assert [(found.dataset_split, found.metric_value) for found in card.data.eval_results] == [
+        ("test", 0.765432),
+        ("test", 0.875),
+        ("validation", 0.812346),
+        ("validation", 0.5),
+    ]
+    assert "| test accuracy | 76.5% of 1,234 images |" in card.text
+    assert "| test accuracy, mean over classes | 50.0% |" in card.text
+    assert "of your own" not in card.text and "optimistic" in card.text
+    assert "of your own" in model_card(info, "pets", facts())
 
 
 def test_without_a_run_and_without_figures(info: AdapterInfo) -> None:

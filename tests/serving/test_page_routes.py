@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.browser_for_tests import opened_page
 from support.serving_for_tests import (
     TOKEN,
     RunningServer,
@@ -23,7 +23,6 @@ from support.serving_for_tests import (
 import e2vpt
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 
 
@@ -43,23 +42,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture
 def page(server: RunningServer) -> Iterator[playwright.Page]:
     """The page in a fresh browser; at the end no script has failed and nothing was asked of another host."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    problems: list[str] = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page()
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        opened.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith((server.url, "blob:")) else problems.append(request.url)
-            ),
-        )
-        opened.goto(server.url)
+    with opened_page(server.url, also="blob:") as opened:
         yield opened
-        browser.close()
-    assert not problems
 
 
 def enter(page: playwright.Page, token: str = TOKEN) -> None:

@@ -35,6 +35,19 @@ def test_a_bundle_brings_its_own_backbone(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.allclose(found.cpu(), expected, atol=1e-5)
 
 
+def test_half_precision_answers_almost_the_same(tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "a.safetensors", 0)
+    images = torch.randn(2, 3, 32, 32)
+    exact, half = (
+        torch.stack(open_service([("a", adapter)], precision=precision)[0]._tasks(images, ["a", "a"]))
+        for precision in ("fp32", "bf16")
+    )
+    assert exact.dtype == torch.float32 and half.dtype == torch.bfloat16
+    assert 0 < (exact - half).norm() / exact.norm() < 0.05
+    with pytest.raises(ConfigError, match="device is 'gpu', which cannot be used here"):
+        open_service([("a", adapter)], device="gpu")
+
+
 def test_without_a_backbone_there_is_no_service() -> None:
     with pytest.raises(ConfigError, match="Name it with --backbone"):
         open_service([])

@@ -1,15 +1,10 @@
-"""Models of a small task, for explanations; a page in a browser."""
+"""Models of a small task, for explanations."""
 
 from __future__ import annotations
 
 import copy
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 from support.backbones_for_tests import randomise, tiny_swin, tiny_vit
 from torch import nn
@@ -35,29 +30,3 @@ def task_model(folder: Path, kind: str) -> TaskModel:
     path = folder / f"{kind}.safetensors"
     e2vpt.save_adapter(model, path, classes=list(CLASSES), preprocessing=PREPROCESSING)
     return TaskModel(model=model.eval(), info=read_adapter(path), path=path)
-
-
-@contextmanager
-def opened_page(path: Path, width: int, scheme: str) -> Iterator[Any]:
-    """A page file in a real browser; at the end no script has failed and nothing was asked of a network."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    chromium = next((each for each in found if each), None)
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
-    problems: list[str] = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda request: _note_foreign(request.url, problems))
-        page.goto(path.as_uri())
-        yield page
-        browser.close()
-    assert not problems
-
-
-def _note_foreign(url: str, problems: list[str]) -> None:
-    if not url.startswith(("file:", "data:")):
-        problems.append(url)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 import torch
 import typer
 
+from e2vpt.backbones.placing import default_device
 from e2vpt.benchmarks.load.generator import Load, generate
 from e2vpt.benchmarks.load.report import load_row, write_load_report
 from e2vpt.benchmarks.load.server import address, noise_images, own_server, task_names
@@ -59,7 +60,7 @@ def speed(
     """Time, FLOPs and memory of ours, LoRA, full fine-tuning and the official form, in turns."""
     if threads is not None:
         torch.set_num_threads(threads)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     if quick:
         backbones, precision, batch_size, prompts, rounds = "test_vit", "fp32", "2", "5", 1
     for kind in words(precision):
@@ -110,7 +111,7 @@ def tasks(
     """Time of a batch in which every image has its own task, beside one task, LoRA by row, and no batch."""
     if threads is not None:
         torch.set_num_threads(threads)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     case = Case(backbone=backbone, batch_size=batch_size, device=device)
     make_folder(out)
     with countdown("Measuring") as update:

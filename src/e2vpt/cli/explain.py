@@ -16,7 +16,7 @@ from e2vpt.cli.options import DATA_HELP, AdapterArgument, AsJson, Backbone, Skip
 from e2vpt.errors import ConfigError, UnreadableImages, visible
 from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.files.paths import check_folder_place
-from e2vpt.insight.before_after import FIGURES, SPACES, BeforeAfter, embed_before_after
+from e2vpt.insight.before_after import MEASURES, SPACES, BeforeAfter, embed_before_after
 from e2vpt.insight.embedding import check_embeds
 from e2vpt.insight.embedding_figure import embedding_png
 from e2vpt.insight.embedding_page import embedding_page
@@ -202,7 +202,7 @@ def _print_separation(found: BeforeAfter, written: list[Path], as_json: bool) ->
         table.add_column(column, justify="left" if column in ("where", "figure") else "right", no_wrap=True)
     figures = found.figures()
     for space, words in SPACES.items():
-        for figure, what in FIGURES.items():
+        for figure, what in MEASURES.items():
             shown = percent if figure == "nearest_centroid" else "{:.3f}".format
             table.add_row(words, what, *(shown(figures[when][space][figure]) for when in ("before", "after")))
     Console(highlight=False).print(table)

@@ -20,6 +20,7 @@ from e2vpt.errors import visible
 from e2vpt.files.atomic import spreadsheet_text
 from e2vpt.insight.measured import Measured
 from e2vpt.insight.mistakes import confusion
+from e2vpt.insight.report import RunReport
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.progress import console, per_block, percent
 from e2vpt.runs.protocol import ProtocolRow
@@ -143,6 +144,13 @@ def print_measured(measured: Sequence[Measured], classes: Sequence[str]) -> None
         ):
             share = percent(right / images) if images else "no images"
             print(f"  {visible(name):16} {share:>6}{f' of {images}' if images else ''}")
+
+
+def print_temperature(report: RunReport) -> None:
+    """What came of --calibrate, on stdout."""
+    stored = report.info.metrics.get("temperature")
+    text = "none stored: there are no validation images, or too few of them are right or wrong for one to fit"
+    print(f"{'temperature':18} {text if stored is None else f'{stored:.4g}, stored in the adapter'}")
 
 
 def print_tried(rows: Sequence[Tried]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from e2vpt.cli.options import DATA_HELP
-from e2vpt.cli.output import print_measured
+from e2vpt.cli.output import print_measured, print_temperature
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
 from e2vpt.insight.writing import REPORT, write_html_report, write_report_comparison
@@ -43,6 +43,8 @@ def report_command(
         if several:
             print(f"{'run':18} {visible(str(run))}")
         print_measured(reports[-1].measured, reports[-1].info.classes)
+        if calibrate:
+            print_temperature(reports[-1])
         print(f"{'report':18} {visible(str(place))}")
     if several:
         page = out or Path("comparison.html")

@@ -20,7 +20,7 @@ from e2vpt.serving.limits import Limits
 from e2vpt.serving.listen import is_loopback, open_socket, serve
 from e2vpt.serving.logs import log_to_stderr
 from e2vpt.serving.replicas import serve_replicas
-from e2vpt.serving.start import named_adapter, open_service
+from e2vpt.serving.start import Precision, named_adapter, open_service
 from e2vpt.serving.tokens import Tokens, read_tokens
 
 _SHOWN = 20
@@ -45,6 +45,12 @@ def serve_command(
     ] = None,
     backbone: Backbone = None,
     weights: Weights = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1; a GPU where there is one.", show_default=False)
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the forward pass; bf16 takes half the memory, and suits GPUs.")
+    ] = "fp32",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
     max_batch: Annotated[int, typer.Option(help="Images of one forward pass.")] = _LIMITS.max_batch,
@@ -102,7 +108,14 @@ def serve_command(
         raise ConfigError(f"--replicas is {replicas}. More than one need --engine ray.")
     named = [named_adapter(word) for word in adapters or []]
     opened = functools.partial(
-        open_service, named, backbone=backbone, weights=weights, store=store, limits=limits
+        open_service,
+        named,
+        backbone=backbone,
+        weights=weights,
+        store=store,
+        limits=limits,
+        device=device,
+        precision=precision,
     )
     bound = open_socket(host, port)
     with bound, _only_server(store):

@@ -21,7 +21,7 @@ from e2vpt.cli.options import (
     load_images,
     note_slow,
 )
-from e2vpt.cli.output import describe, print_final, print_measured, print_tried
+from e2vpt.cli.output import describe, print_final, print_measured, print_temperature, print_tried
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import field_names
 from e2vpt.config.recipes import RECIPES, Recipe
@@ -98,6 +98,10 @@ def train_command(
     """Train an adapter from labelled images: train, prune, rewind, train again, keep the best."""
     if protocol == "paper" and no_prune:
         raise ConfigError("--no-prune has no effect with --protocol paper; use --keep-ratios '' there.")
+    if protocol == "paper" and tensorboard:
+        raise ConfigError(
+            "--tensorboard has no effect with --protocol paper, whose 126 trainings write figures only."
+        )
     if calibrate and no_report:
         raise ConfigError("--calibrate needs the report's evaluation; leave out --no-report.")
     asked = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
@@ -164,6 +168,8 @@ def _report(task: Task, out: Path, *, calibrate: bool) -> None:
     with image_check("Evaluating") as update:
         report = write_html_report(out, task=task, calibrate=calibrate, on_images=update)
     print_measured([m for m in report.measured if m.split == "test"], report.info.classes)
+    if calibrate:
+        print_temperature(report)
     print(f"{'report':18} {visible(str(out / REPORT))}")
 
 

@@ -24,7 +24,7 @@ from e2vpt.runs.task_model import TaskModel, plain_backbone
 
 SPACES = {"features": "feature space", "hyperbolic": "hyperbolic plane", "euclidean": "Euclidean plane"}
 """Where separation is measured, in words."""
-FIGURES = {"silhouette": "silhouette", "nearest_centroid": "nearest centroid"}
+MEASURES = {"silhouette": "silhouette", "nearest_centroid": "nearest centroid"}
 """What is measured, in words."""
 
 

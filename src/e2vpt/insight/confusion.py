@@ -9,6 +9,7 @@ from torch import Tensor
 
 _SIDE, _MARGIN = 480, 34
 _MOST_NUMBERED = 12
+_DIGIT = 6.9
 
 
 def heat_map(table_CC: Tensor, names: Sequence[str]) -> str:
@@ -45,7 +46,8 @@ def heat_map(table_CC: Tensor, names: Sequence[str]) -> str:
 
 def _numbers(count: int, cell: float) -> list[str]:
     """Numbers of classes along both sides, as many as there is room for."""
-    every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if n * cell >= 18)
+    room = max(18, _DIGIT * (len(str(count)) + 0.5))
+    every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if n * cell >= room)
     parts = [
         f'<text x="{_MARGIN}" y="12">answer →</text>',
         f'<text x="12" y="{_MARGIN}" text-anchor="end" transform="rotate(-90 12 {_MARGIN})">truth</text>',

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from e2vpt.errors import visible
-from e2vpt.insight.before_after import FIGURES, SPACES, BeforeAfter
+from e2vpt.insight.before_after import MEASURES, SPACES, BeforeAfter
 from e2vpt.insight.documents import marked_up, one_file_page, scrolling_table
 from e2vpt.insight.embedding import Embedding
 from e2vpt.insight.separation import Points
@@ -81,7 +81,7 @@ also depend on UMAP and its seed.</li>
 def _figures(found: BeforeAfter) -> str:
     rows = []
     for space, words in SPACES.items():
-        for figure, what in FIGURES.items():
+        for figure, what in MEASURES.items():
             before, after = (
                 dataclasses.asdict(each.separation[space])[figure] for each in (found.before, found.after)
             )

@@ -95,6 +95,9 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
     if record is not None:
         facts.insert(0, ("Images", f"{visible(record.task)}: {_counted(record)}"))
         facts.append(("Augmentation", record.augment))
+        precision = record.config.train.precision
+        if precision != "fp32":
+            facts.append(("Precision", f"trained in {precision}, epochs below too; measured above in fp32"))
         epochs = ", ".join(_epochs(training, len(record.trainings)) for training in record.trainings)
         facts.append(("Epochs", epochs))
         if record.begun:

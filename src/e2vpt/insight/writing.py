@@ -14,16 +14,14 @@ from e2vpt.insight.comparing import drawn_comparison
 from e2vpt.insight.measured import Measured
 from e2vpt.insight.page import drawn_report
 from e2vpt.insight.record import RunRecord, read_record
-from e2vpt.insight.report import RunReport, adapter_report, run_report
+from e2vpt.insight.report import RunReport, adapter_report, calibrated, run_report
 from e2vpt.runs.card import write_card
+from e2vpt.runs.figures import save_figures
 from e2vpt.runs.folder import ADAPTER
 from e2vpt.runs.identity import changed_images, image_rows
 from e2vpt.runs.task_model import TaskModel
 
 REPORT = "report.html"
-WITHOUT_TEMPERATURE = (
-    "there are no validation images, or too few of them are right or wrong for one to fit best."
-)
 
 
 def write_html_report(
@@ -37,17 +35,19 @@ def write_html_report(
 ) -> RunReport:
     """Evaluate a finished run on its test and validation images, and write RUN/report.html (or `out`).
 
+    The figures go to RUN/figures.json too, and into the model card unless somebody has edited it.
+
     Args:
         run: a run folder.
         source: its images, where they are not where they were.
         task: the same, read already.
-        calibrate: store the temperature fitted on the validation images in the adapter
+        calibrate: store the temperature fitted on the validation images in the adapter, where one fits
             (`calibration.store_temperature`); the report is then of the calibrated adapter.
         on_images: told (done, total).
 
     Raises:
-        RunError: no finished run there, its images are missing or others than it had, the report cannot be
-            written, or no temperature fits.
+        RunError: no finished run there, its images are missing or others than it had, or the report cannot be
+            written.
     """
     folder = Path(run)
     record = read_record(folder)
@@ -55,14 +55,10 @@ def write_html_report(
     report = run_report(record, task, on_images=on_images)
     if calibrate and report.temperature is not None:
         store_temperature(folder / ADAPTER, report.temperature)
-        write_card(folder)
-        report = run_report(record, task, on_images=on_images)
+        report = calibrated(report)
+    save_figures(folder, {m.split: m.metrics for m in report.measured})
+    write_card(folder)
     write_atomic(folder / REPORT if out is None else Path(out), drawn_report(report).encode())
-    if calibrate and "temperature" not in report.info.metrics:
-        raise RunError(
-            f"No temperature was stored in {folder / ADAPTER}: {WITHOUT_TEMPERATURE} The report was written; "
-            "leave out --calibrate."
-        )
     return report
 
 

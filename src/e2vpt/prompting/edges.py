@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from timm.models.beit import Block as BeitBlock
-from timm.models.eva import EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
 from e2vpt.errors import ConfigError
@@ -64,25 +63,14 @@ class Edge(nn.Module):
         return x[:, : x.shape[1] - prompts.num_visual]
 
 
-class EdgeOfEva(Edge, EvaBlock):
-    """The first or last block of an Eva."""
-
-
-class PostNormEdgeOfEva(Edge, EvaBlockPostNorm):
-    """The same where norms come after attention and MLP."""
-
-
 class EdgeOfBeit(Edge, BeitBlock):
     """The first or last block of a BEiT."""
 
 
-_EDGES = {EvaBlock: EdgeOfEva, EvaBlockPostNorm: PostNormEdgeOfEva, BeitBlock: EdgeOfBeit}
-
-
-def install_edges(blocks: Any, edges: Mapping[type[nn.Module], type[Edge]] = _EDGES) -> None:
-    """Replace the first and last of a model's blocks, by their class, where prompts travel."""
+def install_edges(blocks: Any, edges: Mapping[type[nn.Module], type[Edge]], *, always: bool = False) -> None:
+    """Replace the first and last of a model's blocks, by their class: `always`, or where prompts travel."""
     prompts, last = travelling(blocks[0]), len(blocks) - 1
-    if prompts is None:
+    if prompts is None and not always:
         return
     for index in {0, last}:
         enters, leaves = (prompts if index == place else None for place in (0, last))

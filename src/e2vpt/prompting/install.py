@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 from timm.models.beit import Attention as BeitAttention
+from timm.models.beit import Beit
+from timm.models.beit import Block as BeitBlock
+from timm.models.eva import Eva
 from timm.models.swin_transformer import WindowAttention
 from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from timm.models.vision_transformer import Attention, VisionTransformer
@@ -17,7 +20,8 @@ from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError, UnsupportedBackbone, check_type
 from e2vpt.prompting.attention import AttentionWithPrompts
 from e2vpt.prompting.beit_attention import PromptedBeitAttention
-from e2vpt.prompting.edges import install_edges
+from e2vpt.prompting.edges import EdgeOfBeit, install_edges
+from e2vpt.prompting.eva import install_in_eva
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
@@ -58,8 +62,10 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
         site.block.attn = attention
     if isinstance(backbone, VisionTransformer):
         install_short_path(backbone)
-    elif not is_swin(backbone):
-        install_edges(backbone.blocks)
+    elif isinstance(backbone, Eva):
+        install_in_eva(backbone)
+    elif isinstance(backbone, Beit):
+        install_edges(backbone.blocks, {BeitBlock: EdgeOfBeit})
     elif config.pool_prompts or config.visual_depth == "shallow":
         install_live_prompts(backbone, pool_prompts=config.pool_prompts)
     if config.visual_depth == "shallow":

@@ -39,6 +39,15 @@ class PromptedRotaryAttention(AttentionWithPrompts):
         out = self.look(q, kv, table, attn_mask, partial(self._positioned_keys, rope=rope))
         return self.project_out(out.transpose(1, 2).flatten(2), x)
 
+    def attend_first(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Outputs [B, 1, D] of the class token alone, as `forward` gives them; its query is not rotated."""
+        to_q, to_kv = self.projections()
+        kv = as_keys_values(to_kv(x), self.num_key_heads)
+        table = self.table(kv, x.shape[0], to_kv)
+        q = self._child("q_norm")(as_queries(to_q(x[:, :1]), self.num_heads)).type_as(kv)
+        out = self.look(q, kv, table, on_keys=partial(self._positioned_keys, rope=rope))
+        return self.project_out(out.transpose(1, 2).flatten(2), x)
+
     def projections(self) -> tuple[Projection, Projection]:
         """What makes queries [..., A], and keys and values [..., 2·A], of tokens [..., D]."""
         if self.qkv is not None:

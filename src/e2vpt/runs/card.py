@@ -16,6 +16,7 @@ from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import look_at
 from e2vpt.runs.augmenting import augmentation_of
 from e2vpt.runs.card_text import CardFacts, model_card
+from e2vpt.runs.figures import read_figures
 from e2vpt.runs.folder import ADAPTER, CONFIG, GRID_FOLDER, read_config, saved_run_config, task_name
 from e2vpt.runs.identity import SPLITS, saved_images
 
@@ -49,6 +50,7 @@ def card_of(adapter: Path) -> str:
     config = saved_run_config(run)
     facts = CardFacts(
         config=config,
+        figures=read_figures(run),
         augment=augmentation_of(run, config),
         counts=Counter(row["split"] for row in saved_images(run)) if (run / SPLITS).exists() else {},
         by_the_paper=look_at(run / GRID_FOLDER / CONFIG) != "nothing",

@@ -8,27 +8,26 @@ from timm.models import get_pretrained_cfg
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.files.hub import ON_THE_HUB
+from e2vpt.training.evaluate import Metrics
+
+_KINDS = ("accuracy", "loss")
 
 
-def card_metadata(info: AdapterInfo, name: str, *, own_weights: bool = False) -> ModelCardData:
-    """What the Hub indexes: library, base model, tags, and the validation figures as its model index.
+def card_metadata(
+    info: AdapterInfo, name: str, *, own_weights: bool = False, test: Metrics | None = None
+) -> ModelCardData:
+    """What the Hub indexes: library, base model, tags, and figures of test and validation images as its model
+    index.
 
     With `own_weights` the backbone's came from a file. They may be any, so that no base model is named.
     """
     base = "" if own_weights else base_model(info.backbone)
+    on_test = {} if test is None else {"accuracy": test.accuracy, "loss": test.loss}
+    on_val = {kind: info.metrics[f"val_{kind}"] for kind in _KINDS if f"val_{kind}" in info.metrics}
     results = [
-        EvalResult(
-            task_type="image-classification",
-            task_name="Image Classification",
-            dataset_type="imagefolder",
-            dataset_name=name,
-            dataset_split="validation",
-            metric_type=kind,
-            metric_name=f"Validation {kind}",
-            metric_value=round(info.metrics[f"val_{kind}"], 6),
-        )
-        for kind in ("accuracy", "loss")
-        if f"val_{kind}" in info.metrics
+        _result(name, split, kind, value)
+        for split, figures in (("test", on_test), ("validation", on_val))
+        for kind, value in figures.items()
     ]
     return ModelCardData(
         library_name="e2vpt",
@@ -39,6 +38,19 @@ def card_metadata(info: AdapterInfo, name: str, *, own_weights: bool = False) ->
         model_name=name,
         eval_results=results or None,
         base_model_relation="adapter" if base else None,
+    )
+
+
+def _result(name: str, split: str, kind: str, value: float) -> EvalResult:
+    return EvalResult(
+        task_type="image-classification",
+        task_name="Image Classification",
+        dataset_type="imagefolder",
+        dataset_name=name,
+        dataset_split=split,
+        metric_type=kind,
+        metric_name=f"{split.capitalize()} {kind}",
+        metric_value=round(value, 6),
     )
 
 

@@ -14,6 +14,7 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.errors import visible
 from e2vpt.runs.card_metadata import card_metadata
 from e2vpt.runs.folder import ADAPTER, CONFIG, RunConfig
+from e2vpt.training.evaluate import Metrics
 
 _MOST_CLASSES = 100
 _MARKED = re.compile(r"([\\`*_{}\[\]<>#|~&$@:^])")
@@ -28,12 +29,14 @@ class CardFacts:
 
     Attributes:
         config: the settings.
+        figures: what the adapter was measured to be, by split; none where it was not.
         counts: images of each split, by its name.
         augment: the augmentation in the end, where a run has chosen it itself.
         by_the_paper: whether learning rate and weight decay were searched by the paper's protocol.
     """
 
     config: RunConfig
+    figures: Mapping[str, Metrics]
     counts: Mapping[str, int]
     augment: str
     by_the_paper: bool
@@ -43,7 +46,8 @@ def model_card(info: AdapterInfo, name: str, facts: CardFacts | None = None) -> 
     """Metadata and text of the card for the task `name`; the same input gives the same text."""
     name = visible(name)
     own_weights = facts is not None and facts.config.weights is not None
-    metadata = card_metadata(info, name, own_weights=own_weights).to_yaml()
+    test = facts.figures.get("test") if facts is not None else None
+    metadata = card_metadata(info, name, own_weights=own_weights, test=test).to_yaml()
     parts = [
         f"---\n{metadata}\n{_LICENCE_LINE}\n---\n",
         f"# {_escaped(name)}\n",
@@ -52,7 +56,7 @@ def model_card(info: AdapterInfo, name: str, facts: CardFacts | None = None) -> 
         _TO_LOAD,
         _backbone_needed(info, facts),
         _training(info, facts),
-        _results(info),
+        _results(info, test),
         _LIMITS,
         _LICENCE,
     ]
@@ -139,8 +143,9 @@ def _settings(info: AdapterInfo, facts: CardFacts | None) -> dict[str, str]:
     return found | ({"versions": versions} if versions else {})
 
 
-def _results(info: AdapterInfo) -> str:
-    figures = {
+def _results(info: AdapterInfo, test: Metrics | None) -> str:
+    figures = {} if test is None else _on_test(test)
+    figures |= {
         _spoken(name): f"{value:.1%}" if name.endswith("accuracy") else f"{value:.4g}"
         for name, value in info.metrics.items()
     }
@@ -150,13 +155,21 @@ def _results(info: AdapterInfo) -> str:
         "visual prompt elements kept": f"{info.visual_kept:.0%}",
         "bytes": f"{info.bytes:,}",
     }
-    note = (
-        "\nThe stored epoch was chosen by the validation images, so their figures are optimistic. Measure it "
-        "on images of your own: `e2vpt eval`.\n"
-        if "val_accuracy" in info.metrics
-        else ""
-    )
+    notes = []
+    if "val_accuracy" in info.metrics:
+        notes.append("The stored epoch was chosen by the validation images, so their figures are optimistic.")
+    if test is None:
+        notes.append("Measure it on images of your own: `e2vpt eval`.")
+    note = f"\n{' '.join(notes)}\n" if notes else ""
     return "\n".join(["## Results\n", *_table("figure", figures), note])
+
+
+def _on_test(test: Metrics) -> dict[str, str]:
+    return {
+        "test accuracy": f"{test.accuracy:.1%} of {test.num_images:,} images",
+        "test accuracy, mean over classes": f"{test.mean_class_accuracy:.1%}",
+        "test loss": f"{test.loss:.4g}",
+    }
 
 
 _LIMITS = """## Limits

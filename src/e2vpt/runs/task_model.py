@@ -20,10 +20,11 @@ from e2vpt.adapters.choosing import choose_backbone
 from e2vpt.adapters.files import load_stored
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.adapters.reading import read_stored
+from e2vpt.backbones.placing import placed
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Split, make_loader
 from e2vpt.data.load import read_labelled
 from e2vpt.data.preprocess import check_rgb
-from e2vpt.errors import AdapterError, ConfigError, check_type
+from e2vpt.errors import AdapterError, check_type
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.folder import CONFIG, adapter_path, read_config, run_of
@@ -245,11 +246,7 @@ def load(
         weights = _weights_of_run(path, stored.info)
     model, info = load_stored(path, stored, backbone, weights=None if weights is None else Path(weights))
     check_rgb(model)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return TaskModel(model=model.to(device).eval(), info=info, path=path)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"device is {device!r}, which cannot be used here: {error}") from error
+    return TaskModel(model=placed(model, device).eval(), info=info, path=path)
 
 
 def plain_backbone(

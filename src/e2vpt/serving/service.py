@@ -117,7 +117,7 @@ class Service:
 
     async def _answered(self, image: AskedImage, task: LoadedTask) -> AnsweredImage:
         pixels = await self.in_thread(lambda: opened(image, task.info.preprocessing))
-        logits = await self._batcher.put(task, pixels)
+        logits = (await self._batcher.put(task, pixels)).float()
         if not logits.isfinite().all():
             raise Refused(500, f"Task {image.task!r} computes values that are not finite. Train it again.")
         return AnsweredImage(info=task.info, logits=logits, scores=logits.softmax(0))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import nn
 
 from e2vpt.backbones.load import load_backbone
+from e2vpt.backbones.placing import placed
 from e2vpt.errors import ConfigError
 from e2vpt.files.hub import ON_THE_HUB
 from e2vpt.files.paths import look_at
@@ -19,8 +22,9 @@ from e2vpt.serving.service import Service
 from e2vpt.serving.store import Store
 
 NamedAdapter = tuple[str, Path]
+Precision = Literal["fp32", "bf16"]
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ROOM_ON_CPU = 4 * 2**30
-"""Bytes for the values of tasks."""
 
 
 def named_adapter(word: str) -> NamedAdapter:
@@ -44,14 +48,17 @@ def open_service(
     store: Path | None = None,
     limits: Limits | None = None,
     device: str | None = None,
+    precision: Precision = "fp32",
 ) -> tuple[Service, list[str]]:
     """A service with these tasks and those of the store, and why some of the store's could not be loaded.
 
     The backbone is the one named, else that of the first adapter, or in it where that is a bundle, in the
-    image size of its task; `weights` and `device` are as in `runs.task_model.load`.
+    image size of its task; `weights` and `device` are as in `runs.task_model.load`, `precision` that of the
+    forward pass.
 
     Raises:
-        ConfigError: two tasks of one name, or neither a backbone nor an adapter that names one.
+        ConfigError: two tasks of one name, neither a backbone nor an adapter that names one, or a device that
+            cannot be used.
         BackboneMismatch: an adapter of another backbone, of a method that changes what tasks share, or of a
             backbone that a file must not choose.
         AdapterFormatError, BackboneError, RunError: a file, the weights or the store cannot be used.
@@ -65,10 +72,19 @@ def open_service(
         model = load_backbone(backbone, num_classes=1, weights=weights)
     else:
         raise ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    room = torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else _ROOM_ON_CPU
-    tasks = MultiTask(model, on_device=max(1024, limits.max_batch), device_bytes=room).to(device)
+    on_device = max(1024, limits.max_batch)
+    tasks = MultiTask(placed(model, device), on_device=on_device, device_bytes=_room(model))
+    tasks.to(_DTYPES[precision])  # The weights were compared in their own precision.
     service = Service(tasks, limits, kept)
     for task, path in adapters:
         service.catalogue.add(task, path)
     return service, service.catalogue.restore()
+
+
+def _room(model: nn.Module) -> int:
+    """Bytes for the values of tasks, on the device of a model."""
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return _ROOM_ON_CPU
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return free // 2
