@@ -33,6 +33,17 @@ def test_every_class_has_accuracy_precision_and_counts() -> None:
     assert part["splits"] == ["train", "test"] and part["heat"].startswith("<svg")
 
 
+def test_of_many_classes_the_least_recognised_come_first() -> None:
+    wrong = {7, 23}
+    rows = [[0.9 if j == (0 if i in wrong else i) else 0.001 for j in range(31)] for i in range(31)]
+    names = [f"c{i}" for i in range(31)]
+    part = classes_part(answers(rows, range(31)), names, {})
+    assert len(part["classes"]) == 31 and len(part["worst"]) == 15
+    assert [row["name"] for row in part["worst"][:3]] == ["c7", "c23", "c0"]
+    few = classes_part(answers([row[:30] for row in rows[:30]], range(30)), names[:30], {})
+    assert few["worst"] == []
+
+
 @pytest.mark.parametrize(
     ("files", "folder", "shown"),
     [

@@ -35,7 +35,7 @@ def test_numbers_along_the_sides_do_not_overlap(count: int) -> None:
     spans = [(float(e.attrib["x"]), 6.5 * len(e.text or "")) for e in tops]  # middle and width
     assert len(spans) >= 2 and tops[0].text == "1"
     assert all(b - a >= (v + w) / 2 for (a, v), (b, w) in pairwise(spans))
-    assert all(0 <= x <= 480 for x, _ in spans)
+    assert all(x - w / 2 >= 0 and x + w / 2 <= 480 for x, w in spans), "nothing is cut off"
 
 
 def test_counts_stand_in_few_cells_only() -> None:

@@ -31,6 +31,7 @@ Part = dict[str, Any]
 SPLIT_WORDS = {"test": "test", "val": "validation", "train": "training", "all": ""}
 _PICTURES = 18
 _PAIRS = 15
+_MANY_CLASSES, _WORST = 30, 15
 
 
 def split_words(split: str, count: int) -> str:
@@ -39,14 +40,24 @@ def split_words(split: str, count: int) -> str:
 
 
 def classes_part(measured: Measured, names: Sequence[str], counts: Mapping[str, Counter[int]]) -> Part:
-    """Confusion matrix, most confused pairs, and a row for each class with its images by split (`counts`)."""
+    """Confusion matrix, most confused pairs, and a row for each class with its images by split (`counts`).
+
+    Where there are many classes, also the least recognised ones.
+    """
     table = confusion(measured)
     pairs = [
         {"truth": names[p.truth], "said": names[p.said], "count": p.count, "share": f"{p.share:.0%}"}
         for p in most_confused(table, _PAIRS)
     ]
     rows = [_class_row(number, name, table, counts) for number, name in enumerate(names)]
-    return {"heat": heat_map(table, names), "pairs": pairs, "classes": rows, "splits": list(counts)}
+    ranked = sorted((row for row in rows if row["share"] is not None), key=lambda row: row["share"])
+    return {
+        "heat": heat_map(table, names),
+        "pairs": pairs,
+        "classes": rows,
+        "worst": ranked[:_WORST] if len(rows) > _MANY_CLASSES else [],
+        "splits": list(counts),
+    }
 
 
 def _class_row(number: int, name: str, table: Tensor, counts: Mapping[str, Counter[int]]) -> Part:

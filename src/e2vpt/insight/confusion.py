@@ -7,7 +7,7 @@ from html import escape
 
 from torch import Tensor
 
-_SIDE, _MARGIN = 480, 34
+_SIDE, _MARGIN, _EDGE = 480, 34, 14
 _MOST_NUMBERED = 12
 _DIGIT = 6.9
 
@@ -18,9 +18,10 @@ def heat_map(table_CC: Tensor, names: Sequence[str]) -> str:
     Classes are numbered as the table of classes beside it numbers them; up to 12 have counts in their cells.
     """
     count = len(table_CC)
-    cell = (_SIDE - _MARGIN) / count
+    inner = _SIDE - _MARGIN - _EDGE  # a number in the middle of the last cell needs room beside it
+    cell = inner / count
     of_class = table_CC.sum(1).clamp(min=1).tolist()
-    place = f'x="{_MARGIN}" y="{_MARGIN}" width="{_SIDE - _MARGIN}" height="{_SIDE - _MARGIN}"'
+    place = f'x="{_MARGIN}" y="{_MARGIN}" width="{inner}" height="{inner}"'
     parts = [f'<rect class="ground" {place}/>']
     for truth, said in table_CC.nonzero().tolist():
         number = int(table_CC[truth, said])
