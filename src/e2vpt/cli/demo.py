@@ -82,7 +82,7 @@ def run_demo(out: Path) -> list[Outcome]:
     )
     try:
         with _one_thread():
-            outcomes = [_outcome(method, task, out / method) for method in _CONFIGS]
+            outcomes = [_outcome(method, task, data, out / method) for method in _CONFIGS]
     except KeyboardInterrupt:
         say("Interrupted. Run the same command again to continue.")
         raise typer.Exit(130) from None
@@ -102,8 +102,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _outcome(method: str, task: Task, out: Path) -> Outcome:
-    config, began = _CONFIGS[method], time.monotonic()
+def _outcome(method: str, task: Task, data: Path, out: Path) -> Outcome:
+    config, began = dataclasses.replace(_CONFIGS[method], source=str(data.absolute())), time.monotonic()
     is_done = (out / ADAPTER).exists()
     state = "already trained" if is_done else "continuing" if (out / CHECKPOINT).exists() else "training"
     say(f"{_TITLES[method]}: {state}")
@@ -138,6 +138,7 @@ def _print_next_steps(out: Path, data: Path) -> None:
     steps: dict[str, list[str | Path]] = {
         "Ask the adapter about an image it has not seen:": ["predict", out / "e2vpt", image, "--topk", "3"],
         "Measure it on all test images:": ["eval", out / "e2vpt", data],
+        "See which pictures each of the two gets wrong:": ["report", out / "e2vpt", out / "linear"],
         "Train on your own images, one folder per class (downloads a larger backbone):": [
             *("train", "path/to/your/images", "--backbone", backbone),
         ],
