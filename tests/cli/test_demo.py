@@ -41,8 +41,8 @@ def test_the_table_says_what_the_adapters_hold(e2vpt_command: Command) -> None:
 def test_the_printed_commands_work(e2vpt_command: Command) -> None:
     _, shown, _ = e2vpt_command("demo", "--out", "a demo")
     commands = [shlex.split(line)[1:] for line in shown.splitlines() if line.strip().startswith("e2vpt ")]
-    assert [command[0] for command in commands] == ["predict", "eval", "train"]
-    predict, evaluate, train = commands
+    assert [command[0] for command in commands] == ["predict", "eval", "report", "train"]
+    predict, evaluate, report, train = commands
     code, said, _ = e2vpt_command(*predict)
     assert code == 0 and said.startswith("a demo/data/test/row-2-column-3/000.png: row-")
     code, said, _ = e2vpt_command(*evaluate)
@@ -50,6 +50,9 @@ def test_the_printed_commands_work(e2vpt_command: Command) -> None:
     assert code == 0 and "on 32 images (test)" in said
     (line,) = (line for line in shown.splitlines() if "│ E²VPT " in line)
     assert f" {float(accuracy):.1f}% " in line
+    code, said, _ = e2vpt_command(*report)
+    assert code == 0 and Path("comparison.html").exists()
+    assert f"{'test accuracy':18} {accuracy}% of 32 images" in said
     # The backbone it names would be downloaded; the shipped one serves to try the rest of the command.
     offline = ["a demo/data" if word.startswith("path/") else word for word in train]
     offline[offline.index("--backbone") + 1] = "demo"
