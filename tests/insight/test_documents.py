@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2.exceptions import UndefinedError
 from PIL import Image
 
-from e2vpt.insight.documents import data_uri, marked_up, one_file_page, scrolling_table
+from e2vpt.insight.documents import data_uri, filled
 
 HOSTILE = "</script><script>x</script>&<!--"
 
 
-def test_data_cannot_end_its_element() -> None:
-    page = one_file_page("t", "<p>body</p>", script="embedding.js", data={"name": HOSTILE}).decode()
+def embedding(**changes: Any) -> str:
+    """A page of no points."""
+    values = {"run": "r", "split": "test", "images": "i", "num_images": 0, "classes": [], "figures": []}
+    return filled("embedding.html", **{**values, "spaces": [], "data": {}, **changes})
+
+
+@given(st.text() | st.just(HOSTILE))
+def test_data_cannot_end_its_element(name: str) -> None:
+    page = embedding(data={"name": name})
     (found,) = re.findall(r'<script[^>]*id="data"[^>]*>(.*?)</script>', page, re.DOTALL)
-    assert json.loads(found) == {"name": HOSTILE}
-    assert HOSTILE not in page and "<p>body</p>" in page
+    assert json.loads(found) == {"name": name}
+    assert page.count("<script") == 2
 
 
-def test_titles_and_names_are_text() -> None:
-    assert HOSTILE not in one_file_page(HOSTILE, "").decode()
-    assert marked_up("<b>\n\u202e") == "&lt;b&gt;\\n\\u202e"
+def test_names_are_text() -> None:
+    page = embedding(run=HOSTILE, classes=[{"name": HOSTILE, "colour": "red"}])
+    assert page.count("<script") == 2 and page.count("&lt;/script&gt;") == 4
 
 
-def test_a_table_can_be_scrolled_by_keyboard() -> None:
-    table = scrolling_table("figures", "<th>a</th>", "<tr><td>1</td></tr>", kind="wide", caption="c")
-    assert 'tabindex="0"' in table and 'aria-label="figures"' in table and "<caption>c</caption>" in table
+def test_tables_can_be_scrolled_by_keyboard() -> None:
+    assert re.search(r'tabindex="0" role="region" aria-label="Table of class separation"', embedding())
+
+
+def test_a_value_that_is_missing_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        filled("embedding.html")
 
 
 @pytest.mark.parametrize("quality", [50, 95])

@@ -103,7 +103,7 @@ def test_figures_and_settings(info: AdapterInfo) -> None:
         "augmentation": "shift",
         "epochs": str(facts().config.train.epochs),
         "lr": str(facts().config.train.lr),
-        "visual prompts, by block": "3",
+        "visual prompts": "3 in each of 2 blocks",
         "parameters of the head": str(info.num_head),
         "image size": "16 x 16",
     }.items():

@@ -25,7 +25,6 @@ def drawn_comparison(reports: Sequence[RunReport]) -> str:
         settings=_different(reports),
         classes=_by_class(reports),
         made=reports[0].made,
-        version=reports[0].environment["e2vpt"],
     )
 
 

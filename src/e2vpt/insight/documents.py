@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from pathlib import Path
@@ -14,7 +13,6 @@ from markupsafe import Markup
 from PIL import Image
 
 import e2vpt
-from e2vpt.errors import visible
 
 _TEMPLATES = Path(__file__).parent / "page"
 
@@ -28,38 +26,13 @@ def filled(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["drawing"] = Markup
-    return environment.get_template(template).render(**values)
+    environment.filters |= {"drawing": Markup, "for_script": _for_script}
+    return environment.get_template(template).render(version=e2vpt.__version__, **values)
 
 
-def one_file_page(title: str, body: str, *, script: str = "", data: Any = None) -> bytes:
-    """A whole page. `script` names a file of this package, which finds `data` as JSON in #data."""
-    # Inside a script element nothing is escaped; "</" alone would end it.
-    values = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
-    code = (_TEMPLATES / script).read_text(encoding="utf-8") if script else ""
-    return filled(
-        "document.html",
-        title=visible(title),
-        body=body,
-        script=code,
-        data=values,
-        version=e2vpt.__version__,
-    ).encode()
-
-
-def marked_up(text: str) -> str:
-    """A name of a file, a class or a run, safe to stand anywhere in a page."""
-    return html.escape(visible(text))
-
-
-def scrolling_table(label: str, head: str, rows: str, *, kind: str = "", caption: str = "") -> str:
-    """A table that scrolls by itself where the page is narrow; `head` are cells, `rows` whole rows."""
-    named = f' class="{kind}"' if kind else ""
-    above = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table{named}>{above}'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+def _for_script(data: Any) -> Markup:
+    """JSON inside a script element, where nothing is escaped and "</" alone would end it."""
+    return Markup(json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"))
 
 
 def data_uri(image: Image.Image, *, quality: int = 85, optimize: bool = False) -> str:

@@ -14,6 +14,7 @@ from e2vpt.adapters.header import AdapterInfo
 from e2vpt.errors import visible
 from e2vpt.runs.card_metadata import card_metadata
 from e2vpt.runs.folder import ADAPTER, CONFIG, RunConfig
+from e2vpt.runs.progress import per_block
 from e2vpt.training.evaluate import Metrics
 
 _MOST_CLASSES = 100
@@ -129,8 +130,8 @@ def _settings(info: AdapterInfo, facts: CardFacts | None) -> dict[str, str]:
         "method": info.method,
         "backbone": f"{info.backbone or 'without a name'}, weights with fingerprint {info.fingerprint[:12]}",
         "image size": f"{height} x {width}",
-        "visual prompts, by block": _counts(info.num_visual),
-        "key-value prompts, by block": _counts(info.num_kv),
+        "visual prompts": per_block(info.num_visual),
+        "key-value prompts": per_block(info.num_kv),
         "tuned beside them": info.options.beside,
     }
     if facts is not None:
@@ -190,10 +191,6 @@ file, and say here what follows from the licences of the training images and of 
 def _table(title: str, rows: Mapping[str, str]) -> list[str]:
     lines = [f"| {_escaped(name)} | {_escaped(text)} |" for name, text in rows.items()]
     return [f"| {title} | |", "|---|---|", *lines]
-
-
-def _counts(counts: tuple[int, ...]) -> str:
-    return str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
 def _spoken(name: str) -> str:
