@@ -28,8 +28,22 @@ ORDER = [
     *("errors", "config", "files", "backbones", "prompting", "pruning", "methods", "data", "adapters"),
     *("training", "runs", "search", "multitask", "serving", "export", "insight", "benchmarks", "cli"),
 ]
-# The same inside benchmarks, the one package that has packages.
-BENCHMARKS = ["machine", "spread", "tables", "cost", "speed", "load", "compare", "vtab", "fgvc", "suite"]
+# The same inside the packages that have packages.
+INSIDE = {
+    "benchmarks": [
+        "machine",
+        "spread",
+        "tables",
+        "cost",
+        "speed",
+        "load",
+        "compare",
+        "vtab",
+        "fgvc",
+        "suite",
+    ],
+    "insight": ["documents", "explanations", "reports"],
+}
 
 MAX_LINES = 300
 
@@ -49,14 +63,18 @@ OF_NO_MODULE = {
 
 def test_every_package_has_its_place() -> None:
     assert places(TREE) == set(ORDER), "a package without a place in ORDER, or a place without a package"
-    assert places(TREE, "benchmarks") == set(BENCHMARKS)
+    for package, order in INSIDE.items():
+        assert places(TREE, package) == set(order)
+    assert not [name for name in importers(TREE, "insight.explanations") if name.startswith("insight.r")]
     assert {path.stem for path in ROOT.glob("*.py")} == {"errors", *FACES}, "modules live in packages"
     folders = {path.parent for path in ROOT.rglob("*.py")}
     assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
 
 
 def test_imports_come_from_above() -> None:
-    below = from_below(TREE, ORDER) + from_below(TREE, BENCHMARKS, inside="benchmarks")
+    below = from_below(TREE, ORDER)
+    for package, order in INSIDE.items():
+        below += from_below(TREE, order, inside=package)
     assert not below, "\n".join(below)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from e2vpt.data import ImageInMemory, Split
-from e2vpt.insight.measured import Measured
+from e2vpt.insight.reports.measured import Measured
 
 
 def answers(

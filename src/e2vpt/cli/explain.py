@@ -16,16 +16,16 @@ from e2vpt.cli.options import DATA_HELP, AdapterArgument, AsJson, Backbone, Skip
 from e2vpt.errors import ConfigError, UnreadableImages, visible
 from e2vpt.files.atomic import make_folder, write_atomic
 from e2vpt.files.paths import check_folder_place
-from e2vpt.insight.before_after import MEASURES, SPACES, BeforeAfter, embed_before_after
-from e2vpt.insight.embedding import check_embeds
-from e2vpt.insight.embedding_figure import embedding_png
-from e2vpt.insight.embedding_page import embedding_page
-from e2vpt.insight.explain_figure import explain_png
-from e2vpt.insight.explain_page import explain_page
-from e2vpt.insight.explaining import Explanation, check_knows, explain_image
-from e2vpt.insight.gradients import captum_attr
-from e2vpt.insight.heat import matplotlib_module
-from e2vpt.insight.shares import KINDS
+from e2vpt.insight.explanations.before_after import MEASURES, SPACES, BeforeAfter, embed_before_after
+from e2vpt.insight.explanations.embedding import check_embeds
+from e2vpt.insight.explanations.embedding_figure import embedding_png
+from e2vpt.insight.explanations.embedding_page import embedding_page
+from e2vpt.insight.explanations.explain_figure import explain_png
+from e2vpt.insight.explanations.explain_page import explain_page
+from e2vpt.insight.explanations.explaining import Explanation, check_knows, explain_image
+from e2vpt.insight.explanations.gradients import captum_attr
+from e2vpt.insight.explanations.heat import matplotlib_module
+from e2vpt.insight.explanations.shares import KINDS
 from e2vpt.runs.folder import adapter_path, task_name
 from e2vpt.runs.labelled import WhichSplit
 from e2vpt.runs.predict import find_images

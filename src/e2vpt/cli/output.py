@@ -18,9 +18,9 @@ from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import visible
 from e2vpt.files.atomic import spreadsheet_text
-from e2vpt.insight.measured import Measured
-from e2vpt.insight.mistakes import confusion
-from e2vpt.insight.report import RunReport
+from e2vpt.insight.reports.measured import Measured
+from e2vpt.insight.reports.mistakes import confusion
+from e2vpt.insight.reports.report import RunReport
 from e2vpt.runs.predict import Prediction
 from e2vpt.runs.progress import console, per_block, percent
 from e2vpt.runs.protocol import ProtocolRow

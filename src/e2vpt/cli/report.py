@@ -11,7 +11,7 @@ from e2vpt.cli.options import DATA_HELP
 from e2vpt.cli.output import print_measured, print_temperature
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.insight.writing import REPORT, write_html_report, write_report_comparison
+from e2vpt.insight.reports.writing import REPORT, write_html_report, write_report_comparison
 from e2vpt.runs.progress import image_check
 
 

@@ -156,7 +156,7 @@ def _announcement(url: str, names: list[str], tokens: Tokens, *, local: bool) ->
     some = ", ".join(map(visible, names[:_SHOWN])) or "none yet"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     lines = [f"Listening on {url}{', for programs on this machine only' if local else ''}."]
-    lines.append(f"{len(names)} tasks: {some}{more}.")
+    lines.append(f"{len(names)} task{'s' if len(names) != 1 else ''}: {some}{more}.")
     if not local and not tokens.predict:
         lines.append("Everyone who reaches this address may ask: there is no --token-file.")
     if not tokens.admin:

@@ -27,8 +27,8 @@ from e2vpt.config.groups import field_names
 from e2vpt.config.recipes import RECIPES, Recipe
 from e2vpt.data import ImageFile, Task
 from e2vpt.errors import ConfigError, visible
-from e2vpt.insight.tensorboard import tensorboard_log
-from e2vpt.insight.writing import REPORT, write_html_report
+from e2vpt.insight.reports.tensorboard import tensorboard_log
+from e2vpt.insight.reports.writing import REPORT, write_html_report
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.folder import ADAPTER, RunConfig, check_out, saved_run_config
 from e2vpt.runs.progress import image_check, reported, say

@@ -4,4 +4,4 @@ May import: every package above it, which ends with export.
 Never: benchmarks, cli.
 """
 
-from e2vpt.insight.writing import write_html_report as write_html_report
+from e2vpt.insight.reports.writing import write_html_report as write_html_report
