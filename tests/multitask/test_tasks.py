@@ -41,6 +41,7 @@ BACKBONES = {
     "map": lambda: named_backbone("siglip-map", torch.float32),
     "qk-norm": lambda: named_backbone("qk-norm", torch.float32),
     "eva": lambda: tiny_eva(torch.float32),
+    "eva-token": lambda: tiny_eva(torch.float32, global_pool="token", num_reg_tokens=2),
     "beit": lambda: tiny_beit(torch.float32),
     "swin-v2": lambda: tiny_swin_v2(torch.float32),
     "eva-grouped": lambda: tiny_eva(torch.float32, **GROUPED),

@@ -37,6 +37,7 @@ BACKBONES: dict[str, Any] = {
     "swin": lambda: tiny_swin(torch.float32),
     "map": lambda: named_backbone("siglip-map", torch.float32),
     "eva": lambda: tiny_eva(torch.float32),
+    "eva-token": lambda: tiny_eva(torch.float32, global_pool="token"),
     "beit": lambda: tiny_beit(torch.float32),
     "swin-v2": lambda: tiny_swin_v2(torch.float32),
     "eva-grouped": lambda: tiny_eva(torch.float32, **GROUPED),
