@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from e2vpt.prompting.parts import prompt_layers as prompt_layers
     from e2vpt.runs.estimator import E2VPTClassifier as E2VPTClassifier
     from e2vpt.runs.folder import RunConfig as RunConfig
+    from e2vpt.runs.load import load as load
     from e2vpt.runs.predict import Prediction as Prediction
     from e2vpt.runs.task_model import TaskModel as TaskModel
-    from e2vpt.runs.task_model import load as load
     from e2vpt.runs.train import train as train
     from e2vpt.training.evaluate import Metrics as Metrics
     from e2vpt.training.evaluate import evaluate as evaluate
@@ -67,8 +67,9 @@ _HOMES = {
     "prompting.parts": ("disabled", "prompt_layers"),
     "runs.estimator": ("E2VPTClassifier",),
     "runs.folder": ("RunConfig",),
+    "runs.load": ("load",),
     "runs.predict": ("Prediction",),
-    "runs.task_model": ("TaskModel", "load"),
+    "runs.task_model": ("TaskModel",),
     "runs.train": ("train",),
     "training.evaluate": ("Metrics", "evaluate"),
     "training.fit": ("FitResult", "fit"),

@@ -25,9 +25,9 @@ from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.files.paths import check_file_place
 from e2vpt.runs.embed import write_features
+from e2vpt.runs.load import load
 from e2vpt.runs.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, left_out_text, say
-from e2vpt.runs.task_model import load
 
 ImageArguments = Annotated[
     list[str],

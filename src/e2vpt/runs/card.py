@@ -17,7 +17,8 @@ from e2vpt.files.paths import look_at
 from e2vpt.runs.augmenting import augmentation_of
 from e2vpt.runs.card_text import CardFacts, model_card
 from e2vpt.runs.figures import read_figures
-from e2vpt.runs.folder import ADAPTER, CONFIG, GRID_FOLDER, read_config, saved_run_config, task_name
+from e2vpt.runs.finding import task_name
+from e2vpt.runs.folder import ADAPTER, CONFIG, GRID_FOLDER, read_config, saved_run_config
 from e2vpt.runs.identity import SPLITS, saved_images
 
 CARD = "README.md"

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config.fields import check_choices, from_dict, to_dict
-from e2vpt.errors import SHOWN, ConfigError, RunError, check_type
+from e2vpt.errors import ConfigError, RunError, check_type
 from e2vpt.files.atomic import (
     create_atomic,
     make_folder,
@@ -28,7 +28,6 @@ from e2vpt.files.atomic import (
     write_csv,
     write_json_lines,
 )
-from e2vpt.files.hub import ON_THE_HUB, hub_file
 from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.methods.names import check_method, own_lr
 from e2vpt.runs.identity import SPLITS, changed_settings
@@ -87,67 +86,6 @@ class RunConfig:
         """Plain JSON values."""
         parts = {name: to_dict(getattr(self, name)) for name in _PARTS}
         return {name: getattr(self, name) for name in _PLAIN} | parts
-
-
-def adapter_path(adapter_or_run: str | Path) -> Path:
-    """The adapter file meant by a file, a run folder, or `hf-hub:owner/name@revision`, which is downloaded.
-
-    Raises:
-        HubError: the Hub cannot be reached, or has no such adapter.
-        RunError: the folder has no finished training, or there is nothing at this path.
-    """
-    path = Path(adapter_or_run)
-    if path.as_posix().startswith(ON_THE_HUB):
-        repository, _, revision = path.as_posix().removeprefix(ON_THE_HUB).partition("@")
-        return hub_file(repository, ADAPTER, revision or None)
-    kind = look_at(path)
-    if kind == "folder":
-        if look_at(path / ADAPTER) == "nothing":
-            raise _no_adapter(path)
-        return path / ADAPTER
-    if kind == "nothing":
-        raise RunError(f"{path} does not exist; expected an adapter file or a run folder of `e2vpt train`.")
-    return path
-
-
-def task_name(adapter: str | Path) -> str:
-    """What a task is called whose adapter lies here: like its run folder, or like the file."""
-    path = Path(adapter)
-    if path.as_posix().startswith(ON_THE_HUB):
-        return path.name.partition("@")[0]
-    folder = path.resolve().parent.name
-    return folder if folder and path.name == ADAPTER else path.stem
-
-
-def _no_adapter(folder: Path) -> RunError:
-    """For a run that is not finished, for a folder of runs, and for any other folder."""
-    if look_at(folder / CONFIG) != "nothing":
-        return RunError(
-            f"{folder} has no {ADAPTER}: its training is not finished. Finish it with `e2vpt train --resume "
-            f"--out {folder}`, or name {folder / LAST}."
-        )
-    runs = [str(path) for path in listed(folder) if look_at(path / ADAPTER) == "file"]
-    if runs:
-        more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
-        return RunError(f"{folder} is not a run but holds runs: {', '.join(runs[:SHOWN])}{more}. Name one.")
-    return RunError(
-        f"{folder} is no run folder of `e2vpt train`, and holds none. Name a run or an adapter file."
-    )
-
-
-def run_of(adapter: Path, classes: Sequence[str], fingerprint: str) -> Path | None:
-    """The run folder an adapter lies in (it may be one of its prunings); None for an adapter alone.
-
-    A `config.json` of something else, or of a run with other classes or another backbone, is not its run's.
-    """
-    for folder in adapter.absolute().parents[:3]:
-        try:
-            found = read_config(folder / CONFIG)
-        except RunError:
-            continue
-        if found.get("classes") == list(classes) and found.get("fingerprint") == fingerprint:
-            return folder
-    return None
 
 
 def saved_run_config(run: str | Path) -> RunConfig:

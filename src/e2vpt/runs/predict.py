@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from e2vpt.config.fields import check_count
-from e2vpt.data import ImageFile, ImageSource, Preprocessing, eval_transform, image_suffixes
+from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Preprocessing, eval_transform, image_suffixes
 from e2vpt.data.listing import list_folder
 from e2vpt.data.room import held
 from e2vpt.data.transforms import Transform
@@ -132,3 +134,23 @@ def stack_probabilities(
             for batch in batches
         ]
     return torch.cat(rows).double().numpy()
+
+
+def as_sources(images: Any) -> list[ImageSource]:
+    """Images as a user gives them: a path, a picture, or several of either."""
+    if isinstance(images, (str, PathLike)) or not isinstance(images, Iterable) or _is_picture(images):
+        images = [images]
+    sources: list[ImageSource] = []
+    for index, image in enumerate(images):
+        if isinstance(image, (str, PathLike)):
+            sources += find_images([Path(image)])
+        elif isinstance(image, (ImageFile, ImageInMemory)):
+            sources.append(image)
+        else:
+            sources.append(ImageInMemory(name=f"image {index}", pixels=image))
+    return sources
+
+
+def _is_picture(images: Any) -> bool:
+    """A single array or tensor, not a batch of four dimensions or a list."""
+    return hasattr(images, "shape") and len(images.shape) < 4

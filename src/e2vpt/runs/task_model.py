@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from e2vpt.adapters.choosing import choose_backbone
-from e2vpt.adapters.files import load_stored
 from e2vpt.adapters.header import AdapterInfo
-from e2vpt.adapters.reading import read_stored
-from e2vpt.backbones.placing import placed
-from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Split, make_loader
+from e2vpt.data import ImageSource, Split, make_loader
 from e2vpt.data.load import read_labelled
-from e2vpt.data.preprocess import check_rgb
-from e2vpt.errors import AdapterError, check_type
+from e2vpt.errors import AdapterError
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.embed import embed_images
-from e2vpt.runs.folder import CONFIG, adapter_path, read_config, run_of
+from e2vpt.runs.finding import run_of
 from e2vpt.runs.identity import SPLITS, saved_images
 from e2vpt.runs.labelled import Labels, WhichSplit, labelled_images
-from e2vpt.runs.predict import Prediction, find_images, predict_images
+from e2vpt.runs.predict import Prediction, as_sources, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
 
 
@@ -214,82 +207,3 @@ def evaluation(metrics: Metrics, labels: Labels) -> Evaluation:
         num_trained_on=labels.num_trained_on,
         left_out=labels.left_out,
     )
-
-
-def load(
-    adapter_or_run: str | PathLike[str],
-    backbone: nn.Module | str | None = None,
-    *,
-    weights: str | PathLike[str] | None = None,
-    device: str | torch.device | None = None,
-) -> TaskModel:
-    """Load an adapter file, or that of a run folder or of "hf-hub:owner/name", with its backbone.
-
-    `backbone` is a timm model or name, where it is not the one that the file names; `weights` a local file of
-    its weights. A run that was trained with such a file finds it again. `device`: a GPU where there is one.
-
-    Raises:
-        RunError: no finished run at this path.
-        HubError: the Hub cannot be reached, or has no such adapter.
-        AdapterFormatError: the file is damaged or no adapter.
-        BackboneMismatch: the adapter was made for other weights.
-        WeightsError: the weights cannot be had.
-        ConfigError: the backbone does not take RGB images.
-    """
-    check_type("adapter_or_run", adapter_or_run, str, PathLike)
-    check_type("backbone", backbone, nn.Module, str, NoneType)
-    check_type("weights", weights, str, PathLike, NoneType)
-    check_type("device", device, str, torch.device, NoneType)
-    path = adapter_path(Path(adapter_or_run))
-    stored = read_stored(path)
-    if weights is None and backbone is None:
-        weights = _weights_of_run(path, stored.info)
-    model, info = load_stored(path, stored, backbone, weights=None if weights is None else Path(weights))
-    check_rgb(model)
-    return TaskModel(model=placed(model, device).eval(), info=info, path=path)
-
-
-def plain_backbone(
-    adapter: Path, backbone: str | None = None, *, weights: str | PathLike[str] | None = None
-) -> nn.Module:
-    """The backbone of an adapter as it is without it, under a head of one class; arguments as of `load`.
-
-    Raises:
-        As `load`.
-    """
-    stored = read_stored(adapter)
-    if weights is None and backbone is None:
-        weights = _weights_of_run(adapter, stored.info)
-    chosen = choose_backbone(adapter, stored, backbone, None if weights is None else Path(weights))
-    chosen.planned(1)
-    return chosen.loaded(1)
-
-
-def _weights_of_run(adapter: Path, info: AdapterInfo) -> str | None:
-    """The file of weights that the run of an adapter was trained with, where it still is.
-
-    None for a bundle, which has its own.
-    """
-    run = None if info.bundled else run_of(adapter, info.classes, info.fingerprint)
-    saved = None if run is None else read_config(run / CONFIG).get("weights")
-    return saved if isinstance(saved, str) and Path(saved).is_file() else None
-
-
-def as_sources(images: Any) -> list[ImageSource]:
-    """Images as a user gives them: a path, a picture, or several of either."""
-    if isinstance(images, (str, PathLike)) or not isinstance(images, Iterable) or _is_picture(images):
-        images = [images]
-    sources: list[ImageSource] = []
-    for index, image in enumerate(images):
-        if isinstance(image, (str, PathLike)):
-            sources += find_images([Path(image)])
-        elif isinstance(image, (ImageFile, ImageInMemory)):
-            sources.append(image)
-        else:
-            sources.append(ImageInMemory(name=f"image {index}", pixels=image))
-    return sources
-
-
-def _is_picture(images: Any) -> bool:
-    """A single array or tensor, not a batch of four dimensions or a list."""
-    return hasattr(images, "shape") and len(images.shape) < 4

@@ -20,7 +20,8 @@ from e2vpt.insight.explanations.embedding import Embedding, check_embeds, embedd
 from e2vpt.insight.explanations.separation import Numbered
 from e2vpt.runs.embed import embed_images
 from e2vpt.runs.labelled import WhichSplit
-from e2vpt.runs.task_model import TaskModel, plain_backbone
+from e2vpt.runs.load import plain_backbone
+from e2vpt.runs.task_model import TaskModel
 
 SPACES = {"features": "feature space", "hyperbolic": "hyperbolic plane", "euclidean": "Euclidean plane"}
 """Where separation is measured, in words."""
