@@ -24,9 +24,10 @@ from e2vpt.errors import ConfigError, RunError
 from e2vpt.files import atomic
 from e2vpt.pruning.rewinding import snapshot
 from e2vpt.runs.prepare import prepare
-from e2vpt.runs.recipe import Pruned, pairs_to_try, train_and_prune
+from e2vpt.runs.recipe import Pruned, train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
+from e2vpt.runs.scoring import pairs_to_try
 
 Command = Callable[..., tuple[int, str, str]]
 CONFIG = RunConfig(

@@ -32,9 +32,10 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, GRID_FOLDER, LAST, RunConfig
 from e2vpt.runs.prepare import Prepared, eval_loader, prepare
-from e2vpt.runs.recipe import scores_of, train_reporting
+from e2vpt.runs.recipe import train_reporting
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import opened_run
+from e2vpt.runs.scoring import scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import process_rank

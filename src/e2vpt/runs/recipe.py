@@ -14,30 +14,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.files.atomic import copy_atomic, write_atomic
 from e2vpt.methods.counting import trainable_line
-from e2vpt.prompting.parts import prompt_layers, tuned_parameters
+from e2vpt.prompting.parts import tuned_parameters
 from e2vpt.pruning.applying import num_kept, visual_kept
 from e2vpt.pruning.picture import picture
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
-from e2vpt.pruning.score_files import load_scores, save_scores
-from e2vpt.pruning.scores import Scores, score
 from e2vpt.pruning.selection import Selection, select
 from e2vpt.runs.augmenting import asks, augmented, borne, switching
 from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig
 from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, opened_run, save_run_adapter, train_into
+from e2vpt.runs.scoring import pairs_to_try, scores_of
 from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
@@ -153,46 +148,6 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     model = prepared.model.eval()
     done = Trained(model=model, preprocessing=prepared.preprocessing, adapter=out / ADAPTER, result=result)
     return Pruned(trained=done, tried=rows)
-
-
-def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, float]]:
-    """Shares of tokens and of segments to compare: those asked for, or every way to keep `prune.keep`."""
-    if prune.keep_tokens or prune.keep_segments:
-        return [(t, s) for t in prune.keep_tokens or (1.0,) for s in prune.keep_segments or (1.0,)]
-    most = max(layer.num_visual for layer in prompt_layers(model))
-    fewest = max(1, math.ceil(prune.keep * most - 1e-9))
-    return [(count / most, min(1.0, prune.keep * most / count)) for count in range(fewest, most + 1)]
-
-
-def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, reporting: Reporting) -> Scores:
-    """The scores of the model as it is now, on its training images; kept in a file for the next time.
-
-    `of` says which model that is: scores of another one are not used.
-    """
-    asked = scores_asked(prune) | {"of": of}
-    found = as_the_first(load_scores(path, asked))
-    if found is not None:
-        return found
-    images = training_images(prepared).in_order()
-    scores = as_the_first(
-        score(
-            prepared.model,
-            images,
-            num_segments=prune.num_segments,
-            layout=prune.layout,
-            shared=prune.masks == "shared",
-            signed=prune.signed_scores,
-            on_batch=reporting.counting(images.num_images),
-        )
-    )
-    if process_rank()[0] == 0:
-        save_scores(path, scores, asked)
-    return scores
-
-
-def scores_asked(prune: PruneConfig) -> dict[str, Any]:
-    """The settings that scores depend on."""
-    return {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
 
 
 def train_reporting(
