@@ -15,16 +15,20 @@ from typing import Any, Literal
 from PIL import Image
 
 from e2vpt.config import DataConfig
+from e2vpt.data.hub_columns import (
+    Named,
+    by_split,
+    classes_in_order,
+    find_columns,
+    hf_library,
+    names_by_row,
+    without_labels,
+)
 from e2vpt.data.images import ImageFile, ImageSource, decode
-from e2vpt.data.splits import Labelled, LabelledData, SplitName, one_spelling, split_name
+from e2vpt.data.splits import Labelled, LabelledData, SplitName
 from e2vpt.data.task import Task
-from e2vpt.errors import DataError, MissingExtra, UnreadableImages, visible
+from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.files.downloads import cache_only_without_connection
-
-Named = dict[SplitName | Literal["all"], Any]
-_LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
-_LABEL_TYPES = ("string", "large_string", "int64", "int32", "uint8")
-_IMAGE_COLUMNS = ("image", "img", "images")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -72,13 +76,15 @@ def load_hub(source: str, config: DataConfig) -> Task:
 def read_hub(source: str) -> LabelledData:
     """The labelled images of `load_hub`, whatever splits there are."""
     loaded = open_hub(source)
-    named: Named = _by_split(source, loaded) if isinstance(loaded, Mapping) else {"all": loaded}
-    blank = _without_labels(source, named)
+    named: Named = by_split(source, loaded) if isinstance(loaded, Mapping) else {"all": loaded}
+    blank = without_labels(source, named)
     named = {which: rows for which, rows in named.items() if which not in blank}
     image, label = find_columns(source, named)
-    names = {which: _class_names(f"{source} {which}", rows, label) for which, rows in named.items()}
+    names = {which: names_by_row(f"{source} {which}", rows, label) for which, rows in named.items()}
     known = getattr(next(iter(named.values())).features[label], "names", None)
-    classes = known or _in_order(names[next(which for which in ("all", "train", *names) if which in names)])
+    classes = known or classes_in_order(
+        names[next(which for which in ("all", "train", *names) if which in names)]
+    )
     found: dict[SplitName | Literal["all"], Labelled] = {
         which: list(zip(row_images(f"{source} {which}", rows, image), names[which], strict=True))
         for which, rows in named.items()
@@ -97,7 +103,7 @@ def open_hub(source: str) -> Any:
         MissingExtra: `datasets` is not installed.
         DataError: it cannot be loaded.
     """
-    datasets = _datasets()
+    datasets = hf_library()
     name, configuration = _address(source)
     folder = Path(name).expanduser()
     saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
@@ -137,39 +143,6 @@ def _told_offline(datasets: Any, offline: bool) -> Iterator[None]:
         logs.set_verbosity(verbosity)
 
 
-def split_keys(source: str, loaded: Mapping[str, Any]) -> dict[SplitName, str]:
-    """What the data set calls its splits train, val and test, as far as it has them.
-
-    Raises:
-        DataError: two splits that mean the same.
-    """
-    keys: dict[SplitName, str] = {}
-    for key in map(str, loaded):
-        which = split_name(key)
-        if which is not None and which in keys:
-            raise DataError(f"{source} has two splits that mean {which}: {', '.join(loaded)}.")
-        if which is not None:
-            keys[which] = key
-    return keys
-
-
-def find_columns(source: str, named: Named) -> tuple[str, str]:
-    """The names of the columns with images and with labels, the same in all of `named`; see `load_hub`.
-
-    Raises:
-        DataError: none or several candidates, or a split without them.
-    """
-    first, *others = named
-    features = named[first].features
-    image, label = _image_column(source, features), _label_column(source, features)
-    without = [which for which in others if not {image, label} <= set(named[which].features)]
-    if without:
-        raise DataError(
-            f"{source}: no columns {image!r} and {label!r} in {', '.join(without)}; {first} has them."
-        )
-    return image, label
-
-
 def row_images(where: str, rows: Any, column: str) -> list[ImageSource]:
     """The images in a column, by row, undecoded; `where[row]` is what messages call them.
 
@@ -177,7 +150,9 @@ def row_images(where: str, rows: Any, column: str) -> list[ImageSource]:
     is a stranger's: it does not choose among all files of this machine.
     """
     # Undecoded, so that our own decoder names what is broken, and so that other columns are never read.
-    raw = rows.with_format(None).select_columns([column]).cast_column(column, _datasets().Image(decode=False))
+    raw = (
+        rows.with_format(None).select_columns([column]).cast_column(column, hf_library().Image(decode=False))
+    )
     folders = (*_caches(), *_own_folder(where))
     return [
         RowImage(name=f"{visible(where)}[{i}]", rows=raw, column=column, index=i, folders=folders)
@@ -186,7 +161,7 @@ def row_images(where: str, rows: Any, column: str) -> list[ImageSource]:
 
 
 def _caches() -> list[Path]:
-    config = _datasets().config
+    config = hf_library().config
     return [
         Path(folder).expanduser().resolve() for folder in (config.HF_DATASETS_CACHE, config.HF_CACHE_HOME)
     ]
@@ -212,74 +187,3 @@ def _address(source: str) -> tuple[str, str | None]:
     if not colon or Path(full).expanduser().exists():
         return full, None
     return name, configuration or None
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtra("Hugging Face data sets need `datasets`: pip install 'e2vpt[hf]'") from error
-    return datasets
-
-
-def _by_split(source: str, loaded: Mapping[str, Any]) -> Named:
-    keys = split_keys(source, loaded)
-    if not keys:
-        raise DataError(
-            f"{source} has no split called train, val or test; found {', '.join(loaded) or 'none'}."
-        )
-    return {which: loaded[key] for which, key in keys.items()}
-
-
-def _without_labels(source: str, named: Named) -> tuple[SplitName, ...]:
-    """Of val and test, those that have no column of labels, or not one label in it."""
-    labelled = "train" if "train" in named else next(iter(named))
-    _, label = find_columns(source, {labelled: named[labelled]})
-    others = (which for which in ("val", "test") if which in named and which != labelled)
-    return tuple(
-        which
-        for which in others
-        if label not in named[which].features or set(named[which][label]) <= {None, "", -1}
-    )
-
-
-def _image_column(source: str, features: Mapping[str, Any]) -> str:
-    found = [name for name, feature in features.items() if isinstance(feature, _datasets().Image)]
-    return _only(source, "image column (type Image)", found, _IMAGE_COLUMNS, features)
-
-
-def _label_column(source: str, features: Mapping[str, Any]) -> str:
-    found = [name for name, feature in features.items() if isinstance(feature, _datasets().ClassLabel)]
-    plain = [name for name in _LABEL_COLUMNS[:2] if getattr(features.get(name), "dtype", "") in _LABEL_TYPES]
-    return _only(
-        source, "label column (type ClassLabel, or called label)", found or plain, _LABEL_COLUMNS, features
-    )
-
-
-def _only(
-    source: str, what: str, found: list[str], preferred: tuple[str, ...], features: Mapping[str, Any]
-) -> str:
-    """The one candidate, or the first by a preferred name."""
-    named = [name for name in preferred if name in found]
-    if len(found) == 1 or named:
-        return found[0] if len(found) == 1 else named[0]
-    columns = ", ".join(features)
-    problem = f"several columns could be the {what}: {', '.join(found)}" if found else f"no {what}"
-    raise DataError(f"{source}: {problem}; its columns are {columns}. Rename or cast the one to use.")
-
-
-def _class_names(where: str, rows: Any, column: str) -> list[str]:
-    """The class name of every row."""
-    values, names = list(rows[column]), getattr(rows.features[column], "names", None)
-    bad = [i for i, value in enumerate(values) if value is None or (names and not 0 <= value < len(names))]
-    if bad:
-        shown = ", ".join(map(str, bad[:20]))
-        raise DataError(f"{where}: {len(bad)} row(s) have no label, the first are {shown}. Filter them out.")
-    return [names[value] if names else one_spelling(str(value)) for value in values]
-
-
-def _in_order(names: list[str]) -> list[str]:
-    """Distinct names sorted, numerically where all are numbers."""
-    distinct = set(names)
-    numbers = all(name.isdecimal() for name in distinct)
-    return sorted(distinct, key=lambda name: (int(name) if numbers else 0, name))
