@@ -19,8 +19,8 @@ from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import ADAPTER, RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.run import train_run
-from e2vpt.training import fit as fit_module
 from e2vpt.training.checkpoint import trained_state
+from e2vpt.training.epochs import Epochs
 from e2vpt.training.replay import Replayed
 
 pytestmark = pytest.mark.gpu
@@ -94,7 +94,7 @@ def test_a_captured_step_is_the_step(
     found, expected = copy.deepcopy(start), copy.deepcopy(start)
     fit(found, data, None, config(**values))
     assert [graph is not None for graph in captured] == [True] * (device.type == "cuda")
-    monkeypatch.setattr(fit_module._Run, "_can_replay", lambda self: False)
+    monkeypatch.setattr(Epochs, "_can_replay", lambda self: False)
     fit(expected, data, None, config(**values))
     for name, tensor in trained_state(expected).items():
         torch.testing.assert_close(trained_state(found)[name], tensor, rtol=1e-3, atol=1e-4, msg=name)

@@ -25,8 +25,8 @@ from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, train_run
+from e2vpt.training.epochs import AUTOCAST
 from e2vpt.training.evaluate import evaluate
-from e2vpt.training.fit import AUTOCAST
 
 ComparisonRow = dict[str, Any]
 """One finished training: stage, task, method, lr, seed, val_accuracy (None without validation images),
