@@ -100,9 +100,14 @@ class AttentionWithPrompts(nn.Module):
         """What makes queries [..., A], and keys and values [..., 2·A], of tokens [..., D]."""
         return split_qkv(self.qkv, biases_beside(self))
 
-    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Projection | None]:
-        """Queries [B, H, N, d], keys and values [B, N, 2, H, d], what made these: see `project_tokens`."""
-        return project_tokens(self.qkv, x_BND, x_BND.shape[1], self.num_heads, biases_beside(self))
+    def project(
+        self, x_BND: Tensor, num_queries: int | None = None
+    ) -> tuple[Tensor, Tensor, Projection | None]:
+        """Queries [B, H, Q, d] of the first Q tokens, or of all; keys and values [B, N, 2, H, d] of all N;
+        and what made these: see `project_tokens`.
+        """
+        num_queries = x_BND.shape[1] if num_queries is None else num_queries
+        return project_tokens(self.qkv, x_BND, num_queries, self.num_heads, biases_beside(self))
 
     @property
     def num_key_heads(self) -> int:

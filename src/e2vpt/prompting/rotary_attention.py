@@ -32,20 +32,28 @@ class PromptedRotaryAttention(AttentionWithPrompts):
     ) -> Tensor:
         """x [B, N, D] -> [B, N, D]; `rope` and `attn_mask` as in timm, over the image tokens."""
         q, kv, to_kv = self.project(x)
-        table = self.table(kv, x.shape[0], to_kv)
         if is_causal:
             attn_mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=q.device).tril()
-        q = self._rotated(self._child("q_norm")(q), rope).type_as(kv)
-        out = self.look(q, kv, table, attn_mask, partial(self._positioned_keys, rope=rope))
-        return self.project_out(out.transpose(1, 2).flatten(2), x)
+        q = self._rotated(self._child("q_norm")(q), rope)
+        return self._found(x, q, kv, to_kv, rope, attn_mask)
 
     def attend_first(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
         """Outputs [B, 1, D] of the class token alone, as `forward` gives them; its query is not rotated."""
-        to_q, to_kv = self.projections()
-        kv = as_keys_values(to_kv(x), self.num_key_heads)
+        q, kv, to_kv = self.project(x, 1)
+        return self._found(x, self._child("q_norm")(q), kv, to_kv, rope)
+
+    def _found(
+        self,
+        x: Tensor,
+        q: Tensor,
+        kv: Tensor,
+        to_kv: Projection | None,
+        rope: Tensor | None,
+        attn_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Outputs [B, Q, D] of queries [B, H, Q, d] that are normed, and where they have a place rotated."""
         table = self.table(kv, x.shape[0], to_kv)
-        q = self._child("q_norm")(as_queries(to_q(x[:, :1]), self.num_heads)).type_as(kv)
-        out = self.look(q, kv, table, on_keys=partial(self._positioned_keys, rope=rope))
+        out = self.look(q.type_as(kv), kv, table, attn_mask, partial(self._positioned_keys, rope=rope))
         return self.project_out(out.transpose(1, 2).flatten(2), x)
 
     def projections(self) -> tuple[Projection, Projection]:
@@ -55,13 +63,15 @@ class PromptedRotaryAttention(AttentionWithPrompts):
         to_k, to_v = self._child("k_proj"), self._child("v_proj")
         return self._child("q_proj"), lambda x: torch.cat([to_k(x), to_v(x)], dim=-1)
 
-    def project(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Projection | None]:
+    def project(
+        self, x_BND: Tensor, num_queries: int | None = None
+    ) -> tuple[Tensor, Tensor, Projection | None]:
         """As the base's; through three projections where there is no fused one."""
         if self.qkv is not None:
-            return super().project(x_BND)
+            return super().project(x_BND, num_queries)
         to_q, to_kv = self.projections()
         kv_BN2Hd = as_keys_values(to_kv(x_BND), self.num_key_heads)
-        return as_queries(to_q(x_BND), self.num_heads), kv_BN2Hd, to_kv
+        return as_queries(to_q(x_BND[:, :num_queries]), self.num_heads), kv_BN2Hd, to_kv
 
     def _positioned_keys(self, k_BNHd: Tensor, rope: Tensor | None) -> Tensor:
         k_BHNd = self._child("k_norm")(k_BNHd).transpose(1, 2)

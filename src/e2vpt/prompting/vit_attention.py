@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from e2vpt.prompting.attend import one_query
 from e2vpt.prompting.attention import AttentionWithPrompts
-from e2vpt.prompting.tables import as_queries, project_tokens, split_qkv
+from e2vpt.prompting.tables import as_queries, split_qkv
 from e2vpt.prompting.tuned_linear import is_plain
 
 
@@ -26,7 +26,7 @@ class PromptedAttention(AttentionWithPrompts, Attention):
         self, x_BND: Tensor, num_queries: int, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """Outputs [B, Q, D] of the first Q tokens, which look at all N tokens and at the prompts."""
-        q, kv, to_kv = project_tokens(self.qkv, x_BND, num_queries, self.num_heads)
+        q, kv, to_kv = self.project(x_BND, num_queries)
         if is_causal:
             attn_mask = torch.ones(num_queries, x_BND.shape[1], dtype=torch.bool, device=q.device).tril()
         out = self.look(self.q_norm(q), kv, self.table(kv, x_BND.shape[0], to_kv), attn_mask)
