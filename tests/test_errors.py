@@ -77,3 +77,13 @@ def test_names_are_printed_visibly(name: str, shown: str) -> None:
 def test_every_message_is_safe_to_print() -> None:
     for error in (errors.WeightsError, errors.DataError, errors.MissingExtra):
         assert str(error("x\x1b[2J of\n  \u202epng")) == "x\\x1b[2J of\n  \\u202epng"
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    with pytest.raises(errors.MissingExtra) as raised, errors.needs("ray", "A cluster needs Ray"):
+        import no_such_package  # type: ignore[import-not-found]  # noqa: F401
+    assert str(raised.value) == (
+        "A cluster needs Ray: pip install 'e2vpt[ray]' (No module named 'no_such_package')"
+    )
+    with pytest.raises(KeyError), errors.needs("ray", "A cluster needs Ray"):
+        raise KeyError

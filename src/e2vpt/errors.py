@@ -27,7 +27,8 @@ Every message says what was found, what was expected and what to do about it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 SHOWN = 20
 """How many names a message gives before it only counts."""
@@ -147,3 +148,16 @@ class ExportError(E2VPTError):
 
 class MissingExtra(E2VPTError, ImportError):
     """A feature needs an optional dependency; the message holds the pip command."""
+
+
+@contextmanager
+def needs(extra: str, why: str) -> Iterator[None]:
+    """Around imports of an optional dependency: `with needs("ray", "A cluster needs Ray"): import ray`.
+
+    Raises:
+        MissingExtra: one of them cannot be imported; names the pip command for `extra`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(f"{why}: pip install 'e2vpt[{extra}]' ({error})") from error

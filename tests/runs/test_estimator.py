@@ -249,4 +249,4 @@ def test_without_scikit_learn_the_command_is_named_and_the_rest_works() -> None:
         "except MissingExtra as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("pip install 'e2vpt[sklearn]'")
+    assert "pip install 'e2vpt[sklearn]'" in done.stdout and "sklearn" in done.stdout.partition("(")[2]

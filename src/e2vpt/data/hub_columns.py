@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from e2vpt.data.splits import SplitName, one_spelling, split_name
-from e2vpt.errors import DataError, MissingExtra
+from e2vpt.errors import DataError, needs
 
 Named = dict[SplitName | Literal["all"], Any]
 """Rows of `datasets` by split, "all" where there are none."""
@@ -21,10 +21,8 @@ def hf_library() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("hf", "Hugging Face data sets need `datasets`"):
         import datasets
-    except ImportError as error:
-        raise MissingExtra("Hugging Face data sets need `datasets`: pip install 'e2vpt[hf]'") from error
     return datasets
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from e2vpt.errors import ExportError, MissingExtra
+from e2vpt.errors import ExportError, needs
 
 _LARGEST = 2**31 - 2**24
 """Bytes of weights in a single file: protobuf ends at 2 GiB."""
@@ -24,12 +24,10 @@ def check_onnx() -> None:
     Raises:
         MissingExtra: it is not.
     """
-    try:
+    with needs("export", "ONNX files need onnx, onnxruntime and onnxscript"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(f"ONNX files need {error.name}: pip install 'e2vpt[export]'") from error
 
 
 def onnx_bytes(program: ExportedProgram, inputs: Sequence[str], notes: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from e2vpt.config import MethodConfig
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 from e2vpt.methods.projections import call_projections
 
 PEFT_METHODS = ("lora", "dora", "loha", "lokr", "oft", "ia3")
@@ -24,10 +24,8 @@ def inject(model: nn.Module, method: str, options: MethodConfig) -> None:
     Raises:
         MissingExtra: PEFT is not installed.
     """
-    try:
+    with needs("bench", f"Method {method} is PEFT's"):
         from peft import inject_adapter_in_model
-    except ImportError:
-        raise MissingExtra(f"Method {method} is PEFT's: pip install 'e2vpt[bench]'") from None
     call_projections(model)
     inject_adapter_in_model(_config(method, options), model)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from e2vpt.data import ImageSource, Preprocessing
-from e2vpt.errors import ConfigError, MissingExtra, UnreadableImages
+from e2vpt.errors import ConfigError, UnreadableImages, needs
 from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import classifier, evaluating
@@ -101,11 +101,9 @@ def write_features(path: Path, names: Sequence[str], rows: NDArray[np.float32]) 
 
 
 def _parquet(names: Sequence[str], columns: Sequence[str], rows: NDArray[np.float32]) -> bytes:
-    try:
+    with needs("hf", "Parquet needs pyarrow"):
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra("Parquet needs pyarrow: pip install 'e2vpt[hf]'") from error
     table = pa.table({"file": list(names)} | dict(zip(columns, rows.T, strict=True)))
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)

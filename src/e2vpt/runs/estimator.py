@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from e2vpt.adapters.files import save_adapter
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, PromptConfig, TrainConfig
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, load_task, verify_images
-from e2vpt.errors import ConfigError, DataError, MissingExtra
+from e2vpt.errors import ConfigError, DataError, needs
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.load import load
 from e2vpt.runs.predict import stack_probabilities
 from e2vpt.runs.run import train_run
 
-try:
+with needs("sklearn", "E2VPTClassifier needs scikit-learn"):
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import assert_all_finite
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d
-except ImportError:
-    raise MissingExtra("E2VPTClassifier needs scikit-learn: pip install 'e2vpt[sklearn]'") from None
 
 _GROUPS = {"prompts": RECIPE_PROMPTS, "data": DataConfig(), "train": TrainConfig()}
 """Parameters that are groups of settings: what None stands for; `train__lr` is one setting of a group."""

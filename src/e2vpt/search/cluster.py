@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from e2vpt.errors import E2VPTError, MissingExtra
+from e2vpt.errors import E2VPTError, needs
 
 T = TypeVar("T")
 _RETRIES = 3
@@ -21,10 +21,8 @@ def connect(workers: int, address: str | None = None) -> Any:
     """
     # Ray reports how it is used unless told not to; that is for its user to decide.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
+    with needs("ray", "A cluster needs Ray"):
         import ray
-    except ImportError as error:
-        raise MissingExtra("A cluster needs Ray: pip install 'e2vpt[ray]'") from error
     if ray.is_initialized():
         return ray
     if address or os.environ.get("RAY_ADDRESS"):

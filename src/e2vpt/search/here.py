@@ -15,7 +15,7 @@ from typing import Any
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting
@@ -104,10 +104,8 @@ def _usable_study(optuna: Any, path: Path) -> Iterator[None]:
 
 
 def _optuna() -> Any:
-    try:
+    with needs("search", "Searching needs Optuna"):
         import optuna
-    except ImportError as error:
-        raise MissingExtra("Searching needs Optuna: pip install 'e2vpt[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

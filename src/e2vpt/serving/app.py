@@ -6,9 +6,9 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 
-try:
+with needs("serve", "Serving needs FastAPI and uvicorn"):
     import prometheus_client  # noqa: F401
     import python_multipart  # noqa: F401
     import uvicorn  # noqa: F401
@@ -16,8 +16,6 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
-except ImportError as error:
-    raise MissingExtra("Serving needs FastAPI and uvicorn: pip install 'e2vpt[serve]'") from error
 
 import e2vpt
 from e2vpt.serving.json_body import json_response

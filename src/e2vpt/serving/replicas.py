@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from e2vpt.errors import ConfigError, MissingExtra
+from e2vpt.errors import ConfigError, needs
 from e2vpt.search.cluster import connect
 from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits
@@ -76,10 +76,8 @@ def _replica(make_service: Callable[[], Service], tokens: Tokens) -> FastAPI:
 
 
 def _ray_serve() -> Any:
-    try:
+    with needs("ray,serve", "Replicas need Ray Serve"):
         from ray import serve
-    except ImportError as error:
-        raise MissingExtra("Replicas need Ray Serve: pip install 'e2vpt[ray,serve]'") from error
     return serve
 
 

@@ -12,7 +12,7 @@ from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.machine import report_head
 from e2vpt.benchmarks.spread import Spread, spread
 from e2vpt.benchmarks.tables import latex_table, markdown_table
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 from e2vpt.files.atomic import write_atomic, write_csv
 
 RESULT_FILES = ("results.md", "results.csv", "results.tex", "pareto.png")
@@ -175,10 +175,8 @@ def pareto(found: Sequence[Line]) -> bytes:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
+    with needs("bench", "Pictures are drawn by matplotlib"):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("Pictures are drawn by matplotlib: pip install 'e2vpt[bench]'") from None
     figure, picture = Figure(figsize=(7.5, 5), layout="constrained"), io.BytesIO()
     axes = figure.add_subplot()
     for line in found:

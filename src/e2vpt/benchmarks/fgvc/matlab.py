@@ -11,7 +11,7 @@ import numpy as np
 
 from e2vpt.benchmarks.fgvc.lists import read_file
 from e2vpt.data.images import ImageFile
-from e2vpt.errors import DataError, MissingExtra
+from e2vpt.errors import DataError, needs
 
 MAX_MAT_BYTES = 16 << 20
 """The largest official list has less than 1 MiB."""
@@ -34,10 +34,8 @@ def read_mat(file: ImageFile) -> MatFile:
         DataError: truncated, damaged, larger than `MAX_MAT_BYTES`, or of another version (7.3 is HDF5).
         MissingExtra: SciPy is not installed.
     """
-    try:
+    with needs("bench", "MATLAB files are read by SciPy"):
         from scipy.io import loadmat
-    except ImportError:
-        raise MissingExtra("MATLAB files are read by SciPy: pip install 'e2vpt[bench]'") from None
     data = read_file(file)
     if len(data) > MAX_MAT_BYTES:
         raise DataError(f"{file.name} has {len(data)} bytes; expected at most {MAX_MAT_BYTES}. Is it a list?")

@@ -23,7 +23,7 @@ from e2vpt.benchmarks.speed.measure import case_in_words
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import check_count
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.methods.adapt import adapt
 from e2vpt.multitask.tasks import MultiTask
@@ -153,10 +153,8 @@ def _one_by_one(model: nn.Module, images: Tensor) -> Callable[[], Any]:
 
 def _lora(backbone: nn.Module, images: Tensor, names: Sequence[str]) -> Callable[[], Any]:
     """PEFT's own way to give every row of a batch its own adapter."""
-    try:
+    with needs("bench", "LoRA is PEFT's"):
         import peft
-    except ImportError:
-        raise MissingExtra("LoRA is PEFT's: pip install 'e2vpt[bench]'") from None
     config = peft.LoraConfig(r=8, target_modules=r".*\.qkv", init_lora_weights=False)
     model = peft.get_peft_model(copy.deepcopy(backbone), config, adapter_name=names[0])
     for name in names[1:]:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from e2vpt.errors import DataError, MissingExtra
+from e2vpt.errors import DataError, needs
 
 Values = list[bytes] | list[float] | list[int]
 """The values of one feature, all of one kind."""
@@ -66,10 +66,8 @@ def _values(feature: Any) -> Values:
 @functools.cache
 def _example_class() -> Any:
     """The message class, in a pool of its own, since TensorFlow registers one of the same name."""
-    try:
+    with needs("bench", "TFDS data is parsed by protobuf"):
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-    except ImportError:
-        raise MissingExtra("TFDS data is parsed by protobuf: pip install 'e2vpt[bench]'") from None
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_DESCRIPTION, descriptor_pb2.FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

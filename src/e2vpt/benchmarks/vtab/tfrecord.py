@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from e2vpt.errors import DataError, MissingExtra, visible
+from e2vpt.errors import DataError, needs, visible
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = 4
@@ -67,12 +67,8 @@ def _payload(path: Path, file: BinaryIO, start: int, size: int) -> bytes:
 
 
 def _masked_crc32c(data: bytes) -> int:
-    try:
+    with needs("bench", "TFRecord files are checked by google-crc32c"):
         import google_crc32c
-    except ImportError:
-        raise MissingExtra(
-            "TFRecord files are checked by google-crc32c: pip install 'e2vpt[bench]'"
-        ) from None
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from e2vpt.errors import DataError, MissingExtra
+from e2vpt.errors import DataError, needs
 from e2vpt.insight.explanations.separation import Numbered, Points, Separation, metrics, separation
 
 NEIGHBOURS = 15
@@ -42,12 +42,9 @@ def check_embeds() -> Any:
         MissingExtra: one of them is not installed.
     """
     metrics()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TensorFlow, for another class of theirs, is not here
-            return importlib.import_module("umap").UMAP
-    except ImportError as error:
-        raise MissingExtra("Embedding plots need umap-learn: pip install 'e2vpt[explain]'") from error
+    with needs("explain", "Embedding plots need umap-learn"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow, for another class of theirs, is not here
+        return importlib.import_module("umap").UMAP
 
 
 def embedding(features: NDArray[np.float32], labels: Numbered, seed: int = 0) -> Embedding:

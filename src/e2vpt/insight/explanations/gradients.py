@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 from e2vpt.insight.explanations.shares import num_prefix, patch_grid, reads_class_token
 from e2vpt.prompting.parts import evaluating
 
@@ -115,7 +115,5 @@ def captum_attr() -> ModuleType:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("explain", "Explanations need Captum"):
         return importlib.import_module("captum.attr")
-    except ImportError as error:
-        raise MissingExtra("Explanations need Captum: pip install 'e2vpt[explain]'") from error

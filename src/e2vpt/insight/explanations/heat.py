@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 
 Pixels = NDArray[np.float32]
 SHOWN_SIDE = 224
@@ -92,10 +92,8 @@ def matplotlib_module() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("explain", "Pictures need Matplotlib"):
         return importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise MissingExtra("Pictures need Matplotlib: pip install 'e2vpt[explain]'") from error
 
 
 def new_figure(width: float, height: float) -> Any:

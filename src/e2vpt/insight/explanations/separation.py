@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from e2vpt.errors import DataError, MissingExtra
+from e2vpt.errors import DataError, needs
 
 Geometry = Literal["cosine", "euclidean", "hyperbolic"]
 Points = NDArray[np.float64]
@@ -110,7 +110,5 @@ def metrics() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("explain", "Embedding plots need scikit-learn"):
         return importlib.import_module("sklearn.metrics")
-    except ImportError as error:
-        raise MissingExtra("Embedding plots need scikit-learn: pip install 'e2vpt[explain]'") from error

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from e2vpt.errors import MissingExtra
+from e2vpt.errors import needs
 from e2vpt.insight.reports.record import training_folders
 from e2vpt.runs.folder import read_log
 from e2vpt.training.checkpoint import Row
@@ -22,10 +22,8 @@ def tensorboard_log(out: Path) -> Callable[[Row], None]:
     Raises:
         MissingExtra: tensorboard is not installed.
     """
-    try:
+    with needs("tensorboard", "--tensorboard needs one more package"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtra("--tensorboard needs one more package: pip install e2vpt[tensorboard]") from error
     writers: dict[Path, Any] = {}
     written: dict[Path, int] = {}
 
