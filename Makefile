@@ -20,7 +20,7 @@ lint: .venv/ready
 	$(PY) -m ruff check src tests scripts
 
 gpu: .venv/ready ## checks, speed and trainings on one GPU, at most eight minutes
-	$(PY) scripts/gpu.py --out runs/gpu
+	$(PY) -m scripts.gpu --out runs/gpu
 
 types: .venv/ready
 	$(PY) -m mypy

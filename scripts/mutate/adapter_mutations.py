@@ -3,75 +3,49 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from scripts.mutate.adapter_bases import Base
 from scripts.mutate.adapter_values import ODD, RAW_NUMBERS
+from scripts.mutate.header_places import RAW, get, places, put
 from scripts.mutate.tensor_mutations import Header, Tensors, tensor_names, tensor_shape, tensor_values
 
 Mutation = Callable[[Header, Tensors, Random, list[Base]], str]
 
-RAW = "\ue000raw:"
-"""A text that starts so is written into the JSON without quotes; a name that starts so, without the mark."""
-
-
-def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from _places(inner, (*path, key))
-
-
-def _put(header: Header, path: tuple[Any, ...], value: Any) -> str:
-    place: Any = header
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    shown = ascii(value)
-    return f"{'.'.join(map(str, path))} = {shown if len(shown) < 60 else shown[:60] + '...'}"
-
 
 def any_value(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
     """Any place of the header gets any odd value."""
-    return _put(header, random.choice(list(_places(header))), copy.deepcopy(random.choice(ODD)))
+    return put(header, random.choice(list(places(header))), copy.deepcopy(random.choice(ODD)))
 
 
 def raw_number(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
     """Any place of the header gets what JSON parsers read differently."""
-    return _put(header, random.choice(list(_places(header))), RAW + random.choice(RAW_NUMBERS))
+    return put(header, random.choice(list(places(header))), RAW + random.choice(RAW_NUMBERS))
 
 
 def nudged(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
     """A number a little larger or smaller, a text a little other."""
-    leaves = [p for p in _places(header) if not isinstance(_get(header, p), (dict, list))]
+    leaves = [p for p in places(header) if not isinstance(get(header, p), (dict, list))]
     path = random.choice(leaves)
-    value = _get(header, path)
+    value = get(header, path)
     if isinstance(value, bool):
-        return _put(header, path, not value)
+        return put(header, path, not value)
     if isinstance(value, int):
-        return _put(header, path, value + random.choice([-1, 1, 2, -value, value, 8, 32]))
+        return put(header, path, value + random.choice([-1, 1, 2, -value, value, 8, 32]))
     if isinstance(value, float):
-        return _put(header, path, random.choice([value * 1.01, -value, value + 1, value / 2, 1.0]))
+        return put(header, path, random.choice([value * 1.01, -value, value + 1, value / 2, 1.0]))
     text = str(value)
-    return _put(
+    return put(
         header, path, random.choice([text + " ", text.upper(), text[:-1], " " + text, text + "\u0301"])
     )
 
 
-def _get(header: Header, path: tuple[Any, ...]) -> Any:
-    place: Any = header
-    for key in path:
-        place = place[key]
-    return place
-
-
 def key_changed(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
     """A field left out, added, renamed or given twice."""
-    path = random.choice([p for p in _places(header) if isinstance(p[-1], str)])
-    place, key = (_get(header, path[:-1]) if len(path) > 1 else header), path[-1]
+    path = random.choice([p for p in places(header) if isinstance(p[-1], str)])
+    place, key = (get(header, path[:-1]) if len(path) > 1 else header), path[-1]
     way = random.choice(["drop", "add", "rename", "twice", "twice, other"])
     if way == "drop":
         del place[key]
@@ -141,7 +115,7 @@ def preprocessing(header: Header, tensors: Tensors, random: Random, bases: list[
             ("crop_mode", ["center", "squash", "border", "random", "", None, "CENTER"]),
         ]
     )
-    return _put(header, ("preprocessing", field), random.choice(values))
+    return put(header, ("preprocessing", field), random.choice(values))
 
 
 def metric(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
@@ -166,7 +140,7 @@ def metric(header: Header, tensors: Tensors, random: Random, bases: list[Base]) 
         RAW + "NaN",
         RAW + "1e999",
     ]
-    return _put(header, ("metrics", name), random.choice(values))
+    return put(header, ("metrics", name), random.choice(values))
 
 
 def counts(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
@@ -175,14 +149,14 @@ def counts(header: Header, tensors: Tensors, random: Random, bases: list[Base]) 
     blocks = int(header["blocks"])
     one = [0, 1, 2, 3, 4, 5, 8, 32, 128, 10**9, 2**63, -1, 2.0, True]
     if field in ("blocks", "first_block"):
-        return _put(header, (field,) if field == "blocks" else ("prompts", field), random.choice(one))
+        return put(header, (field,) if field == "blocks" else ("prompts", field), random.choice(one))
     value: Any = [random.choice(one) for _ in range(random.choice([blocks, blocks, blocks - 1, blocks + 1]))]
     old = header[field] if field in header else header["prompts"][field]
     if isinstance(old, list) and random.random() < 0.5:
         value = [number + (0 if random.random() < 0.6 else random.choice([-1, 1, 8])) for number in old]
     if field.startswith("num_"):
-        return _put(header, ("prompts", field), random.choice([value, random.choice(one), tuple(value)]))
-    return _put(header, (field,), value)
+        return put(header, ("prompts", field), random.choice([value, random.choice(one), tuple(value)]))
+    return put(header, (field,), value)
 
 
 def method(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
@@ -190,7 +164,7 @@ def method(header: Header, tensors: Tensors, random: Random, bases: list[Base]) 
     way = random.randrange(4)
     if way == 0:
         names = ["e2vpt", "vpt-deep", "vpt-shallow", "kv", "linear", "full", "partial", "mlp", "bias", "lora"]
-        return _put(
+        return put(
             header, ("method",), random.choice([*names, "layernorm", "adapter", "sidetune", "oft", "loha"])
         )
     if way == 1:
@@ -212,7 +186,7 @@ def method(header: Header, tensors: Tensors, random: Random, bases: list[Base]) 
             "pfeiffer",
             1.0,
         ]
-        return _put(header, ("options", field), random.choice(values))
+        return put(header, ("options", field), random.choice(values))
     if way == 2:
         field = random.choice(
             ["share_kv", "visual_depth", "kv_depth", "pool_prompts", "dropout", "init", "kv_init"]
@@ -232,7 +206,7 @@ def method(header: Header, tensors: Tensors, random: Random, bases: list[Base]) 
             "uniform",
             "kaiming",
         ]
-        return _put(header, ("prompts", field), random.choice(values))
+        return put(header, ("prompts", field), random.choice(values))
     field = random.choice(["layout", "precision", "pool", "fingerprint", "backbone"])
     values = {
         "layout": ["strided", "contiguous", "", "Strided"],
@@ -258,7 +232,7 @@ def method(header: Header, tensors: Tensors, random: Random, bases: list[Base]) 
             ),
         ],
     }[field]
-    return _put(header, (field,), random.choice(values))
+    return put(header, (field,), random.choice(values))
 
 
 def spliced(header: Header, tensors: Tensors, random: Random, bases: list[Base]) -> str:
@@ -277,25 +251,3 @@ MUTATIONS: tuple[Mutation, ...] = (
     *(any_value, raw_number, nudged, key_changed, class_list, preprocessing, metric, counts, method, spliced),
     *(tensor_values, tensor_values, tensor_values, tensor_shape, tensor_names),
 )
-
-
-def dumped(header: Header) -> str:
-    """The header as JSON text, marked values and names raw."""
-    text = json.dumps(header)
-    mark = json.dumps(RAW)[1:-1]
-    parts = text.split('"' + mark)
-    made = parts[0]
-    for part in parts[1:]:
-        end = _end(part)
-        raw = json.loads('"' + part[:end] + '"')
-        # A name stays a name: only its mark goes.
-        made += (json.dumps(raw) if part[end + 1 :].startswith(":") else raw) + part[end + 1 :]
-    return made
-
-
-def _end(text: str) -> int:
-    """Where the JSON text ends that begins before `text`."""
-    at = 0
-    while text[at] != '"':
-        at += 2 if text[at] == "\\" else 1
-    return at

@@ -18,7 +18,8 @@ from e2vpt.errors import visible
 from e2vpt.prompting.parts import find_prompts
 from scripts.mutate.adapter_bases import Base, make_bases, sealed
 from scripts.mutate.adapter_checks import PICTURES, wrong_adapter
-from scripts.mutate.adapter_mutations import MUTATIONS, dumped
+from scripts.mutate.adapter_mutations import MUTATIONS
+from scripts.mutate.header_places import dumped
 from scripts.mutate.watch import Case, Make, wrong_message
 
 

@@ -72,5 +72,5 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "pe-core-b": Preset(timm_name="vit_pe_core_base_patch16_224.fb"),
     "siglip2-b": Preset(timm_name="vit_base_patch16_siglip_224.v2_webli"),
-    "demo": Preset(timm_name="", source="scripts/pretrain_demo_backbone.py; shipped with the package"),
+    "demo": Preset(timm_name="", source="scripts/demo_backbone; shipped with the package"),
 }

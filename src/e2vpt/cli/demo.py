@@ -1,6 +1,6 @@
 """The demo: a linear head alone against E²VPT, on a question that the class token was never trained for.
 
-Offline: the images are drawn here, the backbone comes with this package (scripts/pretrain_demo_backbone.py).
+Offline: the images are drawn here, the backbone comes with this package (scripts/demo_backbone).
 Its class token learned what a drawing shows; the demo asks where the shape is, as dSprites-location does in
 VTAB. Images are few: with 50 of each place instead of 10, the head alone comes close (93 % against 97 %).
 """

@@ -1,0 +1,1 @@
+"""`make gpu`: what this project wants to know of a GPU."""
