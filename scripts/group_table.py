@@ -2,11 +2,13 @@
 
     python scripts/group_table.py docs/experiments/ideas-vit-tiny-96px.jsonl --figure val
     python scripts/group_table.py final/trials.jsonl --figure test --ours e2vpt
-    python scripts/group_table.py ROWS --figure val --families families.json --ours e2vpt
+    python scripts/group_table.py ROWS --figure val --families families.json --ours e2vpt --tasks dtd10,count8
 
-Without `--ours`: a line for each variant (or method). With it: the lead of that row over the best other one.
-With `--families`, {"e2vpt": ["scale nokv", ...], "lora": ["lora 1e-2", ...]}, also the lead when the variant
-of each family is chosen on all tasks but one and measured on that one, for every task.
+Without `--ours`: a line for each variant (or method), ± the deviation of its mean over seeds. A seed counts
+where it has as many tasks as any other seed of that row. With `--ours`: the lead of that row over the best
+other one, seed by seed too. With `--families`, {"e2vpt": ["scale nokv", ...], "lora": ["lora 1e-2", ...]},
+also the lead when the variant of each family is chosen on all tasks but one and measured on that one, for
+every task.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,10 @@ GROUPS = {
     "structured": ("location9", "orientation8", "count8", "distance6"),
 }
 TASKS = [task for group in GROUPS.values() for task in group]
-Scores = Mapping[str, Mapping[str, float]]
+ByTask = Mapping[str, float]
+Seeds = Mapping[str, Mapping[int, ByTask]]
+"""Accuracy in % by row, seed and task."""
+Scores = Mapping[str, ByTask]
 """Accuracy in % by row and task, a mean over seeds."""
 
 
@@ -37,73 +42,95 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None, help="only rows of so many epochs")
     parser.add_argument("--ours", default=None, help="row, or family, that is held against the others")
     parser.add_argument("--families", type=Path, default=None, help="JSON: family -> its variants")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="only these tasks")
     asked = parser.parse_args()
+    tasks = [task for task in TASKS if task in asked.tasks.split(",")]
     rows = [json.loads(line) for path in asked.rows for line in path.read_text().splitlines()]
     rows = [row for row in rows if asked.epochs is None or row.get("epochs") == asked.epochs]
-    scores = accuracies(rows, asked.figure)
-    print("\n".join(table(scores)))
+    found = accuracies([row for row in rows if row["task"] in tasks], asked.figure)
+    print("\n".join(table(found, tasks)))
     if asked.ours is not None:
-        families = (
-            json.loads(asked.families.read_text()) if asked.families else {row: [row] for row in scores}
-        )
-        print(f"\n{verdict(scores, families, asked.ours)}")
+        families = json.loads(asked.families.read_text()) if asked.families else {row: [row] for row in found}
+        print(f"\n{verdict(found, families, asked.ours, tasks)}")
 
 
-def accuracies(rows: Iterable[Mapping[str, Any]], figure: str) -> Scores:
+def accuracies(rows: Iterable[Mapping[str, Any]], figure: str) -> Seeds:
     """Test accuracies of final trainings, or validation accuracies at the best epoch."""
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        name = row.get("variant") or row["method"]
+        name, seed = row.get("variant") or row["method"], row["seed"]
         if figure == "test" and row["stage"] == "final":
-            found[name][row["task"]].append(100 * row.get("accuracy", 0.0))  # 0 where it diverged
+            found[name][seed][row["task"]] = 100 * row.get("accuracy", 0.0)  # 0 where it diverged
         elif figure == "val":
-            found[name][row["task"]].append(100 * (row["best"] if "best" in row else row["val_accuracy"]))
+            found[name][seed][row["task"]] = 100 * (row["best"] if "best" in row else row["val_accuracy"])
+    return {name: _fullest(seeds) for name, seeds in found.items()}
+
+
+def _fullest(seeds: Mapping[int, ByTask]) -> Mapping[int, ByTask]:
+    most = max(map(len, seeds.values()))
+    return {seed: by_task for seed, by_task in seeds.items() if len(by_task) == most}
+
+
+def over_seeds(found: Seeds) -> Scores:
+    """Means over seeds, of tasks that all of them have."""
     return {
-        name: {task: statistics.mean(values) for task, values in by.items()} for name, by in found.items()
+        name: {
+            task: statistics.mean(by_task[task] for by_task in seeds.values())
+            for task, count in Counter(task for by_task in seeds.values() for task in by_task).items()
+            if count == len(seeds)
+        }
+        for name, seeds in found.items()
     }
 
 
-def group_means(by_task: Mapping[str, float]) -> list[float | None]:
+def group_means(by_task: ByTask, tasks: Sequence[str] = TASKS) -> list[float | None]:
     """The mean of all tasks, then of each group; None where a task has no figure yet."""
-    wanted = [TASKS, *GROUPS.values()]
+    wanted = [tasks, *([task for task in group if task in tasks] for group in GROUPS.values())]
     return [
-        statistics.mean(by_task[task] for task in tasks) if all(task in by_task for task in tasks) else None
-        for tasks in wanted
+        statistics.mean(by_task[task] for task in some) if some and set(some) <= set(by_task) else None
+        for some in wanted
     ]
 
 
-def table(scores: Scores) -> list[str]:
+def table(found: Seeds, tasks: Sequence[str] = TASKS) -> list[str]:
     """Lines of Markdown, the best mean first; rows that lack tasks last."""
-    head = ["row", "tasks", "mean", *GROUPS, *TASKS]
+    scores = over_seeds(found)
+    head = ["row", "seeds", "tasks", "mean", *GROUPS, *tasks]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    for name, by_task in sorted(scores.items(), key=lambda item: -(group_means(item[1])[0] or 0.0)):
-        figures = [*group_means(by_task), *(by_task.get(task) for task in TASKS)]
+    for name, by_task in sorted(scores.items(), key=lambda item: -(group_means(item[1], tasks)[0] or 0.0)):
+        figures = [*group_means(by_task, tasks), *(by_task.get(task) for task in tasks)]
         shown = ["" if figure is None else f"{figure:.1f}" for figure in figures]
-        lines.append("| " + " | ".join([name, str(len(by_task)), *shown]) + " |")
+        if shown[0] and len(found[name]) > 1:
+            shown[0] += f" ± {statistics.stdev(seed_means(found[name], tasks).values()):.1f}"
+        lines.append("| " + " | ".join([name, str(len(found[name])), str(len(by_task)), *shown]) + " |")
     return lines
 
 
-def verdict(scores: Scores, families: Mapping[str, Sequence[str]], ours: str) -> str:
+def seed_means(seeds: Mapping[int, ByTask], tasks: Sequence[str]) -> dict[int, float]:
+    """The mean over tasks of each seed."""
+    return {seed: statistics.mean(by_task[task] for task in tasks) for seed, by_task in seeds.items()}
+
+
+def verdict(found: Seeds, families: Mapping[str, Sequence[str]], ours: str, tasks: Sequence[str]) -> str:
     """The lead of one family over the best other, chosen on all tasks, and on all but the one measured.
 
     Variants that lack a task are left out.
     """
-    whole = {name: by_task for name, by_task in scores.items() if set(TASKS) <= set(by_task)}
+    whole = {name: by_task for name, by_task in over_seeds(found).items() if set(tasks) <= set(by_task)}
     able = {family: [name for name in names if name in whole] for family, names in families.items()}
     able = {family: names for family, names in able.items() if names}
-    chosen = {family: best_of(whole, names, TASKS) for family, names in able.items()}
-    peer = best_of(whole, [name for family, name in chosen.items() if family != ours], TASKS)
-    leads = [
-        mine - theirs
-        for mine, theirs in zip(group_means(whole[chosen[ours]]), group_means(whole[peer]), strict=True)
-        if mine is not None and theirs is not None
-    ]
-    groups = ", ".join(f"{group} {lead:+.2f}" for group, lead in zip(GROUPS, leads[1:], strict=True))
-    honest = {family: left_out_mean(whole, names) for family, names in able.items()}
+    chosen = {family: best_of(whole, names, tasks) for family, names in able.items()}
+    mine, peer = chosen[ours], best_of(whole, [n for family, n in chosen.items() if family != ours], tasks)
+    pairs = zip(("", *GROUPS), group_means(whole[mine], tasks), group_means(whole[peer], tasks), strict=True)
+    lead, *groups = [(name, a - b) for name, a, b in pairs if a is not None and b is not None]
+    own, other = seed_means(found[mine], tasks), seed_means(found[peer], tasks)
+    by_seed = ", ".join(f"{own[seed] - other[seed]:+.2f}" for seed in sorted(own.keys() & other.keys()))
+    honest = {family: left_out_mean(whole, names, tasks) for family, names in able.items()}
     rival = max((family for family in honest if family != ours), key=lambda family: honest[family])
     tried = ", ".join(f"{family} {len(names)}" for family, names in able.items())
+    in_groups = ", ".join(f"{name} {figure:+.2f}" for name, figure in groups)
     return (
-        f"{chosen[ours]} over the best peer, {peer}: {leads[0]:+.2f} ({groups}).\n"
+        f"{mine} over the best peer, {peer}: {lead[1]:+.2f} ({in_groups}); by seed {by_seed}.\n"
         f"Chosen without the task that is measured: {honest[ours]:.2f}, best peer {rival} "
         f"{honest[rival]:.2f}, {honest[ours] - honest[rival]:+.2f}.\n"
         f"Settings with a figure on every task: {tried}."
@@ -115,9 +142,9 @@ def best_of(scores: Scores, names: Sequence[str], tasks: Sequence[str]) -> str:
     return max(names, key=lambda name: statistics.mean(scores[name][task] for task in tasks))
 
 
-def left_out_mean(scores: Scores, names: Sequence[str]) -> float:
+def left_out_mean(scores: Scores, names: Sequence[str], tasks: Sequence[str]) -> float:
     """The mean over tasks of the variant that is best on all others."""
-    chosen = {task: best_of(scores, names, [other for other in TASKS if other != task]) for task in TASKS}
+    chosen = {task: best_of(scores, names, [other for other in tasks if other != task]) for task in tasks}
     return statistics.mean(scores[name][task] for task, name in chosen.items())
 
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts import group_table as script
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("scripts.group_table")
-
-
-def flat(script: ModuleType, value: float, **other: float) -> dict[str, float]:
+def flat(value: float, **other: float) -> dict[str, float]:
     return dict.fromkeys(script.TASKS, value) | other
 
 
-def test_means_are_over_tasks_and_a_group_that_lacks_one_has_none(script: Any) -> None:
-    by_task = flat(script, 50.0, count8=90.0)
+def test_means_are_over_tasks_and_a_group_that_lacks_one_has_none() -> None:
+    by_task = flat(50.0, count8=90.0)
     mean, natural, specialised, structured = script.group_means(by_task)
     assert mean == pytest.approx(50 + 40 / 14)
     assert (natural, specialised, structured) == (50, 50, 60)
@@ -32,28 +23,45 @@ def test_means_are_over_tasks_and_a_group_that_lacks_one_has_none(script: Any) -
     assert script.group_means(by_task) == [None, 50, 50, None]
 
 
-def test_rows_of_both_kinds_are_read_and_seeds_are_averaged(script: Any) -> None:
-    ideas = [{"task": "dtd10", "variant": "a", "best": best} for best in (0.5, 0.7)]
-    compare = [
-        {"task": "dtd10", "method": "lora", "stage": "tuning", "val_accuracy": 0.9},
-        {"task": "dtd10", "method": "lora", "stage": "final", "val_accuracy": 0.8, "accuracy": 0.4},
-        {"task": "dtd10", "method": "full", "stage": "final", "val_accuracy": 0.0, "diverged": True},
+def test_rows_of_both_kinds_are_read_and_seeds_are_averaged() -> None:
+    ideas = [
+        {"task": "dtd10", "variant": "a", "seed": seed, "best": best} for seed, best in ((0, 0.5), (1, 0.7))
     ]
-    assert script.accuracies(ideas, "val") == {"a": {"dtd10": pytest.approx(60)}}
-    assert script.accuracies(compare, "test") == {"lora": {"dtd10": 40}, "full": {"dtd10": 0}}
+    lora, full = ({"task": "dtd10", "seed": 0, "method": method} for method in ("lora", "full"))
+    compare = [
+        lora | {"stage": "tuning", "val_accuracy": 0.9},
+        lora | {"stage": "final", "val_accuracy": 0.8, "accuracy": 0.4},
+        full | {"stage": "final", "val_accuracy": 0.0, "diverged": True},
+    ]
+    assert script.over_seeds(script.accuracies(ideas, "val")) == {"a": {"dtd10": pytest.approx(60)}}
+    found = script.accuracies(compare, "test")
+    assert script.over_seeds(found) == {"lora": {"dtd10": 40}, "full": {"dtd10": 0}}
 
 
-def test_a_variant_that_is_best_on_one_task_only_is_not_chosen_for_it(script: Any) -> None:
-    scores = {"steady": flat(script, 60.0), "lucky": flat(script, 59.0, count8=80.0)}
+def test_a_seed_that_is_still_under_way_does_not_count() -> None:
+    rows = [
+        {"task": task, "seed": seed, "method": "lora", "stage": "final", "accuracy": accuracy}
+        for task, seed, accuracy in [("dtd10", 0, 0.4), ("count8", 0, 0.6), ("count8", 1, 0.9)]
+    ]
+    found = script.accuracies(rows, "test")
+    assert list(found["lora"]) == [0]
+    assert script.table(found, ["dtd10", "count8"])[2].startswith("| lora | 1 | 2 | 50.0 | 40.0 |  | 60.0 |")
+    rows.append({"task": "dtd10", "seed": 1, "method": "lora", "stage": "final", "accuracy": 0.3})
+    found = script.accuracies(rows, "test")
+    assert script.table(found, ["dtd10", "count8"])[2].startswith("| lora | 2 | 2 | 55.0 ± 7.1 | 35.0 |")
+
+
+def test_a_variant_that_is_best_on_one_task_only_is_not_chosen_for_it() -> None:
+    scores = {"steady": flat(60.0), "lucky": flat(59.0, count8=80.0)}
     assert script.best_of(scores, list(scores), script.TASKS) == "lucky"
-    assert script.left_out_mean(scores, list(scores)) == pytest.approx((13 * 59 + 60) / 14)
+    assert script.left_out_mean(scores, list(scores), script.TASKS) == pytest.approx((13 * 59 + 60) / 14)
 
 
 def test_the_verdict_names_the_best_peer_and_both_leads(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [
-        {"task": task, "variant": name, "best": best, "epochs": 12}
+        {"task": task, "variant": name, "seed": 0, "best": best, "epochs": 12}
         for task in script.TASKS
         for name, best in [("ours", 0.8), ("lora 1", 0.7), ("lora 2", 0.75), ("bias", 0.6)]
     ]
@@ -64,7 +72,8 @@ def test_the_verdict_names_the_best_peer_and_both_leads(
     monkeypatch.setattr("sys.argv", words)
     script.main()
     printed = capsys.readouterr().out
-    assert "| ours | 14 | 80.0 | 80.0 | 80.0 | 80.0 |" in printed
+    assert "| ours | 1 | 14 | 80.0 | 80.0 | 80.0 | 80.0 |" in printed
     assert "ours over the best peer, lora 2: +5.00 (natural +5.00" in printed
+    assert "structured +5.00); by seed +5.00." in printed
     assert "80.00, best peer lora 75.00, +5.00." in printed
     assert "e2vpt 1, lora 2, bias 1" in printed
