@@ -10,19 +10,12 @@ from pathlib import Path
 
 import pytest
 from support.browser_for_tests import opened_page
-from support.reports_for_tests import HOSTILE, hostile_run
+from support.reports_for_tests import HOSTILE
 
 import e2vpt
 from e2vpt.errors import RunError
 from e2vpt.insight.reports.writing import write_html_report, write_report_comparison
 from e2vpt.runs.figures import read_figures
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = hostile_run(tmp_path_factory.mktemp("reports"))
-    write_html_report(folder)
-    return folder
 
 
 def test_its_figures_are_those_of_eval(run: Path) -> None:
