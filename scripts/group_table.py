@@ -4,11 +4,11 @@
     python scripts/group_table.py final/trials.jsonl --figure test --ours e2vpt
     python scripts/group_table.py ROWS --figure val --families families.json --ours e2vpt --tasks dtd10,count8
 
-Without `--ours`: a line for each variant (or method), ± the deviation of its mean over seeds. A seed counts
-where it has as many tasks as any other seed of that row. With `--ours`: the lead of that row over the best
-other one, seed by seed too. With `--families`, {"e2vpt": ["scale nokv", ...], "lora": ["lora 1e-2", ...]},
-also the lead when the variant of each family is chosen on all tasks but one and measured on that one, for
-every task.
+A line for each variant (or method), ± the deviation of its mean over seeds. A seed counts where it has as many
+tasks as any other seed of that row. With `--ours`, also the lead of that row (or of one whose name begins so)
+over the best other one, seed by seed too. With `--families`, {"e2vpt": ["scale nokv", ...], "lora": ["lora
+1e-2", ...]}, also the lead when the variant of each family is chosen on all tasks but one and measured on that
+one, for every task.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ def main() -> None:
     tasks = [task for task in TASKS if task in asked.tasks.split(",")]
     rows = [json.loads(line) for path in asked.rows for line in path.read_text().splitlines()]
     rows = [row for row in rows if asked.epochs is None or row.get("epochs") == asked.epochs]
-    found = accuracies([row for row in rows if row["task"] in tasks], asked.figure)
-    print("\n".join(table(found, tasks)))
+    rows = [row for row in rows if row["task"] in tasks]
+    found = accuracies(rows, asked.figure)
+    print("\n".join(table(found, tasks, sizes_of(rows) if asked.figure == "test" else {})))
     if asked.ours is not None:
-        families = json.loads(asked.families.read_text()) if asked.families else {row: [row] for row in found}
+        families = (
+            json.loads(asked.families.read_text()) if asked.families else families_of(found, asked.ours)
+        )
         print(f"\n{verdict(found, families, asked.ours, tasks)}")
 
 
@@ -92,23 +95,47 @@ def group_means(by_task: ByTask, tasks: Sequence[str] = TASKS) -> list[float | N
     ]
 
 
-def table(found: Seeds, tasks: Sequence[str] = TASKS) -> list[str]:
-    """Lines of Markdown, the best mean first; rows that lack tasks last."""
+def table(found: Seeds, tasks: Sequence[str] = TASKS, sizes: Mapping[str, Sequence[str]] = {}) -> list[str]:
+    """Lines of Markdown, the best mean first, the best of a column bold; rows that lack tasks last."""
     scores = over_seeds(found)
-    head = ["row", "seeds", "tasks", "mean", *GROUPS, *tasks]
+    order = sorted(scores, key=lambda name: -(group_means(scores[name], tasks)[0] or 0.0))
+    figures = {name: [*group_means(scores[name], tasks), *map(scores[name].get, tasks)] for name in order}
+    columns = zip(*figures.values(), strict=True)
+    best = [max((x for x in column if x is not None), default=None) for column in columns]
+    head = ["row", *(["tuned", "rate"] if sizes else []), "seeds", "tasks", "mean", *GROUPS, *tasks]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    for name, by_task in sorted(scores.items(), key=lambda item: -(group_means(item[1], tasks)[0] or 0.0)):
-        figures = [*group_means(by_task, tasks), *(by_task.get(task) for task in tasks)]
-        shown = ["" if figure is None else f"{figure:.1f}" for figure in figures]
+    for name in order:
+        shown = ["" if figure is None else f"{figure:.1f}" for figure in figures[name]]
         if shown[0] and len(found[name]) > 1:
             shown[0] += f" ± {statistics.stdev(seed_means(found[name], tasks).values()):.1f}"
-        lines.append("| " + " | ".join([name, str(len(found[name])), str(len(by_task)), *shown]) + " |")
+        shown = [
+            f"**{x}**" if x and y == z else x for x, y, z in zip(shown, figures[name], best, strict=True)
+        ]
+        counts = [str(len(found[name])), str(len(scores[name]))]
+        lines.append("| " + " | ".join([name, *sizes.get(name, ()), *counts, *shown]) + " |")
     return lines
+
+
+def sizes_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Tuned parameters without the head, and the rate, of rows of `e2vpt compare`."""
+    return {
+        row["method"]: (f"{row['num_tuned']:,}", f"{row['lr']:g}")
+        for row in rows
+        if row.get("stage") == "final"
+    }
 
 
 def seed_means(seeds: Mapping[int, ByTask], tasks: Sequence[str]) -> dict[int, float]:
     """The mean over tasks of each seed."""
     return {seed: statistics.mean(by_task[task] for task in tasks) for seed, by_task in seeds.items()}
+
+
+def families_of(names: Iterable[str], ours: str) -> dict[str, list[str]]:
+    """Each row for itself, but those that begin with the name of ours are variants of ours."""
+    families: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        families[ours if name.startswith(ours) else name].append(name)
+    return families
 
 
 def verdict(found: Seeds, families: Mapping[str, Sequence[str]], ours: str, tasks: Sequence[str]) -> str:

@@ -45,10 +45,14 @@ def test_a_seed_that_is_still_under_way_does_not_count() -> None:
     ]
     found = script.accuracies(rows, "test")
     assert list(found["lora"]) == [0]
-    assert script.table(found, ["dtd10", "count8"])[2].startswith("| lora | 1 | 2 | 50.0 | 40.0 |  | 60.0 |")
+    assert script.table(found, ["dtd10", "count8"])[2].startswith(
+        "| lora | 1 | 2 | **50.0** | **40.0** |  | **60.0** |"
+    )
     rows.append({"task": "dtd10", "seed": 1, "method": "lora", "stage": "final", "accuracy": 0.3})
     found = script.accuracies(rows, "test")
-    assert script.table(found, ["dtd10", "count8"])[2].startswith("| lora | 2 | 2 | 55.0 ± 7.1 | 35.0 |")
+    assert script.table(found, ["dtd10", "count8"])[2].startswith(
+        "| lora | 2 | 2 | **55.0 ± 7.1** | **35.0** |"
+    )
 
 
 def test_a_variant_that_is_best_on_one_task_only_is_not_chosen_for_it() -> None:
@@ -72,8 +76,21 @@ def test_the_verdict_names_the_best_peer_and_both_leads(
     monkeypatch.setattr("sys.argv", words)
     script.main()
     printed = capsys.readouterr().out
-    assert "| ours | 1 | 14 | 80.0 | 80.0 | 80.0 | 80.0 |" in printed
+    assert "| ours | 1 | 14 | **80.0** | **80.0** | **80.0** | **80.0** |" in printed
     assert "ours over the best peer, lora 2: +5.00 (natural +5.00" in printed
     assert "structured +5.00); by seed +5.00." in printed
     assert "80.00, best peer lora 75.00, +5.00." in printed
     assert "e2vpt 1, lora 2, bias 1" in printed
+
+
+def test_variants_of_ours_are_no_peers() -> None:
+    families = script.families_of(["e2vpt", "lora", "e2vpt-no-prune"], "e2vpt")
+    assert families == {"e2vpt": ["e2vpt", "e2vpt-no-prune"], "lora": ["lora"]}
+
+
+def test_tuned_parameters_and_rates_are_shown_where_they_are_known() -> None:
+    row = {"task": "dtd10", "seed": 0, "method": "lora", "stage": "final", "accuracy": 0.4}
+    row |= {"num_tuned": 73728, "lr": 3e-4}
+    lines = script.table(script.accuracies([row], "test"), ["dtd10"], script.sizes_of([row]))
+    assert lines[0].startswith("| row | tuned | rate | seeds |")
+    assert lines[2].startswith("| lora | 73,728 | 0.0003 | 1 | 1 | **40.0** |")
