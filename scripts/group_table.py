@@ -4,11 +4,11 @@
     python scripts/group_table.py final/trials.jsonl --figure test --ours e2vpt
     python scripts/group_table.py ROWS --figure val --families families.json --ours e2vpt --tasks dtd10,count8
 
-A line for each variant (or method), ± the deviation of its mean over seeds. A seed counts where it has as many
-tasks as any other seed of that row. With `--ours`, also the lead of that row (or of one whose name begins so)
-over the best other one, seed by seed too. With `--families`, {"e2vpt": ["scale nokv", ...], "lora": ["lora
-1e-2", ...]}, also the lead when the variant of each family is chosen on all tasks but one and measured on that
-one, for every task.
+A line for each variant (or method), ± the deviation of its mean over seeds. A seed counts where it has as
+many tasks as any other seed of that row. With `--ours`, also the lead of that row (or of one whose name
+begins so) over the best other one, seed by seed too. With `--families`, {"e2vpt": ["scale nokv", ...],
+"lora": ["lora 1e-2", ...]}, also the lead when the variant of each family is chosen on all tasks but one
+and measured on that one, for every task.
 """
 
 from __future__ import annotations
