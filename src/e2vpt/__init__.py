@@ -75,21 +75,22 @@ _HOMES = {
     "training.fit": ("FitResult", "fit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PACKAGES = (
-    *(
-        "adapters",
-        "backbones",
-        "config",
-        "data",
-        "errors",
-        "export",
-        "insight",
-        "methods",
-        "multitask",
-        "prompting",
-    ),
-    *("pruning", "runs", "search", "training"),
-)
+_PACKAGES = [
+    "adapters",
+    "backbones",
+    "config",
+    "data",
+    "errors",
+    "export",
+    "insight",
+    "methods",
+    "multitask",
+    "prompting",
+    "pruning",
+    "runs",
+    "search",
+    "training",
+]
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
