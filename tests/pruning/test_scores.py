@@ -165,6 +165,8 @@ def test_what_cannot_be_scored_is_said() -> None:
     with pytest.raises(ConfigError, match="5 segments do not divide prompts of 48 channels"):
         score(model, batches(model, 1), num_segments=5, shared=False)
     with pytest.raises(ConfigError, match="no images"):
-        score(model, [], num_segments=8)
+        score(model, [], num_segments=8, shared=False)
+    with pytest.raises(ConfigError, match="different numbers of prompts"):
+        score(made("vit", num_visual=2, num_kv=(1, 2, 1)), batches(model, 1), num_segments=8)
     with pytest.raises(ConfigError, match="no visual prompts"):
         score(made("vit", num_visual=0), batches(model, 1))

@@ -157,6 +157,27 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert differences(tmp_path / "whole", tmp_path / "stopped") == []
 
 
+def test_a_run_that_was_stopped_after_its_answer_drops_the_same_prompts(
+    task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking the model draws random numbers; resumed, it is not asked again."""
+    monkeypatch.setattr(augmenting, "_LEAST_KNOWN", -1.0)
+    prompts = dataclasses.replace(CONFIG.prompts, dropout=0.5)
+    train = dataclasses.replace(CONFIG.train, epochs=2)
+    config = dataclasses.replace(CONFIG, prompts=prompts, train=train)
+
+    def stop(report: Any) -> None:
+        if report.epoch == 2:
+            raise Stop
+
+    train_run(task, config, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train_run(task, config, tmp_path / "stopped", on_step=stop)
+    assert (tmp_path / "stopped" / AUGMENTATION).exists()
+    train_run(task, config, tmp_path / "stopped", resume=True)
+    assert differences(tmp_path / "whole", tmp_path / "stopped") == []
+
+
 @pytest.mark.parametrize("chosen", ["none", "crop-flip"])
 def test_both_trainings_have_what_the_first_bears(
     task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Augment

@@ -195,6 +195,9 @@ def test_settings_in_the_way_are_said(
     bare = dataclasses.replace(CONFIG, prompts=PromptConfig(num_visual=0))
     with pytest.raises(ConfigError, match="no visual prompts"):
         train_and_prune(task, bare, PRUNE, tmp_path / "bare")
+    with pytest.raises(ConfigError, match="7 segments do not divide"):
+        train_and_prune(task, CONFIG, dataclasses.replace(PRUNE, num_segments=7), tmp_path / "bare")
+    assert not list(tmp_path.joinpath("bare").rglob("*.json")), "nothing stands in the way of the next start"
 
 
 def test_killed_while_training_again_and_resumed_gives_the_same_bytes(

@@ -180,6 +180,25 @@ def test_a_recipe_is_where_settings_start_and_what_is_given_replaces_its_values(
         planned({"recipe": "slow"})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_segments": 7}, "7 segments do not divide prompts of 128 channels"),
+        ({"num_visual": (1, 2, 3, 4, 5, 6), "masks": "shared"}, "different numbers of prompts"),
+    ],
+)
+def test_what_cannot_be_pruned_is_found_before_anything_is_trained(
+    given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planned(given)
+    assert planned(given | {"num_segments": 16, "masks": "per-block"}).prune is not None
+
+
+def test_zero_visual_prompts_in_every_block_are_none() -> None:
+    assert planned({"num_visual": (0,) * 6, "num_kv": 2}).prune is None
+
+
 def test_a_run_is_resumed_with_its_own_recipe(begun: Path) -> None:
     with pytest.raises(RunError, match="recipe default, now paper"):
         e2vpt.train(out=begun / "run", resume=True, recipe="paper", verbose=False)

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import torch
 
+from e2vpt.backbones.placing import default_device
+
 _PACKAGES = ("e2vpt", "torch", "timm", "peft")
 
 
-def machine(device: str = "cpu") -> dict[str, str]:
-    """Command, date, processor, threads and versions, in words."""
+def machine(device: str | None = None) -> dict[str, str]:
+    """Command, date, processor, threads and versions, in words; without a device, of the one that trains."""
+    device = device or default_device()
     return {
         "command": shlex.join(["e2vpt", *map(_without_folder, sys.argv[1:])]),
         "date": date.today().isoformat(),

@@ -69,9 +69,8 @@ def score(
         ConfigError: no visual prompts, segments that do not divide D, or `shared` over blocks that have
             different numbers of prompts.
     """
+    check_prunable(model, num_segments=num_segments, shared=shared)
     layers = prompt_layers(model)
-    if not any(layer.num_visual for layer in layers):
-        raise ConfigError("There is nothing to prune: this model has no visual prompts.")
     device, num_images = next(model.parameters()).device, 0
     totals: list[_Block] = [{} for _ in layers]
     with evaluating(model), _watched(layers) as entered, torch.enable_grad():
@@ -98,6 +97,26 @@ def score(
         for kind, shape in none.items()
     }
     return Scores(**means, shared=shared, layout=layout)
+
+
+def check_prunable(model: nn.Module, *, num_segments: int, shared: bool) -> None:
+    """See that a model's visual prompts can be scored so; the model may be one without memory.
+
+    Raises:
+        ConfigError: as `score`.
+    """
+    layers = prompt_layers(model)
+    visual = [layer.visual for layer in layers if layer.visual is not None]
+    if not visual:
+        raise ConfigError("There is nothing to prune: this model has no visual prompts.")
+    for prompts in visual:
+        split_channels(prompts.detach(), num_segments, "contiguous")
+    counts = [{len(prompts) for prompts in visual}, {layer.num_kv for layer in layers if layer.num_kv}]
+    if shared and max(map(len, counts)) > 1:
+        raise ConfigError(
+            "The blocks have different numbers of prompts, so one mask cannot serve them all; choose masks "
+            "per block (--masks per-block, shared=False)."
+        )
 
 
 @contextmanager
@@ -140,11 +159,6 @@ def _joined(blocks: Sequence[_Block]) -> list[_Block]:
     sums: _Block = {}
     for kind in ("tokens", "segments", "key_value"):
         parts = [block[kind] for block in blocks if kind in block]
-        if len({part.shape for part in parts}) > 1:
-            raise ConfigError(
-                "The blocks have different numbers of prompts, so one mask cannot serve them all; score with "
-                "shared=False."
-            )
         if parts:
             sums[kind] = torch.stack(parts).sum(0)
     return [{kind: sums[kind] for kind in block} for block in blocks]

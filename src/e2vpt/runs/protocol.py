@@ -35,7 +35,7 @@ from e2vpt.runs.prepare import Prepared, eval_loader, prepare
 from e2vpt.runs.recipe import train_reporting
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import opened_run
-from e2vpt.runs.scoring import scores_of
+from e2vpt.runs.scoring import prunable, scores_asked, scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import process_rank
@@ -98,8 +98,11 @@ def train_by_the_paper(
         )
     grid = grid or GridConfig()
     config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
-    with opened_run(task, config, out, resume=resume, parts={GRID_FOLDER: to_dict(grid)}) as prepared:
-        return _in_folder(prepared, prune or PruneConfig(), grid, out, reporting or Reporting())
+    prune = dataclasses.replace(prune or PruneConfig(), masks="shared")
+    parts = {GRID_FOLDER: to_dict(grid) | (scores_asked(prune) if grid.keep_ratios else {})}
+    check = prunable(prune) if grid.keep_ratios else lambda model: None
+    with opened_run(task, config, out, resume=resume, parts=parts, check=check) as prepared:
+        return _in_folder(prepared, prune, grid, out, reporting or Reporting())
 
 
 def _in_folder(
@@ -109,7 +112,7 @@ def _in_folder(
     protocol = _Protocol(
         task=prepared.task,
         config=prepared.config,
-        prune=dataclasses.replace(prune, masks="shared"),
+        prune=prune,
         grid=grid,
         out=out,
         reporting=reporting,
@@ -161,7 +164,8 @@ def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) 
     settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
     data = dataclasses.replace(config.data, train_on="train+val")
     for seed in as_tuple(protocol.grid.final_seeds):
-        seeded = dataclasses.replace(_with(config, seed=seed), data=data)
+        # No validation images are left that patience could go by.
+        seeded = dataclasses.replace(_with(config, seed=seed, patience=0), data=data)
         prepared = prepare(task, seeded)
         rewind(prepared.model, snapshot(prepared.model), selection)
         _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})

@@ -32,7 +32,7 @@ from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED, RunConfig
 from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, opened_run, save_run_adapter, train_into
-from e2vpt.runs.scoring import pairs_to_try, scores_of
+from e2vpt.runs.scoring import pairs_to_try, prunable, scores_of
 from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
@@ -94,7 +94,8 @@ def train_and_prune(
     """
     prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
     parts = {PRUNE_FOLDER: to_dict(prune)}
-    with opened_run(task, config, out, resume=resume, like=like, parts=parts) as prepared:
+    check = prunable(prune)
+    with opened_run(task, config, out, resume=resume, like=like, parts=parts, check=check) as prepared:
         return _in_folder(prepared, prune, out, reporting)
 
 

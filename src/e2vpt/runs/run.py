@@ -34,7 +34,7 @@ from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
-from e2vpt.training.processes import process_rank
+from e2vpt.training.processes import as_the_first, process_rank
 from e2vpt.training.step_report import StepReport
 from e2vpt.training.steps import Batches
 
@@ -101,10 +101,12 @@ def opened_run(
     resume: bool,
     like: Prepared | None = None,
     parts: Mapping[str, Mapping[str, Any]] | None = None,
+    check: Callable[[nn.Module], None] = lambda model: None,
 ) -> Iterator[Prepared]:
     """Prepare a run that has its folder to itself; what it is stands there, or is the one to be resumed.
 
-    `like` as in `prepare`, `parts` as in `open_folder`.
+    `like` as in `prepare`, `parts` as in `open_folder`; `check` may refuse the model before anything is
+    written.
 
     Raises:
         RunError: the folder holds another run, of other settings, weights or images; or another process works
@@ -113,6 +115,7 @@ def opened_run(
     check_out(out, resume=resume)
     with only_one(out):
         prepared = prepare(task, config, like)
+        check(prepared.model)
         if process_rank()[0] == 0:
             forget_failed_start(out)
             more = {
@@ -127,6 +130,7 @@ def opened_run(
         yield prepared
         if process_rank()[0] == 0:
             write_card(out)
+        as_the_first(None)  # Only then may the other processes read what the first one wrote.
 
 
 def train_into(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.prompting.parts import prompt_layers
 from e2vpt.pruning.score_files import load_scores, save_scores
-from e2vpt.pruning.scores import Scores, score
+from e2vpt.pruning.scores import Scores, check_prunable, score
 from e2vpt.runs.prepare import Prepared, training_images
 from e2vpt.runs.reporting import Reporting
 from e2vpt.training.processes import as_the_first, process_rank
@@ -25,6 +26,15 @@ def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, floa
     most = max(layer.num_visual for layer in prompt_layers(model))
     fewest = max(1, math.ceil(prune.keep * most - 1e-9))
     return [(count / most, min(1.0, prune.keep * most / count)) for count in range(fewest, most + 1)]
+
+
+def prunable(prune: PruneConfig) -> Callable[[nn.Module], None]:
+    """A check that `prune` can be done with a model: see `check_prunable`."""
+
+    def check(model: nn.Module) -> None:
+        check_prunable(model, num_segments=prune.num_segments, shared=prune.masks == "shared")
+
+    return check
 
 
 def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, reporting: Reporting) -> Scores:

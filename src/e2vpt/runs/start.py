@@ -17,7 +17,7 @@ from e2vpt.backbones.load import planned_backbone
 from e2vpt.backbones.supported import where_to_start
 from e2vpt.backbones.weight_files import check_weights_file
 from e2vpt.config import PruneConfig
-from e2vpt.config.fields import from_dict
+from e2vpt.config.fields import as_tuple, from_dict
 from e2vpt.config.groups import TRAINING, check_effect, configs_from
 from e2vpt.config.recipes import RECIPES, recipe_groups
 from e2vpt.data import Task, load_task
@@ -34,6 +34,7 @@ from e2vpt.runs.folder import (
     read_config,
     saved_run_config,
 )
+from e2vpt.runs.scoring import prunable
 
 _OTHERS = ("method", "weights", "adapter_precision", "recipe")
 
@@ -118,8 +119,9 @@ def plan_run(
     assert config.source is not None
     out = out or Path("runs") / Path(source.removeprefix("hf:")).stem.removesuffix(".tar")
     check_out(out, resume=resume)
-    check_backbone_fits(config)
-    return RunPlan(source=config.source, config=config, prune=pruning if prunes else None, out=out)
+    pruning = pruning if prunes else None
+    check_backbone_fits(config, pruning)
+    return RunPlan(source=config.source, config=config, prune=pruning, out=out)
 
 
 def named_backbone(name: str | None) -> str:
@@ -133,8 +135,10 @@ def named_backbone(name: str | None) -> str:
     return name
 
 
-def check_backbone_fits(config: RunConfig) -> None:
-    """Hold settings to the backbone's architecture, built without memory for its weights.
+def check_backbone_fits(config: RunConfig, prune: PruneConfig | None = None) -> None:
+    """Hold settings, with `prune` those of pruning too, to the backbone's architecture.
+
+    It is built without memory for its weights.
 
     Raises:
         BackboneError, UnsupportedBackbone, ConfigError: they do not fit.
@@ -146,6 +150,8 @@ def check_backbone_fits(config: RunConfig) -> None:
     # Not everything can be built without memory; what cannot is checked when it is built for good.
     with torch.device("meta"), contextlib.suppress(RuntimeError, NotImplementedError, ImportError):
         adapt(model, config.method, config.prompts, config.options, weights="not read")
+        if prune is not None:
+            prunable(prune)(model)
 
 
 def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = None) -> Task:
@@ -183,4 +189,4 @@ def _has_visual(method: str, prompts: Any) -> bool:
     """Whether there are visual prompts that `train` prunes: the paper's method only."""
     check_method(method)
     own = prompts_of(method, prompts)
-    return method == "e2vpt" and own is not None and own.num_visual != 0
+    return method == "e2vpt" and own is not None and any(as_tuple(own.num_visual))

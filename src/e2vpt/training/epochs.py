@@ -82,8 +82,8 @@ class Epochs:
     def train_epoch(self, epoch: int, average: AveragedWeights) -> Row:
         """One pass over the training images; the weights after every step go into the average."""
         config, rank = self.config, self.accelerator.process_index
+        set_epoch(self.train_loader, epoch)  # It may evaluate the model, which draws random numbers.
         torch.manual_seed(_seed(config.seed, epoch, rank))
-        set_epoch(self.train_loader, epoch)
         self.model.train()
         began, figures, lr = time.monotonic(), RunningSums(4), 0.0
         first = epoch * self.num_steps

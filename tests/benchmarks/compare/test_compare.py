@@ -145,6 +145,8 @@ def test_finals_on_all_images_prune_as_validation_images_chose(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """VTAB-1k: settings are chosen on 800 and 200 images, the last training has all 1000."""
+    train = dataclasses.replace(comparison.config.train, patience=1)  # not where nothing is left to go by
+    comparison = dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, train=train))
     asked: list[tuple[int, PruneConfig]] = []
     real = e2vpt.benchmarks.compare.trial.train_and_prune
 
@@ -226,6 +228,9 @@ def test_bad_comparisons(comparison: Comparison, tmp_path: Path) -> None:
     blind = dataclasses.replace(comparison.tasks["one"], test=None)
     with pytest.raises(ConfigError, match="one: a comparison needs validation and test images"):
         dataclasses.replace(comparison, tasks={"one": blind})
+    data = dataclasses.replace(comparison.config.data, train_on="train+val")
+    with pytest.raises(ConfigError, match="train_on has no effect in a comparison"):
+        dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, data=data))
 
 
 def test_a_method_that_prunes_divides_the_epochs_of_its_peers(

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
 from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, read_trials, run_trial
 from e2vpt.config import PruneConfig
-from e2vpt.config.fields import to_dict
+from e2vpt.config.fields import require, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import check_rows, write_json_lines
@@ -64,6 +64,10 @@ class Comparison:
             raise ConfigError(
                 f"Rates are chosen on {', '.join(self.tune_on)}; the tasks are {', '.join(self.tasks)}."
             )
+        require(
+            self.config.data.train_on == "train",
+            "train_on has no effect in a comparison: it chooses on validation images first. Leave it out.",
+        )
         blind = [name for name, task in self.tasks.items() if task.val is None or task.test is None]
         if blind:
             raise ConfigError(f"{', '.join(blind)}: a comparison needs validation and test images.")
@@ -146,7 +150,9 @@ def _run(
     config = config_of(comparison.config, entry, trial.lr, trial.seed)
     if trial.stage == "final":
         data = dataclasses.replace(config.data, train_on=comparison.final_on)
-        config = dataclasses.replace(config, data=data)
+        patience = config.train.patience if comparison.final_on == "train" else 0  # no images to go by
+        train = dataclasses.replace(config.train, patience=patience)
+        config = dataclasses.replace(config, data=data, train=train)
     prune = _pruning(comparison, rows, trial, out) if entry.prunes else None
     if prune is not None and comparison.equal_epochs:
         epochs = max(1, config.train.epochs // (1 + prune.finalists))

@@ -164,7 +164,7 @@ def _task(image: ImageSource, count: int, classes: int) -> Task:
 
 
 def _timed(task: Task, config: RunConfig, epochs: int, out: Path) -> tuple[float, Trained]:
-    own = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
+    own = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs, patience=0))
     began = time.perf_counter()
     trained = train_run(task, own, out)
     return time.perf_counter() - began, trained
