@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from e2vpt.data import room
+from e2vpt.data.images import decode
 from e2vpt.data.room import held, room_for
 
 
@@ -42,6 +46,25 @@ def test_an_image_larger_than_the_bound_is_decoded_alone(monkeypatch: pytest.Mon
         assert waiting.is_alive()
     waiting.join(5)
     assert not waiting.is_alive()
+
+
+def test_a_second_try_in_the_same_block_does_not_wait_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG whose texts, behind its pixels, unpack to too much is decoded again without them."""
+    out, texts = io.BytesIO(), PngInfo()
+    texts.add_text("note", "x" * 2_000_000, zip=True)
+    Image.new("L", (40, 40), 7).save(out, "PNG", pnginfo=texts)
+    head, _, rest = out.getvalue().partition(b"zTXt")
+    size, end = int.from_bytes(head[-4:], "big"), b"\0\0\0\0IEND"
+    chunk, rest = head[-4:] + b"zTXt" + rest[: size + 4], rest[size + 4 :]
+    late = head[:-4] + rest.partition(end)[0] + chunk + end + rest.partition(end)[2]
+    monkeypatch.setattr(room, "AT_ONCE", 1000)
+
+    def work() -> tuple[int, int]:
+        with held():
+            return decode(late, "late.png").size
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result(timeout=20) == (40, 40)
 
 
 def test_room_comes_back_after_errors() -> None:

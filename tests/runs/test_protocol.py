@@ -118,7 +118,7 @@ def test_other_scores_are_another_protocol(
 
 def test_what_cannot_be_pruned_is_said_before_the_grid(task: e2vpt.Task, tmp_path: Path) -> None:
     linear = dataclasses.replace(CONFIG, method="linear")
-    with pytest.raises(ConfigError, match="nothing to prune|no prompts"):
+    with pytest.raises(ConfigError, match=r"nothing to prune|no prompts"):
         train_by_the_paper(task, linear, tmp_path / "run", grid=GRID)
     assert not (tmp_path / "run" / "grid").exists()
 

@@ -36,10 +36,13 @@ def room_for(pixels: int) -> Iterator[None]:
     with _change:
         _change.wait_for(lambda: not _taken or sum(_taken.values()) + pixels <= AT_ONCE)
         _taken[key] = pixels
+    is_held = False
     try:
         yield
+        # What failed holds no pixels: kept, it would make a second try of the same thread wait for itself.
+        is_held = hasattr(_thread, "keys")
     finally:
-        if hasattr(_thread, "keys"):
+        if is_held:
             _thread.keys.append(key)
         else:
             _give_back(key)

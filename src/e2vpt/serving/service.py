@@ -72,7 +72,8 @@ class Service:
     async def close(self) -> None:
         """Accept nothing more; return when everything accepted is answered."""
         await self._batcher.close()
-        self._decoding.shutdown()
+        # What is left is of requests that were given up; waiting for it would block the event loop.
+        self._decoding.shutdown(wait=False, cancel_futures=True)
         self._loading.shutdown()
 
     async def answer(self, images: Sequence[AskedImage], deadline: float) -> list[AnsweredImage]:
