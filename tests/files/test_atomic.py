@@ -13,7 +13,7 @@ import pytest
 
 import e2vpt
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.files.atomic import remove_unfinished, write_atomic
+from e2vpt.files.atomic import create_atomic, remove_unfinished, write_atomic
 
 OLD, NEW = b"old content", b"new content" * 1000
 # The package without its __init__, which would import torch: atomic.py alone starts in a tenth of a second.
@@ -82,6 +82,20 @@ def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(RunError, match=message):
         write_atomic(path, NEW)
     assert path.read_bytes() == OLD and only(path) == [path.name]
+
+
+def test_new_files_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "config.json"
+    assert create_atomic(path, b"one") and path.read_bytes() == b"one"
+    assert not create_atomic(path, b"two") and path.read_bytes() == b"one"
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(RunError, match="Operation not permitted"):
+        create_atomic(tmp_path / "other.json", b"one")
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_an_interrupt_leaves_no_temporary(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

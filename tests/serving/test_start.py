@@ -14,7 +14,9 @@ from e2vpt.errors import AdapterFormatError, BackboneMismatch, ConfigError, RunE
 from e2vpt.export.bundle import export_bundle
 from e2vpt.files.container import read_container, write_container
 from e2vpt.serving import start
+from e2vpt.serving.refusals import Refused
 from e2vpt.serving.start import named_adapter, open_service
+from e2vpt.serving.store import Store
 
 
 def test_a_bundle_brings_its_own_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,25 @@ def test_half_precision_answers_almost_the_same(tmp_path: Path) -> None:
     assert 0 < (exact - half).norm() / exact.norm() < 0.05
     with pytest.raises(ConfigError, match="device is 'gpu', which cannot be used here"):
         open_service([("a", adapter)], device="gpu")
+
+
+def test_a_lost_file_of_the_store_keeps_no_other_task_from_answering(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for name, seed in (("lost", 0), ("kept", 1)):
+        adapter = make_adapter(tmp_path / f"{name}.safetensors", seed)
+        store.assign(name, store.add(adapter.read_bytes()))
+    store.paths["lost"].unlink()
+    service, problems = open_service([], store=tmp_path / "store")
+    assert len(problems) == 1 and problems[0].startswith("lost: ")
+    assert service._tasks(torch.randn(1, 3, 32, 32), ["kept"])[0].isfinite().all()
+    with pytest.raises(Refused, match=r"cannot be loaded") as refused:
+        service.catalogue.load("lost")
+    assert refused.value.status == 422
+    store.paths["kept"].unlink()
+    with pytest.raises(AdapterFormatError, match="No such file"):
+        open_service([], store=tmp_path / "store")
+    service, problems = open_service([], store=tmp_path / "store", backbone="demo")
+    assert len(problems) == 2
 
 
 def test_without_a_backbone_there_is_no_service() -> None:

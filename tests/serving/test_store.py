@@ -27,6 +27,13 @@ def test_a_store_is_found_again(tmp_path: Path) -> None:
     assert len(list((tmp_path / "a" / "store").iterdir())) == 3
 
 
+def test_the_same_upload_again_mends_a_damaged_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.add(b"one")
+    path.write_bytes(b"o")
+    assert store.add(b"one") == path and path.read_bytes() == b"one"
+
+
 def test_a_file_goes_with_its_last_task(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = store.add(b"one")

@@ -61,10 +61,25 @@ def create_atomic(path: Path, content: bytes) -> bool:
         RunError: as `write_atomic`.
     """
     try:
-        _write(path, content, lambda temporary, target: os.link(temporary, target))
+        _write(path, content, _put_if_new)
     except FileExistsError:
         return False
     return True
+
+
+def _put_if_new(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # exFAT and most network mounts have no hard links: take the name first, then fill it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            temporary.replace(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _write(path: Path, content: bytes, put: Callable[[Path, Path], object]) -> None:

@@ -97,7 +97,7 @@ class Catalogue:
         for name, path in ({} if self._store is None else self._store.paths).items():
             try:
                 self._load(name, path, is_uploaded=True)
-            except (AdapterError, ConfigError) as error:
+            except (AdapterError, ConfigError, RunError) as error:
                 self._known[name] = KnownTask(path=path, is_uploaded=True, info=None, reason=str(error))
                 failed.append(f"{visible(name)}: {error}")
         return failed
@@ -111,7 +111,7 @@ class Catalogue:
         known = self.get(name)
         try:
             self._load(name, known.path, is_uploaded=known.is_uploaded)
-        except (AdapterError, ConfigError) as error:
+        except (AdapterError, ConfigError, RunError) as error:
             raise Refused(422, f"Task {shown_name(name)!r} cannot be loaded. {error}") from error
 
     def unload(self, name: str) -> None:

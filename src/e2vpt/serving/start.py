@@ -11,7 +11,7 @@ from torch import nn
 
 from e2vpt.backbones.load import load_backbone
 from e2vpt.backbones.placing import placed
-from e2vpt.errors import ConfigError
+from e2vpt.errors import AdapterError, ConfigError, E2VPTError, RunError
 from e2vpt.files.hub import ON_THE_HUB
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
@@ -65,13 +65,8 @@ def open_service(
     """
     limits = limits or Limits()
     kept = None if store is None else Store(store)
-    paths = [path for _, path in adapters] + ([] if kept is None else list(kept.paths.values()))
-    if paths:
-        model = plain_backbone(paths[0], backbone, weights=weights)
-    elif backbone is not None:
-        model = load_backbone(backbone, num_classes=1, weights=weights)
-    else:
-        raise ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
+    stored = [] if kept is None else list(kept.paths.values())
+    model = _backbone_of([path for _, path in adapters], stored, backbone, weights)
     on_device = max(1024, limits.max_batch)
     tasks = MultiTask(placed(model, device), on_device=on_device, device_bytes=_room(model))
     tasks.to(_DTYPES[precision])  # The weights were compared in their own precision.
@@ -79,6 +74,26 @@ def open_service(
     for task, path in adapters:
         service.catalogue.add(task, path)
     return service, service.catalogue.restore()
+
+
+def _backbone_of(
+    named: Sequence[Path], stored: Sequence[Path], backbone: str | None, weights: Path | None
+) -> nn.Module:
+    """The backbone of the first adapter; of the store's, of the first that can be read."""
+    if named:
+        return plain_backbone(named[0], backbone, weights=weights)
+    problem: E2VPTError = ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
+    for path in stored:
+        try:
+            return plain_backbone(path, backbone, weights=weights)
+        except (
+            AdapterError,
+            RunError,
+        ) as error:  # One lost file must not keep the other tasks from answering.
+            problem = error
+    if backbone is None:
+        raise problem
+    return load_backbone(backbone, num_classes=1, weights=weights)
 
 
 def _room(model: nn.Module) -> int:

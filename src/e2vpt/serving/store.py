@@ -42,7 +42,9 @@ class Store:
             RunError: it cannot be written.
         """
         path = self._path(hashlib.sha256(content).hexdigest())
-        create_atomic(path, content)
+        # A file of this name that holds something else was damaged since; this is how to mend it.
+        if not create_atomic(path, content) and not _holds(path, content):
+            write_atomic(path, content)
         return path
 
     def assign(self, name: str, path: Path) -> None:
@@ -92,3 +94,10 @@ class Store:
         if not fits:
             raise RunError(f"{path} is no index of e2vpt serve. Restore it, or choose another --store.")
         return found
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False

@@ -53,8 +53,9 @@ def test_the_temperature_is_that_of_a_direct_optimisation(scale: float) -> None:
     assert fit_temperature(logits, labels) == pytest.approx(direct.x, rel=1e-5)
 
 
-def test_no_temperature_fits_answers_that_are_all_right_or_all_wrong() -> None:
-    logits = torch.eye(3, dtype=torch.float64)
+@pytest.mark.parametrize("margin", [0.01, 1.0, 2.0, 8.0, 40.0])
+def test_no_temperature_fits_answers_that_are_all_right_or_all_wrong(margin: float) -> None:
+    logits = margin * torch.eye(3, dtype=torch.float64)
     assert fit_temperature(logits, torch.arange(3)) is None
     assert fit_temperature(logits, torch.tensor([1, 2, 0])) is None
 

@@ -76,6 +76,9 @@ def fit_temperature(logits_nC: Tensor, labels_n: Tensor) -> float | None:
     The loss is convex in 1 / T, so its slope, E[z] - z of the label, has one root, found by bisection.
     """
     z = logits_nC.double()
+    # Asked first: where all are sure, the slope below rounds to zero at both ends.
+    if bool((z.argmax(1) == labels_n).all()):
+        return None
     own = z.gather(1, labels_n[:, None]).squeeze(1)
     low, high = math.log(1 / _HIGHEST), math.log(1 / _LOWEST)
 
@@ -83,7 +86,7 @@ def fit_temperature(logits_nC: Tensor, labels_n: Tensor) -> float | None:
         expected = ((z * math.exp(log_inverse)).softmax(1) * z).sum(1)
         return float((expected - own).mean())
 
-    if slope(low) > 0 or slope(high) < 0:
+    if slope(low) >= 0 or slope(high) <= 0:
         return None
     for _ in range(60):
         middle = (low + high) / 2
