@@ -724,3 +724,11 @@ def test_a_full_disk_keeps_the_old_adapter(saved: Path, monkeypatch: pytest.Monk
     with pytest.raises(RunError, match=r"Could not write .*Not a directory"):
         save(model_of("vit", "default"), saved / "below.safetensors")
     e2vpt.load_adapter(saved, fresh("vit"))
+
+
+def test_what_would_be_ignored_or_cannot_be_is_refused(saved: Path, tmp_path: Path) -> None:
+    model, _ = e2vpt.load_adapter(saved, tiny_vit(torch.float32))
+    with pytest.raises(ConfigError, match="weights have no effect beside a backbone that is a model"):
+        e2vpt.load_adapter(saved, tiny_vit(torch.float32), weights="nowhere.pth")
+    with pytest.raises(ConfigError, match="precision is 'bf16'; expected one of"):
+        e2vpt.save_adapter(model, tmp_path / "x.safetensors", precision="bf16")  # type: ignore[arg-type]

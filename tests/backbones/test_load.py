@@ -145,6 +145,17 @@ def test_hub_models_come_from_the_cache(tmp_path: Path, vit_file: Path) -> None:
     assert fingerprint(model) == fingerprint(load_backbone("test_vit", num_classes=9, weights=vit_file))
 
 
+@pytest.mark.parametrize("name", ["checkpoint_path", "pretrained", "pretrained_cfg_overlay", "cache_dir"])
+def test_a_hub_file_chooses_a_model_and_nothing_else(
+    tmp_path: Path, vit_file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config = {"architecture": "test_vit", "pretrained_cfg": {}, "model_args": {name: "/etc/hostname"}}
+    put_on_hub(tmp_path / "hub", "me/bad", config, vit_file)
+    monkeypatch.setattr("e2vpt.backbones.load.timm.create_model", lambda *_, **__: pytest.fail("made"))
+    with pytest.raises(BackboneError, match=f"config.json sets {name}, which a file must not choose"):
+        load_backbone("hf-hub:me/bad", num_classes=3)
+
+
 def test_hub_repository_that_is_no_timm_model(tmp_path: Path, vit_file: Path) -> None:
     put_on_hub(tmp_path / "hub", "me/bert", {"model_type": "bert"}, vit_file)
     with pytest.raises(BackboneError, match="hf-hub:me/bert is not a timm model: its config"):

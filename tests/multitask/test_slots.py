@@ -65,6 +65,20 @@ def test_a_dropped_row_is_free() -> None:
     assert bias(held, task("c"))[0][0] == ord("c") and held.evictions == 0
 
 
+def test_heads_give_way_too() -> None:
+    """Those of one batch stay, whatever they take: 3 x 4 + 3 numbers each."""
+    held = Slots(OWN, torch.zeros(1), 8, max_bytes=4 * 15 * 2)
+    for name in "abcd":
+        held.rows([task(name)])
+    assert len(held) == 2 and held.evictions == 2 and "d" in held and "c" in held
+    held.rows([task("a"), task("b"), task("c")])
+    assert len(held) == 3 and "d" not in held
+    assert (
+        Slots(OWN, torch.zeros(1), 8, max_bytes=4 * 2 * 4).last_that_fit([task(n) for n in "abcde"])[0].digest
+        == "c"
+    )
+
+
 def test_more_tasks_than_fit_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="3 tasks in one batch; on_device lets 2 be"):
         slots(limit=2).rows([task("a"), task("b"), task("c")])

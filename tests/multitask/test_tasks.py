@@ -245,6 +245,37 @@ def _bytes_of_heads(models: dict[str, nn.Module], names: tuple[str, ...]) -> int
     return sum(4 * p.numel() for name in set(names) for p in models[name].head.parameters())  # type: ignore[union-attr]
 
 
+def test_preloading_takes_as_many_as_have_room(
+    three: tuple[nn.Module, dict[str, nn.Module], Path],
+) -> None:
+    backbone, models, folder = three
+    tasks = loaded(backbone, folder)
+    tasks.preload()
+    assert len(tasks.slots) == 3
+    row = 4 * tasks.slots.layout.size
+    tasks = loaded(backbone, folder, device_bytes=3 * row)
+    tasks.preload()
+    assert len(tasks.slots) == 2 and tasks.slots.evictions == 0
+    assert_close(tasks(images_for(backbone, 1), ["c"]), expected(models, images_for(backbone, 1), ["c"]))
+
+
+def test_images_of_one_task_share_its_head(
+    three: tuple[nn.Module, dict[str, nn.Module], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, models, folder = three
+    tasks, widths, real = loaded(backbone, folder), [], torch.addmm
+
+    def addmm(bias: Tensor, *rest: Tensor) -> Tensor:
+        widths.append(len(bias))
+        return real(bias, *rest)
+
+    monkeypatch.setattr("e2vpt.multitask.tasks.torch.addmm", addmm)
+    for names in (list("aaaaa"), list("abaab")):
+        images = images_for(backbone, 5)
+        assert_close(tasks(images, names), expected(models, images, names))
+        assert widths.pop() == sum(len(tasks.info(name).classes) for name in set(names))
+
+
 def test_a_long_task_gives_its_room_back(tmp_path: Path) -> None:
     backbone = tiny_vit(torch.float32)
     models = {str(i): adapter(tmp_path / f"{i}", backbone, i, "kv", num_kv=2) for i in range(5)}
@@ -389,7 +420,8 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "names"), [((2, 3, 32, 32), ["a"]), ((3, 32, 32), ["a"] * 3), ((1, 3, 32, 32), [])]
+    ("shape", "names"),
+    [((2, 3, 32, 32), ["a"]), ((3, 32, 32), ["a"] * 3), ((1, 3, 32, 32), []), ((0, 3, 32, 32), [])],
 )
 def test_images_and_names_have_to_match(shape: tuple[int, ...], names: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"images have shape .* a name for each of the B images"):

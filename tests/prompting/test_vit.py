@@ -277,3 +277,17 @@ def test_a_norm_or_projection_replaced_later_is_used() -> None:
             each.blocks[index].norm1, each.blocks[index].attn.qkv = norm, qkv
     with torch.no_grad():
         assert relative(model(images), vit_oracle(backbone, model, images)[1]) < EXACT
+
+
+def test_a_single_image_is_not_taken_for_tokens() -> None:
+    """Its side may be the width of the model; timm refuses it, and so does a prompted model."""
+    for first_block in (0, 1):
+        backbone = tiny_vit(torch.float32, img_size=48, patch_size=16, embed_dim=48)
+        with pytest.raises(ValueError, match="unpack"):
+            backbone(torch.zeros(3, 48, 48))
+        config = e2vpt.PromptConfig(num_visual=2, num_kv=1, first_block=first_block)
+        model = e2vpt.prompt(backbone, config).eval()
+        with pytest.raises(ValueError, match="unpack"):
+            model(torch.zeros(3, 48, 48))
+    tokens = model.first_tokens(torch.zeros(3, 3, 48, 48))  # type: ignore[operator]
+    assert torch.equal(model(tokens), model(torch.zeros(3, 3, 48, 48)))

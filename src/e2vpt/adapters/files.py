@@ -29,7 +29,7 @@ from e2vpt.backbones.families import plain_name, unwrapped
 from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import backbone_name, without_memory
 from e2vpt.config import DataConfig, PromptConfig
-from e2vpt.config.fields import to_dict
+from e2vpt.config.fields import require, to_dict
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.errors import BackboneMismatch, ConfigError, check_type
 from e2vpt.files.container import write_container
@@ -64,6 +64,7 @@ def save_adapter(
     """
     check_type("model", model, nn.Module)
     check_type("classes", classes, Iterable, NoneType)
+    require(precision in DTYPES, f"precision is {precision!r}; expected one of {', '.join(DTYPES)}.")
     model = unwrapped(model)
     made, layers = adapted_as(model), find_prompts(model)
     preprocessing = preprocessing or preprocessing_for(model, DataConfig())
@@ -117,7 +118,8 @@ def load_adapter(
         AdapterFormatError: truncated, altered, hostile, or of a newer format.
         BackboneMismatch: the backbone is not the one the adapter was made for.
         BackboneError: the backbone cannot be made or takes no prompts, as in `load_backbone`.
-        ConfigError: the backbone was tuned itself, by a method such as full fine-tuning.
+        ConfigError: the backbone was tuned itself, by a method such as full fine-tuning; `weights` beside a
+            model.
     """
     check_type("backbone", backbone, nn.Module, str, NoneType)
     return load_stored(path, read_stored(path), backbone, weights=weights)
@@ -128,6 +130,8 @@ def load_stored(
 ) -> tuple[nn.Module, AdapterInfo]:
     """`load_adapter`, of a file that was read already."""
     info, tensors = stored.info, stored.tensors
+    if isinstance(backbone, nn.Module) and weights is not None:
+        raise ConfigError("weights have no effect beside a backbone that is a model. Leave one of them out.")
     with random_state_kept():
         if isinstance(backbone, nn.Module):
             model, blank = backbone, without_memory(backbone)

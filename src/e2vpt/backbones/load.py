@@ -156,6 +156,13 @@ def _still(model: nn.Module) -> None:
         positions.aug_active = False
 
 
+_NOT_FROM_A_FILE = {
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+    *("scriptable", "exportable", "no_jit"),
+}
+"""Arguments of timm's `create_model` that say what is read from where, or how, and not what a model is."""
+
+
 def _hub_model(repository: str) -> tuple[str, dict[str, Any]]:
     """Architecture and options of a timm model on the hub, from its config.json only."""
     path = fetch(repository, ["config.json"])
@@ -168,6 +175,11 @@ def _hub_model(repository: str) -> tuple[str, dict[str, Any]]:
             f"hf-hub:{repository} is not a timm model: its config.json lacks an architecture. "
             "Use a repository in timm's format, such as those of hf-hub:timm."
         ) from error
+    foreign = sorted(_NOT_FROM_A_FILE & model_args.keys())
+    if foreign:
+        raise BackboneError(
+            f"hf-hub:{repository}: its config.json sets {', '.join(foreign)}, which a file must not choose."
+        )
     options = {key: value for key, value in model_args.items() if not key.endswith("drop_rate")}
     return architecture, {**options, "pretrained_cfg": {**cfg, "hf_hub_id": repository, "source": "hf-hub"}}
 

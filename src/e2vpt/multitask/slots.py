@@ -22,7 +22,8 @@ class Slots:
         own: the backbone's values, by name.
         like: a tensor of the device and precision in which the backbone computes.
         limit: tasks on the device at a time.
-        max_bytes: of the matrix; None for no bound. Growing it takes as much again for a moment.
+        max_bytes: of the matrix, and as many again of the heads, but for those of one batch; None for no
+            bound. Growing the matrix takes as much again for a moment.
     """
 
     def __init__(
@@ -46,8 +47,11 @@ class Slots:
     @property
     def num_bytes(self) -> int:
         """Of the matrix and the heads."""
+        return self._rows.numel() * self._rows.element_size() + self._head_bytes()
+
+    def _head_bytes(self) -> int:
         heads = [part for _, _, head in self._held.values() for part in head]
-        return sum(part.numel() * part.element_size() for part in [self._rows, *heads])
+        return sum(part.numel() * part.element_size() for part in heads)
 
     def __len__(self) -> int:
         """Tasks on the device."""
@@ -80,12 +84,14 @@ class Slots:
             if digest in self._held:
                 self._held.move_to_end(digest)
         missing = {digest: task for digest, task in wanted.items() if digest not in self._held}
-        self._make_room(wanted, missing)
+        if missing:
+            self._make_room(wanted, missing)
+            self._make_room_for_heads(wanted, missing)
         for digest, task in missing.items():
             self._put(digest, task)
         held = [None if task is NOTHING else self._held[task.digest] for task in tasks]
         found = [(0, NOTHING.head) if one is None else (one[0], one[2]) for one in held]
-        index = torch.tensor([number for number, _ in found], device=self._rows.device)
+        index = torch.tensor([number for number, _ in found], device=self._rows.device, dtype=torch.long)
         return self._rows.index_select(0, index), [head for _, head in found]
 
     def _make_room(self, wanted: Mapping[str, TaskValues], coming: Mapping[str, TaskValues]) -> None:
@@ -110,6 +116,29 @@ class Slots:
                 self._write_again(layout, needed)
         elif needed > len(self._rows):
             self._grow(min(1 + self.most(layout), max(needed, 2 * len(self._rows))))
+
+    def _make_room_for_heads(
+        self, wanted: Mapping[str, TaskValues], coming: Mapping[str, TaskValues]
+    ) -> None:
+        if self._max_bytes is None:
+            return
+        numbers = sum(part.numel() for task in coming.values() for part in task.head)
+        spare = self._max_bytes - numbers * self._like.element_size()
+        for digest in [digest for digest in self._held if digest not in wanted]:
+            if self._head_bytes() <= spare:
+                break
+            self.drop(digest)
+            self.evictions += 1
+
+    def last_that_fit(self, tasks: Sequence[TaskValues]) -> Sequence[TaskValues]:
+        """As many of the last tasks as have room at a time."""
+        layout, count = VectorLayout({}), 0
+        for task in reversed(tasks):
+            layout = _joined(layout, [task])
+            if count == self.most(layout):
+                break
+            count += 1
+        return tasks[len(tasks) - count :]
 
     def _evict(self, left: int) -> None:
         """Drop the least recently used until so many are left."""

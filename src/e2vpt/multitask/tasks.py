@@ -9,6 +9,7 @@ import copy
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ class MultiTask:
             taken: it loses its head, and predicts through this object from now on.
         on_device: tasks whose values are on the device at a time; the most in one batch.
         in_memory: tasks whose values are in memory at a time; others are read again from their files.
-        device_bytes: of the tasks' values on the device, heads aside; None for no bound. The longest task
-            sets what each of them takes.
+        device_bytes: of the tasks' values on the device, and as many again of their heads; None for no bound.
+            The longest task sets what the values of each of them take.
 
     Raises:
         UnsupportedBackbone: the backbone takes no prompts.
@@ -166,7 +167,7 @@ class MultiTask:
         entries = list(self._registry.entries.values())[-self._on_device :]
         tasks = self._registry.values(entries)
         with self._device:
-            self._slots.rows(tasks)
+            self._slots.rows(self._slots.last_that_fit(tasks))
 
     def remove(self, name: str) -> None:
         """Forget a task.
@@ -190,14 +191,15 @@ class MultiTask:
         present = [head for head in heads if head is not None]
         if not present:
             return list(features.unbind())
-        weight, bias = (torch.cat(parts) for parts in zip(*present, strict=True))
+        # Images of one task share its head, so that is multiplied by once.
+        different = {id(head): head for head in present}
+        weight, bias = (torch.cat(parts) for parts in zip(*different.values(), strict=True))
         every = torch.addmm(bias, features, weight.T)
-        logits, start = [], 0
-        for row, head in enumerate(heads):
-            end = start + (0 if head is None else len(head[1]))
-            logits.append(features[row] if head is None else every[row, start:end])
-            start = end
-        return logits
+        ends = dict(zip(different, accumulate(len(head[1]) for head in different.values()), strict=True))
+        return [
+            features[row] if head is None else every[row, ends[id(head)] - len(head[1]) : ends[id(head)]]
+            for row, head in enumerate(heads)
+        ]
 
     def embed(self, images: Tensor, names: Iterable[str | LoadedTask]) -> Tensor:
         """What each image's head sees: features [B, D]; arguments as for a call."""
@@ -221,7 +223,7 @@ class MultiTask:
         names = [names] if isinstance(names, str) else list(names)
         for name in names:
             check_type("a task's name", name, str, LoadedTask)
-        if images.dim() != 4 or len(images) != len(names):
+        if images.dim() != 4 or not len(images) == len(names) > 0:
             raise ConfigError(
                 f"images have shape {list(images.shape)} for {len(names)} names; expected [B, 3, h, w] and a "
                 "name for each of the B images."

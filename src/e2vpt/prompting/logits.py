@@ -18,8 +18,16 @@ Begin = Callable[[Any, Tensor], tuple[Tensor, Steps]]
 """From a model and its images [B, 3, h, w] to tokens [B, N, D] and the blocks that they go through."""
 
 
+def are_tokens(model: Any, x: Tensor) -> bool:
+    """Whether x is embedded already, [B, N, D]. A single image without a batch has three sides too."""
+    if x.dim() != 3:
+        return False
+    return tuple(x.shape[1:]) == (model.patch_embed.num_patches + model.num_prefix_tokens, model.embed_dim)
+
+
 class LogitsForward:
-    """`forward` of a prompted model: images [B, 3, h, w], or tokens [B, N, D], -> [B, C].
+    """`forward` of a prompted model: images [B, 3, h, w], or what enters its first block with prompts, tokens
+    [B, N, D], -> [B, C].
 
     A method of an object that holds its model, so that it follows deepcopy, pickle and export. With
     class-token pooling the last block computes one row, by its `class_token`; any other pooling, a mask, or a
@@ -38,9 +46,9 @@ class LogitsForward:
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Logits [B, C]; further arguments as in timm."""
-        model, are_tokens = self.model, x.dim() == 3
+        model = self.model
         has_short_path = self._pools_class_token() and not self._is_watched()
-        if args or kwargs or not (has_short_path or are_tokens):
+        if args or kwargs or not (has_short_path or are_tokens(model, x)):
             logits: Tensor = type(model).forward(model, x, *args, **kwargs)
             return logits
         x, steps = self.begin(model, x)

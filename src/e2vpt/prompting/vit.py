@@ -13,7 +13,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 
 from e2vpt.prompting.edges import Edge, install_edges
-from e2vpt.prompting.logits import LogitsForward, Steps
+from e2vpt.prompting.logits import LogitsForward, Steps, are_tokens
 from e2vpt.prompting.vit_attention import PromptedAttention
 
 
@@ -52,7 +52,7 @@ class FirstTokens:
 
 
 def _begin(model: Any, x: Tensor) -> tuple[Tensor, Steps]:
-    if x.dim() == 3:
+    if are_tokens(model, x):
         return x, [(block, {}) for block in model.blocks[model.prompt_config.first_block :]]
     x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x))))
     return x, [(block, {}) for block in model.blocks]

@@ -102,4 +102,4 @@ def _room(model: nn.Module) -> int:
     if device.type != "cuda":
         return _ROOM_ON_CPU
     free: int = torch.cuda.mem_get_info(device)[0]
-    return free // 2
+    return free // 4  # of values, and of heads
