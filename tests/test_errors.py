@@ -79,6 +79,11 @@ def test_every_message_is_safe_to_print() -> None:
         assert str(error("x\x1b[2J of\n  \u202epng")) == "x\\x1b[2J of\n  \\u202epng"
 
 
+def test_an_error_of_a_library_in_one_line() -> None:
+    assert errors.in_one_line(ValueError(" first\nsecond")) == "first"
+    assert errors.in_one_line(KeyError()) == "KeyError"
+
+
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(errors.MissingExtra) as raised, errors.needs("ray", "A cluster needs Ray"):
         import no_such_package  # type: ignore[import-not-found]  # noqa: F401

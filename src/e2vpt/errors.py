@@ -51,6 +51,11 @@ def _shown(character: str) -> str:
     return character.encode("unicode_escape").decode() if hidden else character
 
 
+def in_one_line(error: Exception) -> str:
+    """What an error of another library says, its first line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def in_lines(names: Sequence[str]) -> str:
     """The first names, one a line and safe to print, and how many more there are."""
     lines = [f"  {visible(name)}" for name in names[:SHOWN]]

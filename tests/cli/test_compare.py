@@ -52,6 +52,8 @@ def test_one_command_one_table(run, tmp_path: Path) -> None:  # type: ignore[no-
         ("shapes --backbone demo --rates bias", "rates: 'bias'; expected METHOD=RATE"),
         ("shapes --backbone demo --rates biased=1", "rates: biased is not compared; compared are linear"),
         ("shapes --backbone demo --rates bias=-1", "the rate of bias is -1.0"),
+        ("shapes --backbone demo --lr 0.1", "lr has no effect in a comparison, which tries rates"),
+        ("shapes --backbone demo --seed 1 --train-on train+val", "seed has no effect in a comparison"),
         ("shapes --backbone demo --tune-on other", "Rates are chosen on other; the tasks are shapes"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from e2vpt import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
-from e2vpt.cli.flags import FIRST, parse_counts, parse_numbers, with_config_flags
+from e2vpt.cli.flags import FIRST, parse_counts, parse_numbers, with_config_flags, with_recipe_flags
 from e2vpt.config import RECIPE_PROMPTS, GridConfig, SearchConfig
 from e2vpt.config.groups import GROUPS
 from e2vpt.config.recipes import recipe_groups
@@ -58,16 +58,27 @@ def test_a_command_gets_every_field_and_the_configs_they_make() -> None:
     assert list(parameters) == ["ctx", "name", *(field.name for field in FIELDS), "help_all"]
     assert command.__doc__ == "Help text."
     called(command, "x")
-    assert seen == {"name": "x", "given": {"name": "x"}, **GROUPS, **recipe_groups("default")}
+    assert seen == {"name": "x", "given": {"name": "x"}, **GROUPS}
     called(command, "x", "--num-visual", "1,2", "--keep-tokens", "0.5", "--epochs", "100")
     assert seen == {
         "name": "x",
         "given": {"name": "x", "num_visual": (1, 2), "keep_tokens": (0.5,), "epochs": 100},
         **GROUPS,
-        **recipe_groups("default"),
         "prompts": dataclasses.replace(RECIPE_PROMPTS, num_visual=(1, 2)),
         "prune": PruneConfig(keep_tokens=(0.5,)),
     }
+
+
+def test_where_recipes_are_chosen_the_default_one_is_shown() -> None:
+    seen: dict[str, Any] = {}
+
+    @with_recipe_flags
+    def command(data: DataConfig, search: SearchConfig) -> None:
+        seen.update(data=data, search=search)
+
+    called(command)
+    assert seen == {"data": recipe_groups("default")["data"], "search": SearchConfig()}
+    assert seen["data"].augment == "auto" != DataConfig().augment
 
 
 def test_help_shows_what_most_people_need_and_all_on_request() -> None:

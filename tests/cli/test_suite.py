@@ -123,6 +123,10 @@ def test_check_and_plan(
         ("--shard 3", "shard is '3'; expected a number and how many there are, as in 3/20"),
         ("--shard 3/2", "shard is 3/2; expected a number from 1 to 2"),
         ("--shard 0/2", "shard is 0/2; expected a number from 1 to 2"),
+        ("--keep-ratios 0.5", "keep_ratios has no effect without --protocol paper"),
+        ("--protocol paper --tune", "tune has no effect with --protocol paper"),
+        ("--protocol paper --keep 0.3", "keep has no effect with --protocol paper"),
+        ("--lr 0.1", "lr has no effect in a benchmark"),
         ("--merge nowhere", "nowhere/config.json cannot be read"),
     ],
 )

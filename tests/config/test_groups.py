@@ -50,7 +50,9 @@ def test_what_each_method_takes() -> None:
     assert idle("e2vpt") == rest | options
     assert idle("e2vpt", prunes=False) == rest | options | prune
     assert idle("e2vpt", optimizer="sgd") == grid | options
-    assert idle("e2vpt", protocol="paper") == options | {"momentum", "lr", "weight_decay", "optimizer"}
+    searched = {"lr", "weight_decay", "optimizer"}
+    settled = {"init", "kv_init", "label_smoothing"} | prune - {"num_segments", "layout", "signed_scores"}
+    assert idle("e2vpt", protocol="paper") == options | searched | settled
     assert idle("lora", prunes=False) == rest | prune | prompts | (options - {"lora_rank", "lora_alpha"})
     assert {"num_kv", "share_kv"} <= idle("vpt-deep") and "num_visual" not in idle("vpt-deep")
     assert {"num_visual", "init"} <= idle("kv") and "num_kv" not in idle("kv")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.folders import load_folder, load_tar
+from e2vpt.data.load import load_task
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 
@@ -42,7 +42,7 @@ def _tar(folder: Path, arcname: str) -> Path:
 def test_three_splits(tmp_path: Path, val: str) -> None:
     root = _fill(tmp_path / "pets", train__dog=3, train__cat=4, test__dog=2, **{f"{val}__cat": 1})
     (root / "labels.csv").write_text("beside the class folders")
-    task = load_folder(root, DataConfig())
+    task = load_task(root, DataConfig(), verify=False)
     assert (task.name, task.classes) == ("pets", ("cat", "dog"))
     assert _sizes(task) == {"train": 7, "val": 1, "test": 2}
     assert task.test is not None and task.test.labels == (1, 1)
@@ -51,19 +51,19 @@ def test_three_splits(tmp_path: Path, val: str) -> None:
 
 def test_train_alone_gives_its_share_to_val_and_has_no_test(tmp_path: Path) -> None:
     root = _fill(tmp_path, train__a=10, train__b=10)
-    assert _sizes(load_folder(root, DataConfig(val_fraction=0.2))) == {"train": 16, "val": 4}
+    assert _sizes(load_task(root, DataConfig(val_fraction=0.2), verify=False)) == {"train": 16, "val": 4}
 
 
 def test_class_folders_alone_are_split_in_three_and_may_nest(tmp_path: Path) -> None:
     root = _fill(tmp_path, a=10, b=8, b__more=2)
-    assert _sizes(load_folder(root, DataConfig())) == {"train": 14, "val": 2, "test": 4}
+    assert _sizes(load_task(root, DataConfig(), verify=False)) == {"train": 14, "val": 2, "test": 4}
 
 
 @pytest.mark.parametrize("arcname", ["pets", ".", "", "outer/pets"])
 def test_an_archive_gives_the_same_task_as_its_folder(tmp_path: Path, arcname: str) -> None:
     root = _fill(tmp_path / "pets", train__a=4, train__b=4, test__a=1)
     archive = _tar(root, arcname)
-    folder, tar = load_folder(root, DataConfig()), load_tar(archive, DataConfig())
+    folder, tar = load_task(root, DataConfig(), verify=False), load_task(archive, DataConfig(), verify=False)
     shutil.rmtree(root / "test")  # Nothing is read from the folder any more.
     assert tar.classes == folder.classes
     for mine, theirs in zip(tar.splits().values(), folder.splits().values(), strict=True):
@@ -76,13 +76,13 @@ def test_an_archive_gives_the_same_task_as_its_folder(tmp_path: Path, arcname: s
 
 def test_one_top_folder_is_stepped_into(tmp_path: Path) -> None:
     _fill(tmp_path, pets__train__a=3, pets__train__b=3)
-    assert load_folder(tmp_path, DataConfig()).classes == ("a", "b")
+    assert load_task(tmp_path, DataConfig(), verify=False).classes == ("a", "b")
 
 
 def test_accents_are_one_spelling(tmp_path: Path) -> None:
     decomposed, composed = "train__e\u0301t\u00e9", "test__\u00e9t\u00e9"
     root = _fill(tmp_path, train__b=2, **{decomposed: 2, composed: 1})
-    assert load_folder(root, DataConfig()).classes == ("b", "\u00e9t\u00e9")
+    assert load_task(root, DataConfig(), verify=False).classes == ("b", "\u00e9t\u00e9")
 
 
 def test_both_spellings_in_one_split_are_refused(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_both_spellings_in_one_split_are_refused(tmp_path: Path) -> None:
     root = _fill(tmp_path, b=2, **{decomposed: 2, composed: 2})
     if len(list(root.iterdir())) == 3:
         with pytest.raises(DataError, match="only differ in how an accent is stored"):
-            load_folder(root, DataConfig())
+            load_task(root, DataConfig(), verify=False)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_both_spellings_in_one_split_are_refused(tmp_path: Path) -> None:
 )
 def test_refusals(tmp_path: Path, counts: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load_folder(_fill(tmp_path, **counts), DataConfig())
+        load_task(_fill(tmp_path, **counts), DataConfig(), verify=False)
 
 
 def test_stray_files_in_class_folders_are_all_named(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_stray_files_in_class_folders_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"not images:\n  .*list\.csv\n  .*movie\.mp4\n  .*noext\nMove them away"
     ):
-        load_folder(root, DataConfig())
+        load_task(root, DataConfig(), verify=False)
 
 
 def test_a_long_list_is_cut_but_counted(tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_a_long_list_is_cut_but_counted(tmp_path: Path) -> None:
     for i in range(25):
         (root / "a" / f"{i:02}.txt").write_text("x")
     with pytest.raises(DataError, match=r"19\.txt\n  and 5 more"):
-        load_folder(root, DataConfig())
+        load_task(root, DataConfig(), verify=False)
 
 
 def test_a_folder_without_train_may_not_hide_other_folders(tmp_path: Path) -> None:
     root = _fill(tmp_path, train__a=3, train__b=3)
     (root / "annotations").mkdir()
     (root / "annotations" / "all.xml").write_text("x")
-    assert load_folder(root, DataConfig()).classes == ("a", "b")
+    assert load_task(root, DataConfig(), verify=False).classes == ("a", "b")
 
 
 def test_a_class_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_class_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     except (OSError, UnicodeEncodeError):
         pytest.skip("this file system takes valid names only")
     with pytest.raises(DataError, match="not valid UTF-8"):
-        load_folder(tmp_path, DataConfig())
+        load_task(tmp_path, DataConfig(), verify=False)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_class_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
 def test_names_that_speak_of_splits_are_splits(tmp_path: Path, folders: tuple[str, str]) -> None:
     train, test = folders
     root = _fill(tmp_path, **{f"{train}__a": 5, f"{train}__b": 5, f"{test}__a": 2, f"{test}__b": 1})
-    task = load_folder(root, DataConfig())
+    task = load_task(root, DataConfig(), verify=False)
     assert task.classes == ("a", "b")
     assert _sizes(task) == {"train": 8, "val": 2, "test": 3}
 
@@ -180,10 +180,10 @@ def test_doubtful_divisions_are_refused_with_a_reading(
     tmp_path: Path, counts: dict[str, int], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        load_folder(_fill(tmp_path, **counts), DataConfig())
+        load_task(_fill(tmp_path, **counts), DataConfig(), verify=False)
 
 
 @pytest.mark.parametrize("odd", ["train_station", "test_tube", "contest", "training", "constrained"])
 def test_classes_may_have_names_like_splits(tmp_path: Path, odd: str) -> None:
     root = _fill(tmp_path, **{odd: 4, f"{odd}__more": 2, "airport": 6})
-    assert set(load_folder(root, DataConfig()).classes) == {odd, "airport"}
+    assert set(load_task(root, DataConfig(), verify=False).classes) == {odd, "airport"}

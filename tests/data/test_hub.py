@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.hub import load_hub, read_hub, row_images
+from e2vpt.data.hub import read_hub, row_images
+from e2vpt.data.load import load_task
 from e2vpt.errors import DataError, MissingExtra, UnreadableImages
 from e2vpt.runs.train import describe_task
 
@@ -44,7 +45,7 @@ def test_saved_splits(tmp_path: Path) -> None:
     source = _saved(
         tmp_path, train=_rows([0, 1] * 6), validation=_rows([1]), test=_rows([0, 0]), extra=_rows([0])
     )
-    task = load_hub(source, DataConfig())
+    task = load_task(source, DataConfig(), verify=False)
     assert (task.name, task.classes) == ("pets", ("cat", "dog"))
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 12, "val": 1, "test": 2}
     assert task.train.labels == (0, 1) * 6
@@ -55,7 +56,7 @@ def test_saved_splits(tmp_path: Path) -> None:
 
 def test_a_data_set_without_splits_is_split(tmp_path: Path) -> None:
     _rows([0, 1] * 10).save_to_disk(str(tmp_path / "flat"))
-    task = load_hub(f"hf:{tmp_path}/flat", DataConfig())
+    task = load_task(f"hf:{tmp_path}/flat", DataConfig(), verify=False)
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 14, "val": 2, "test": 4}
 
 
@@ -65,7 +66,7 @@ def test_a_local_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / "pets" / name).mkdir(parents=True)
         for i in range(3):
             Image.new("RGB", (4, 4)).save(tmp_path / "pets" / name / f"{i}.png")
-    task = load_hub(f"hf:{tmp_path}/pets", DataConfig(val_fraction=0.3))
+    task = load_task(f"hf:{tmp_path}/pets", DataConfig(val_fraction=0.3), verify=False)
     assert task.classes == ("cat", "dog")
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 2, "val": 2, "test": 2}
     assert task.train.images[0].open().size == (4, 4)
@@ -80,18 +81,21 @@ def test_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (tmp_path / "pets" / name).mkdir(parents=True)
         _rows([0, 1] * (count // 2)).to_parquet(str(tmp_path / "pets" / name / "train.parquet"))
     (tmp_path / "pets" / "README.md").write_text("\n".join([*card, "---", ""]))
-    task = load_hub(f"hf:{tmp_path}/pets:large", DataConfig(val_fraction=0.0))
+    task = load_task(f"hf:{tmp_path}/pets:large", DataConfig(val_fraction=0.0), verify=False)
     assert (task.name, len(task.train), len(task.test or ())) == ("pets-large", 10, 2)
     assert task.train.images[0].name == f"hf:{tmp_path}/pets:large train[0]"
     with pytest.raises(DataError, match=r"hf:\S+/pets:huge cannot be loaded: .*'small'"):
-        load_hub(f"hf:{tmp_path}/pets:huge", DataConfig())
+        load_task(f"hf:{tmp_path}/pets:huge", DataConfig(), verify=False)
 
 
 def test_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They part name and configuration, but not within the name of a folder that is there."""
-    assert load_hub(_saved(tmp_path / "a:b", train=_rows([0, 1] * 6)), DataConfig()).name == "pets"
+    assert (
+        load_task(_saved(tmp_path / "a:b", train=_rows([0, 1] * 6)), DataConfig(), verify=False).name
+        == "pets"
+    )
     with pytest.raises(DataError, match=r"save_to_disk, which knows no configurations\. Leave :small out"):
-        load_hub(f"hf:{tmp_path}/a:b/pets:small", DataConfig())
+        load_task(f"hf:{tmp_path}/a:b/pets:small", DataConfig(), verify=False)
     asked = []
 
     def load(name: str, configuration: str | None) -> Any:
@@ -99,7 +103,9 @@ def test_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return _rows([0, 1] * 10)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    names = [load_hub(f"hf:someone/pets{colon}", DataConfig()).name for colon in ("", ":", ":small")]
+    names = [
+        load_task(f"hf:someone/pets{colon}", DataConfig(), verify=False).name for colon in ("", ":", ":small")
+    ]
     assert asked == [("someone/pets", None), ("someone/pets", None), ("someone/pets", "small")]
     assert names == ["pets", "pets", "pets-small"]
 
@@ -109,14 +115,14 @@ def test_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [([10, 9] * 5, "int64", ("9", "10")), (["b", "a"] * 5, "string", ("a", "b"))],
 )
 def test_plain_label_columns(tmp_path: Path, labels: list[Any], kind: str, classes: tuple[str, ...]) -> None:
-    task = load_hub(_saved(tmp_path, train=_rows(labels, datasets.Value(kind))), DataConfig())
+    task = load_task(_saved(tmp_path, train=_rows(labels, datasets.Value(kind))), DataConfig(), verify=False)
     assert task.classes == classes
     assert set(task.train.labels) == {0, 1}
 
 
 def test_preferred_names_decide_between_columns(tmp_path: Path) -> None:
     rows = _rows([0, 1] * 5, coarse=datasets.ClassLabel(names=["x", "y"]), depth=datasets.Image())
-    assert load_hub(_saved(tmp_path, train=rows), DataConfig()).classes == ("cat", "dog")
+    assert load_task(_saved(tmp_path, train=rows), DataConfig(), verify=False).classes == ("cat", "dog")
 
 
 def test_broken_images_are_named(tmp_path: Path) -> None:
@@ -125,8 +131,10 @@ def test_broken_images_are_named(tmp_path: Path) -> None:
         lambda row, i: {"image": [{"bytes": b"no", "path": None}, None][i]} if i < 2 else row,
         with_indices=True,
     )
-    task = load_hub(
-        _saved(tmp_path, train=broken.cast_column("image", datasets.Image())), DataConfig(val_fraction=0.0)
+    task = load_task(
+        _saved(tmp_path, train=broken.cast_column("image", datasets.Image())),
+        DataConfig(val_fraction=0.0),
+        verify=False,
     )
     for i, reason in enumerate(["not an image", "the cell is empty"]):
         with pytest.raises(UnreadableImages, match=reason):
@@ -138,7 +146,9 @@ def test_splits_without_labels_are_left_out_with_a_word(tmp_path: Path, kind: An
     labels = [0, 1] if kind is None else ["0", "1"]
     blank = _rows([-1, -1] if kind is None else [None, None], kind)
     for i, test in enumerate((blank, blank.remove_columns("label"))):
-        task = load_hub(_saved(tmp_path / str(i), test=test, train=_rows(labels * 5, kind)), DataConfig())
+        task = load_task(
+            _saved(tmp_path / str(i), test=test, train=_rows(labels * 5, kind)), DataConfig(), verify=False
+        )
         assert task.test is None and len(task.train) < 10 and task.val is not None
         assert "; test is left out, its images have no labels\n" in describe_task(task)
 
@@ -177,7 +187,7 @@ def test_refusals(tmp_path: Path) -> None:
     }
     for i, (message, splits) in enumerate(cases.items()):
         with pytest.raises(DataError, match=message):
-            load_hub(_saved(tmp_path / str(i), **splits), DataConfig())
+            load_task(_saved(tmp_path / str(i), **splits), DataConfig(), verify=False)
 
 
 def test_the_one_split_train_is_no_split(tmp_path: Path) -> None:
@@ -200,17 +210,17 @@ def test_without_a_connection_one_line_says_so(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(DataError, match="it is not in the cache, and HF_HUB_OFFLINE is set"):
-        load_hub("hf:nobody/nothing", DataConfig())
+        load_task("hf:nobody/nothing", DataConfig(), verify=False)
     assert capfd.readouterr() == ("", "") and before == datasets.config.HF_HUB_OFFLINE
 
 
 def test_what_cannot_be_loaded_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"hf:.*empty cannot be loaded"):
-        load_hub(f"hf:{tmp_path}/empty", DataConfig())
+        load_task(f"hf:{tmp_path}/empty", DataConfig(), verify=False)
 
 
 def test_without_the_package_the_message_holds_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"pip install 'e2vpt\[hf\]'"):
-        load_hub("hf:pets", DataConfig())
+        load_task("hf:pets", DataConfig(), verify=False)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from e2vpt.config import DataConfig
-from e2vpt.data.tables import load_table
+from e2vpt.data.load import load_task
 from e2vpt.errors import DataError
 
 
@@ -29,7 +29,7 @@ def _rows(first: int, last: int, rest: str) -> str:
 def test_with_splits(tmp_path: Path) -> None:
     text = "path,label,split\n" + _rows(0, 4, "dog,train") + _rows(4, 8, "cat,train")
     text += _rows(8, 10, "cat,Valid") + _rows(10, 13, "dog,test")
-    task = load_table(_table(tmp_path, text), DataConfig())
+    task = load_task(_table(tmp_path, text), DataConfig(), verify=False)
     assert (task.name, task.classes) == ("pets", ("cat", "dog"))
     assert task.train.labels == (1, 1, 1, 1, 0, 0, 0, 0)
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 8, "val": 2, "test": 3}
@@ -39,7 +39,7 @@ def test_with_splits(tmp_path: Path) -> None:
 def test_without_splits_and_in_the_manner_of_spreadsheets(tmp_path: Path) -> None:
     text = "Label, Path\r\n" + "".join(f'{10 if i % 2 else 9}, "i/{i}.png"\r\n' for i in range(20))
     text += "\r\n,\r\n  , \r\n \r\n"
-    task = load_table(_table(tmp_path, text, "utf-8-sig"), DataConfig())
+    task = load_task(_table(tmp_path, text, "utf-8-sig"), DataConfig(), verify=False)
     assert task.classes == ("9", "10")
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 14, "val": 2, "test": 4}
 
@@ -50,22 +50,22 @@ def test_without_splits_and_in_the_manner_of_spreadsheets(tmp_path: Path) -> Non
 def test_what_spreadsheets_write(tmp_path: Path, separator: str, encoding: str, first: str) -> None:
     rows = "path,label\n" + _rows(0, 5, "a") + _rows(5, 10, "b")
     text = (first.replace("SEP", ",") + rows).replace(",", separator)
-    task = load_table(_table(tmp_path, text, encoding), DataConfig())
+    task = load_task(_table(tmp_path, text, encoding), DataConfig(), verify=False)
     assert task.classes == ("a", "b") and len(task.train) == 6
     with pytest.raises(DataError, match=f"line {2 + bool(first)}: no such file"):
-        load_table(_table(tmp_path, text.replace("i/0.png", "gone.png"), encoding), DataConfig())
+        load_task(_table(tmp_path, text.replace("i/0.png", "gone.png"), encoding), DataConfig(), verify=False)
 
 
 def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        load_table(_table(tmp_path, "path,label\n" + "gone.png,a\n" * 3000), DataConfig())
+        load_task(_table(tmp_path, "path,label\n" + "gone.png,a\n" * 3000), DataConfig(), verify=False)
     lines = str(caught.value).splitlines()
     assert len(lines) < 25 and "bad line(s)" in lines[0] and "more" in lines[-2]
 
 
 def test_a_class_column_names_the_labels(tmp_path: Path) -> None:
     text = "path,label,class\n" + _rows(0, 5, "1,ant") + _rows(5, 10, "0,zebra")
-    assert load_table(_table(tmp_path, text), DataConfig()).classes == ("zebra", "ant")
+    assert load_task(_table(tmp_path, text), DataConfig(), verify=False).classes == ("zebra", "ant")
 
 
 def test_every_bad_line_is_named(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
         "i/4.png,b,dev\ni/0.png,b,train\ni/./1.png,a,test\ni/2.png,a,train\n../gone.png,b,test\ni/9.png,b\n"
     )
     with pytest.raises(DataError) as caught:
-        load_table(_table(tmp_path, text), DataConfig())
+        load_task(_table(tmp_path, text), DataConfig(), verify=False)
     message = str(caught.value)
     assert "9 bad line(s)" in message
     for line in (
@@ -113,29 +113,31 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
 )
 def test_refusals(tmp_path: Path, text: str, message: str | None) -> None:
     with pytest.raises(DataError, match=message):
-        load_table(_table(tmp_path, text), DataConfig())
+        load_task(_table(tmp_path, text), DataConfig(), verify=False)
 
 
 def test_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not UTF-8"):
-        load_table(_table(tmp_path, "path,label\ni/0.png,été\n", "latin-1"), DataConfig())
+        load_task(_table(tmp_path, "path,label\ni/0.png,été\n", "latin-1"), DataConfig(), verify=False)
 
 
 def test_accents_are_one_class_and_cells_speak_of_splits(tmp_path: Path) -> None:
     """However an accent is stored, as in class folders; with and without a column of class names."""
     text = "path,label,split\n" + _rows(0, 3, "\u00e9t\u00e9,Training") + _rows(3, 6, "e\u0301te\u0301,train")
     text += _rows(6, 9, "b,training") + _rows(9, 11, "e\u0301te\u0301,Testing")
-    task = load_table(_table(tmp_path, text), DataConfig())
+    task = load_task(_table(tmp_path, text), DataConfig(), verify=False)
     assert task.classes == ("b", "\u00e9t\u00e9")
     assert task.test is not None and task.test.labels == (1, 1)
     text = "path,label,class\n" + _rows(0, 5, "0,\u00e9") + _rows(5, 9, "0,e\u0301") + _rows(9, 15, "1,b")
-    assert load_table(_table(tmp_path, text), DataConfig()).classes == ("\u00e9", "b")
+    assert load_task(_table(tmp_path, text), DataConfig(), verify=False).classes == ("\u00e9", "b")
 
 
 def test_of_very_many_bad_lines_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3000 bad line\(s\)") as caught:
-        load_table(
-            _table(tmp_path, "path,label\n" + "".join(f"no/{i}.png,a\n" for i in range(3000))), DataConfig()
+        load_task(
+            _table(tmp_path, "path,label\n" + "".join(f"no/{i}.png,a\n" for i in range(3000))),
+            DataConfig(),
+            verify=False,
         )
     assert len(str(caught.value).splitlines()) == 23
     assert "and 2980 more" in str(caught.value)

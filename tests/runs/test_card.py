@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -86,3 +87,11 @@ def test_the_augmentation_that_a_run_chose(run: Path) -> None:
     assert "| augmentation | none |" in (run / "README.md").read_text(), "of one epoch, which asks nothing"
     (run / "augmentation.json").write_text('{"augment": "crop-flip"}')
     assert "| augmentation | crop-flip |" in card_of(run / "adapter.safetensors")
+
+
+def test_the_best_of_a_search_has_no_settings_of_the_search(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"search": {}}))
+    assert "| lr |" not in card_of(run / "adapter.safetensors")
+    (run / "config.json").write_text(json.dumps(config))
+    assert "| lr |" in card_of(run / "adapter.safetensors")

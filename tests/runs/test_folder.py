@@ -10,7 +10,7 @@ import pytest
 
 from e2vpt import PromptConfig, RunConfig, TrainConfig
 from e2vpt.errors import RunError
-from e2vpt.runs.folder import open_folder
+from e2vpt.runs.folder import check_out, forget_failed_start, kind_of, open_folder, saved_run_config
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,47 @@ def test_of_two_that_start_at_once_one_is_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(RunError, match="holds a run already"):
         open_folder(tmp_path / "run", {"seed": 2}, resume=False)
     assert (tmp_path / "run/config.json").read_text() == '{"seed": 1}'
+
+
+@pytest.mark.parametrize("name", ["config.json", "splits.csv", "sub/config.json", "sub/splits.csv"])
+def test_files_of_another_program_are_left_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"mine": 1}')
+    for resume in (True, False):
+        with pytest.raises(RunError, match="exists and is not a run of e2vpt"):
+            check_out(tmp_path, resume=resume)
+    forget_failed_start(tmp_path)
+    assert path.read_text() == '{"mine": 1}'
+
+
+def test_settings_of_a_start_that_failed_go(tmp_path: Path) -> None:
+    wanted = RunConfig(backbone="demo").to_dict()
+    open_folder(tmp_path, wanted | {"tune_on": []}, resume=False, parts={"prune": {"keep": 0.5}})
+    open_folder(tmp_path / "final" / "one", wanted, resume=False)
+    (tmp_path / "tasks" / "pets").mkdir(parents=True)
+    for folder in ("tasks/pets", "final/one"):
+        (tmp_path / folder / "splits.csv").write_text("split,class,file,digest\n")
+    check_out(tmp_path, resume=False)
+    forget_failed_start(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({}, "run"),
+        ({"search": {}}, "search"),
+        ({"tune_on": []}, "comparison"),
+        ({"protocol": ""}, "benchmark"),
+    ],
+)
+def test_what_a_folder_holds(tmp_path: Path, more: dict[str, Any], kind: str) -> None:
+    saved = RunConfig(backbone="demo").to_dict() | more
+    assert kind_of(saved) == kind
+    open_folder(tmp_path, saved, resume=False)
+    if kind == "run":
+        assert saved_run_config(tmp_path).backbone == "demo"
+    else:
+        with pytest.raises(RunError, match=f"holds a {kind}, no run, but runs lie below it"):
+            saved_run_config(tmp_path)

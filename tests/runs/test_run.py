@@ -18,6 +18,7 @@ import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter, load_task, read_adapter
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.finding import adapter_path, run_of
+from e2vpt.runs.folder import open_folder
 from e2vpt.runs.run import train_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -160,6 +161,12 @@ def test_a_run_in_the_way_is_never_overwritten(tmp_path: Path) -> None:
     (out / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"config\.json cannot be read"):
         train_run(task, CONFIG, out, resume=True)
+
+
+def test_a_search_is_not_gone_on_with_as_a_run(tmp_path: Path) -> None:
+    open_folder(tmp_path, CONFIG.to_dict() | {"search": {}}, resume=False)
+    with pytest.raises(RunError, match=r"it holds a search\. Finish a search with `e2vpt search --resume`"):
+        adapter_path(tmp_path)
 
 
 def test_adapter_path_says_what_is_missing(tmp_path: Path) -> None:

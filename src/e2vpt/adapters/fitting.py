@@ -47,6 +47,7 @@ class Fitting:
                 rehearse(path, info, tensors, model)
         check_weights(path, info, model, self._weights)
         self._adapted[key] = model
+        self._adapted.move_to_end(key)
         if len(self._adapted) > _KEPT:
             self._adapted.popitem(last=False)
         return info, fitted(tensors, model)

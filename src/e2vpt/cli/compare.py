@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,11 +22,18 @@ from e2vpt.cli.options import (
     words,
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
+from e2vpt.config.groups import refuse_idle
 from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import check_out
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.start import absolute, named_backbone
+
+_IDLE = {
+    "lr": "in a comparison, which tries rates for each method; --rates fixes them",
+    "seed": "in a comparison, which has --seeds",
+    "train_on": "in a comparison, which chooses on validation images",
+}
 
 
 @with_config_flags
@@ -36,6 +44,7 @@ def compare_command(
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
+    given: Mapping[str, Any],
     backbone: NewBackbone = None,
     methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(ENTRIES),
     seeds: Annotated[int, typer.Option(min=1, help="Final trainings of each method on each task.")] = 3,
@@ -57,6 +66,7 @@ def compare_command(
 
     --epochs counts all trainings of a run: a method that prunes divides them between two.
     """
+    refuse_idle(given, _IDLE)
     name = named_backbone(backbone)
     check_out(out, resume=resume)
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}

@@ -31,7 +31,14 @@ FIRST = {
 """Settings that most people ask for first; `--help` shows these, `--help-all` every one."""
 
 
-def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
+def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """As `with_config_flags`, but what the default recipe sets stands there until somebody says otherwise."""
+    return with_config_flags(command, {**GROUPS, **recipe_groups("default")})
+
+
+def with_config_flags(
+    command: Callable[..., None], defaults: Mapping[str, Any] = GROUPS
+) -> Callable[..., None]:
     """A command with parameters named as groups of settings, as one with a flag for each of their fields.
 
     A parameter `given` is no flag: it gets all that stood on the command line, by name.
@@ -39,8 +46,6 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
     parameters = inspect.signature(command, eval_str=True).parameters
     own = [p for name, p in parameters.items() if name not in GROUPS and name != "given"]
     groups = [name for name in GROUPS if name in parameters]
-    # What a recipe sets is what stands there until somebody says otherwise.
-    defaults = {**GROUPS, **recipe_groups("default")} if "given" in parameters else GROUPS
     generated = [_flag(group, field, hint, defaults) for group, field, hint in _fields(groups)]
     names = [parameter.name for parameter in generated]
 

@@ -45,7 +45,7 @@ def predict_command(
     batch_size: BatchSize = 32,
     as_json: AsJson = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV: file, class, score for each rank.")
+        bool, typer.Option("--csv", help="Print CSV: file, rank, class, score, error.")
     ] = False,
     bom: AsCells = False,
     separator: Separator = ",",

@@ -61,15 +61,12 @@ def load_images(source: str, data: DataConfig) -> Task:
 
 
 @contextmanager
-def kept_when_interrupted(out: Path) -> Iterator[None]:
+def kept_when_interrupted(out: Path, again: str = "the same command with --resume") -> Iterator[None]:
     """Inside, Ctrl-C ends the command with a word on how to go on, and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        say(
-            f"Interrupted. Finished epochs are kept in {out}; "
-            "the same command with --resume goes on from there."
-        )
+        say(f"Interrupted. Finished epochs are kept in {out}; {again} goes on from there.")
         raise typer.Exit(130) from None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from e2vpt.adapters.files import read_adapter
-from e2vpt.cli.flags import with_config_flags
+from e2vpt.cli.flags import with_recipe_flags
 from e2vpt.cli.options import (
     DataArgument,
     NewBackbone,
@@ -20,6 +21,7 @@ from e2vpt.cli.options import (
 )
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
+from e2vpt.config.groups import refuse_idle
 from e2vpt.errors import visible
 from e2vpt.runs.folder import ADAPTER, check_out
 from e2vpt.runs.progress import reported, say
@@ -28,8 +30,17 @@ from e2vpt.runs.train import describe_task
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
 
+_IDLE = {
+    **dict.fromkeys(
+        ("lr", "weight_decay", "num_visual", "num_kv", "init", "keep"),
+        "in a search, which tries values of its own; see --help-all",
+    ),
+    **dict.fromkeys(("keep_tokens", "keep_segments"), "in a search, which tries --keep-choices"),
+    **dict.fromkeys(("finalists", "tolerance"), "in a search, whose trials keep what they pruned"),
+}
 
-@with_config_flags
+
+@with_recipe_flags
 def search_command(
     source: DataArgument,
     prompts: PromptConfig,
@@ -37,6 +48,7 @@ def search_command(
     train: TrainConfig,
     prune: PruneConfig,
     search: SearchConfig,
+    given: Mapping[str, Any],
     backbone: NewBackbone = None,
     out: Annotated[
         Path | None, typer.Option(help="Search folder; runs/<data name>-search when not given.")
@@ -49,6 +61,7 @@ def search_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
 ) -> None:
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
+    refuse_idle(given, _IDLE)
     if out is not None:
         check_out(out, resume=resume)
     source = absolute(source)

@@ -23,6 +23,7 @@ from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import BackboneName, Weights, run_config, words
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
+from e2vpt.config.groups import BY_THE_PAPER, field_names, refuse_idle
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import say, training
 from e2vpt.runs.reporting import Reporting
@@ -35,6 +36,19 @@ SUITE_METHODS = (
 """The rows of the papers' tables, LoRA, and this package's own recipe."""
 
 
+_IDLE = {
+    "lr": "in a benchmark, whose methods have their own rates; --tune tries others",
+    "seed": "in a benchmark, which has --seeds",
+    "train_on": "in a benchmark, whose protocol says so",
+}
+_IDLE_WITH: dict[str, dict[str, str]] = {
+    "fast": dict.fromkeys(field_names("grid"), "without --protocol paper"),
+    "paper": dict.fromkeys(
+        (*BY_THE_PAPER, "seeds", "tune", "weight_decay", "optimizer"), "with --protocol paper"
+    ),
+}
+
+
 def _command(kind: Benchmark) -> Callable[..., None]:
     def command(
         backbone: BackboneName,
@@ -44,6 +58,7 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         train: TrainConfig,
         prune: PruneConfig,
         grid: GridConfig,
+        given: Mapping[str, Any],
         directory: Annotated[
             str | None,
             typer.Option("--data", metavar="DIR", help="Where the data sets are."),
@@ -88,6 +103,7 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         ] = 0,
         address: Annotated[str | None, typer.Option(help="A Ray cluster to run the cells on.")] = None,
     ) -> None:
+        refuse_idle(given, _IDLE | _IDLE_WITH[protocol])
         if data.skip_unreadable:
             raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
         names, some = list(entries_named(words(methods))), _known_tasks(kind, words(tasks))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from e2vpt.adapters.files import read_adapter
-from e2vpt.cli.flags import with_config_flags
+from e2vpt.cli.flags import with_config_flags, with_recipe_flags
 from e2vpt.cli.options import (
     DATA_HELP,
     NewBackbone,
@@ -52,7 +52,7 @@ _RECIPES = "Settings to start from. " + " ".join(
 )
 
 
-@with_config_flags
+@with_recipe_flags
 def train_command(
     prompts: PromptConfig,
     options: MethodConfig,
@@ -102,6 +102,11 @@ def train_command(
         raise ConfigError(
             "--tensorboard has no effect with --protocol paper, whose 126 trainings write figures only."
         )
+    if protocol == "paper" and calibrate:
+        raise ConfigError(
+            "--calibrate has no effect with --protocol paper, whose final trainings have the validation "
+            "images too."
+        )
     if calibrate and no_report:
         raise ConfigError("--calibrate needs the report's evaluation; leave out --no-report.")
     asked = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
@@ -139,7 +144,7 @@ def prune_command(
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
     check_out(run, resume=True)
     task = load_images(source, config.data)
-    _train(task, config, prune, run, resume=True)
+    _train(task, config, prune, run, resume=True, again="the same command")
     if process_rank()[0] == 0:
         _report(task, run, calibrate=False)
     leave_processes()
@@ -153,8 +158,9 @@ def _train(
     *,
     resume: bool,
     on_epoch: Callable[[Row], None] | None = None,
+    again: str = "the same command with --resume",
 ) -> None:
-    with kept_when_interrupted(out):
+    with kept_when_interrupted(out, again):
         done = train_task(task, config, prune, out, resume=resume, verbose=True, on_epoch=on_epoch)
     if process_rank()[0] == 0:
         if done.tried:

@@ -66,10 +66,27 @@ def check_effect(
     Raises:
         ConfigError: naming each of them and the reason.
     """
-    reasons = _idle_settings(method, prunes=prunes, protocol=protocol, optimizer=optimizer)
+    refuse_idle(given, _idle_settings(method, prunes=prunes, protocol=protocol, optimizer=optimizer))
+
+
+def refuse_idle(given: Collection[str], reasons: Mapping[str, str]) -> None:
+    """Refuse settings that somebody gave, and of which `reasons` says why they change nothing.
+
+    Raises:
+        ConfigError: naming each of them and the reason.
+    """
     idle = [f"{name} has no effect {reasons[name]}" for name in sorted(given) if name in reasons]
     if idle:
         raise ConfigError(f"{'; '.join(idle)}. Leave {'it' if len(idle) == 1 else 'them'} out.")
+
+
+OF_SCORES = ("num_segments", "layout", "signed_scores")
+"""What the paper's protocol leaves open of pruning."""
+BY_THE_PAPER = (
+    *(name for name in field_names("prune") if name not in OF_SCORES),
+    *("init", "kv_init", "label_smoothing"),
+)
+"""What it settles itself, beside what its grid goes through."""
 
 
 def _idle_settings(method: str, *, prunes: bool, protocol: str, optimizer: str) -> dict[str, str]:
@@ -86,7 +103,8 @@ def _idle_settings(method: str, *, prunes: bool, protocol: str, optimizer: str) 
         add(field_names("grid"), "without protocol 'paper'")
     else:
         add(["lr", "weight_decay", "optimizer"], "with protocol 'paper', which has its own grid")
-    if optimizer != "sgd":
+        add(BY_THE_PAPER, "with protocol 'paper', which does as published")
+    if optimizer != "sgd" and protocol != "paper":
         add(["momentum"], "with AdamW")
     with_method = f"with method {method!r}"
     if method not in ("e2vpt", "vpt-deep", "vpt-shallow", "kv"):

@@ -27,7 +27,7 @@ class SearchConfig:
     lr_range: Numbers = option((1e-3, 2e-2), "Lowest and highest learning rate, on a log scale.")
     weight_decay_range: Numbers = option((1e-5, 1e-1), "Lowest and highest weight decay, on a log scale.")
     visual_choices: Counts = option((1, 5, 10, 20), "Numbers of visual prompts to try.")
-    kv_choices: Counts = option((1, 5, 10), "Numbers of key-value prompts to try.")
+    kv_choices: Counts = option((0, 5, 10), "Numbers of key-value prompts to try.")
     inits: Literal["uniform", "patch", "both"] = option("both", "Initial visual prompts to try.")
     keep_choices: Numbers = option(
         (1.0, 0.7, 0.5, 0.3), "Shares of the visual prompts' elements to keep, to try."

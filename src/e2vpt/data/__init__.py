@@ -1,6 +1,6 @@
 """Image-classification tasks, from folders, archives, tables and data sets to batches of tensors.
 
-May import: errors, config.
+May import: errors, config, files.
 Never: prompting, and anything that knows a benchmark.
 
 randomness.py   random choices that depend on named numbers only
@@ -17,6 +17,7 @@ archives.py     .zip, and .tar.gz
 folders.py      class folders
 tables.py       CSV files
 hub.py          Hugging Face data sets
+hub_columns.py  which of their columns are images and labels
 objects.py      torchvision-style data set objects
 load.py         a task from whichever of these
 preprocess.py   how images become tensors
@@ -30,9 +31,7 @@ loader = make_loader(task.train, preprocessing_for(backbone, DataConfig()), batc
 """
 
 from e2vpt.data.batches import epoch_batches
-from e2vpt.data.folders import load_folder, load_tar
 from e2vpt.data.formats import image_suffixes
-from e2vpt.data.hub import load_hub
 from e2vpt.data.images import (
     ImageFile,
     ImageInMemory,
@@ -47,7 +46,6 @@ from e2vpt.data.objects import from_datasets
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.data.samples import TaskDataset
 from e2vpt.data.splits import build_task, stratified_split
-from e2vpt.data.tables import load_table
 from e2vpt.data.task import Split, Task
 from e2vpt.data.transforms import eval_transform, train_transform
 
@@ -67,10 +65,6 @@ __all__ = [
     "eval_transform",
     "from_datasets",
     "image_suffixes",
-    "load_folder",
-    "load_hub",
-    "load_table",
-    "load_tar",
     "load_task",
     "make_loader",
     "preprocessing_for",

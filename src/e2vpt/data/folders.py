@@ -7,50 +7,38 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from e2vpt.config import DataConfig
 from e2vpt.data.archives import list_archive
 from e2vpt.data.formats import is_image
 from e2vpt.data.images import ImageFile
 from e2vpt.data.listing import Listing, Parts, list_folder, refuse
 from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_meant, split_name
-from e2vpt.data.task import Task
 from e2vpt.errors import DataError, visible
 
 Found = dict[SplitName | Literal["all"], dict[str, list[ImageFile]]]
 """The images of each class, by split."""
 
 
-def load_folder(path: Path, config: DataConfig) -> Task:
-    """The task in a folder of class folders, or of `train/`, `val/`, `test/` folders of them.
+def read_folder(path: Path, known: Collection[str] = ()) -> LabelledData:
+    """The labelled images in a folder of class folders, or of `train/`, `val/`, `test/` folders of them.
 
     Classes are in sorted order of their names. Without `val/` (or `valid/`, `validation/`) it is split off
-    `train/`; without `test/` there is none. Without any of them both are split off. Images may lie in
-    subfolders of a class. Hidden and system files are ignored, and so is everything but images beside the
-    class folders.
+    `train/` for training; without `test/` there is none. Without any of them both are split off. Images may
+    lie in subfolders of a class. Hidden and system files are ignored, and so is everything but images beside
+    the class folders. `known` are names of classes.
 
     Raises:
         DataError: images beside the class folders, other files inside them, an empty class, or a class
             folder of `val/` or `test/` that `train/` does not have.
     """
-    return read_folder(path).to_train(config)
-
-
-def load_tar(path: Path, config: DataConfig) -> Task:
-    """The same from a .tar, .tar.gz or .zip, which may hold it all in one top folder; see `list_archive`.
-
-    Raises:
-        DataError: as for `load_folder`, and for a truncated or damaged archive.
-    """
-    return read_archive(path).to_train(config)
-
-
-def read_folder(path: Path, known: Collection[str] = ()) -> LabelledData:
-    """The labelled images of `load_folder`, whatever splits there are; `known` are names of classes."""
     return _read(path.resolve().name, list_folder(path), known)
 
 
 def read_archive(path: Path, known: Collection[str] = ()) -> LabelledData:
-    """The labelled images in an archive, as in `read_folder`."""
+    """The same from a .tar, .tar.gz or .zip, which may hold it all in one top folder; see `list_archive`.
+
+    Raises:
+        DataError: as for `read_folder`, and for a truncated or damaged archive.
+    """
     return _read(path.stem.removesuffix(".tar"), list_archive(path), known)
 
 

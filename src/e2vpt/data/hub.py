@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from e2vpt.config import DataConfig
 from e2vpt.data.hub_columns import (
     Named,
     by_split,
@@ -26,7 +25,6 @@ from e2vpt.data.hub_columns import (
 )
 from e2vpt.data.images import ImageFile, ImageSource, decode
 from e2vpt.data.splits import Labelled, LabelledData, SplitName
-from e2vpt.data.task import Task
 from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.files.downloads import cache_only_without_connection
 
@@ -57,12 +55,13 @@ class RowImage:
         return ImageFile(name=self.name, path=Path(path)).open(as_stored)
 
 
-def load_hub(source: str, config: DataConfig) -> Task:
-    """The task in `hf:NAME`, `hf:NAME:CONFIGURATION` or `hf:/path/to/saved`, images decoded only when used.
+def read_hub(source: str) -> LabelledData:
+    """The labelled images of `hf:NAME`, `hf:NAME:CONFIGURATION` or `hf:/path/to/saved`.
 
+    Images are decoded only when used.
     A data set on the Hub may hold several under names of their own, called configurations or subsets.
     Splits train, val (valid, validation) and test are used, others left alone; a data set without splits, or
-    with the one split train, is split by `config`. A val or test split without a single label is left out.
+    with the one split train, is split for training. A val or test split without a single label is left out.
     The image column is the one of type Image; the label column the one of type ClassLabel,
     or else `label`, whose distinct values then are the classes.
 
@@ -70,11 +69,6 @@ def load_hub(source: str, config: DataConfig) -> Task:
         MissingExtra: `datasets` is not installed.
         DataError: it cannot be loaded, has no or several candidate columns, or rows without a label.
     """
-    return read_hub(source).to_train(config)
-
-
-def read_hub(source: str) -> LabelledData:
-    """The labelled images of `load_hub`, whatever splits there are."""
     loaded = open_hub(source)
     named: Named = by_split(source, loaded) if isinstance(loaded, Mapping) else {"all": loaded}
     blank = without_labels(source, named)
@@ -97,7 +91,7 @@ def read_hub(source: str) -> LabelledData:
 
 
 def open_hub(source: str) -> Any:
-    """The data set itself, a mapping of splits by name or one without splits; see `load_hub` for `source`.
+    """The data set itself, a mapping of splits by name or one without splits; see `read_hub` for `source`.
 
     Raises:
         MissingExtra: `datasets` is not installed.

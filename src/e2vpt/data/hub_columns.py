@@ -43,7 +43,7 @@ def split_keys(source: str, loaded: Mapping[str, Any]) -> dict[SplitName, str]:
 
 
 def find_columns(source: str, named: Named) -> tuple[str, str]:
-    """The names of the columns with images and with labels, the same in all of `named`; see `load_hub`.
+    """The names of the columns with images and with labels, the same in all of `named`; see `read_hub`.
 
     Raises:
         DataError: none or several candidates, or a split without them.

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
-from e2vpt.config import DataConfig
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.splits import LabelledData, SplitName, one_spelling, split_of_cell
-from e2vpt.data.task import Task
 from e2vpt.errors import SHOWN, DataError, in_lines, visible
 
 _LONGEST_HEADER = 2**16
@@ -28,24 +26,19 @@ class _Row:
     class_name: str
 
 
-def load_table(path: Path, config: DataConfig) -> Task:
-    """The task in a CSV file.
+def read_table(path: Path) -> LabelledData:
+    """The labelled images of a CSV file.
 
     The first line names the columns; commas, semicolons or tabs separate cells; the encoding is UTF-8, or
     UTF-16 with its mark. `path` is relative to the
     CSV file's folder. `split` is train, val (valid, validation) or test; without that column the images are
-    split by `config`. `class` names what `label` numbers; without it the label is the name. Classes are in
+    split for training. `class` names what `label` numbers; without it the label is the name. Classes are in
     order of their labels, numerically where all are numbers. Other columns are ignored.
 
     Raises:
         DataError: naming bad lines: a missing file, an empty label, an unknown split, a file named
             twice, a label with two class names.
     """
-    return read_table(path).to_train(config)
-
-
-def read_table(path: Path) -> LabelledData:
-    """The labelled images of `load_table`, whatever splits there are."""
     rows = list(_rows(path))
     problems = [*_cell_problems(path, rows), *_repeats(rows), *_class_problems(rows)]
     if problems:

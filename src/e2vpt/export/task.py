@@ -5,6 +5,7 @@ Shapes: B images, C classes.
 
 from __future__ import annotations
 
+import copy
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,10 @@ def reference(task: TaskModel, name: str, batch: int) -> Reference:
     if name == "pixels":
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (prep.mean, prep.std))
         images = (given.movedim(-1, 1) / 255 - mean) / std
-    own = next(task.model.parameters())
-    logits: Tensor = task.model(images.to(own.device, own.dtype))
-    return Reference(inputs={name: given}, logits=logits.cpu())
+    # Computed where files are: GPUs multiply with fewer digits, and a model may be in half precision.
+    model = copy.deepcopy(task.model).cpu().float()
+    logits: Tensor = model(images)
+    return Reference(inputs={name: given}, logits=logits)
 
 
 def _random(name: str, preprocessing: Preprocessing, batch: int) -> Tensor:

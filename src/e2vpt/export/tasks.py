@@ -95,5 +95,6 @@ def _inputs(
 
 def _logits(tasks: MultiTask, images: Tensor, names: list[str], num_classes: int) -> Tensor:
     """What the tasks themselves give, [B, C]."""
-    found = [row.cpu().float() for row in tasks(images, names)]
+    with torch.backends.cudnn.flags(allow_tf32=False):  # as many digits as the file has
+        found = [row.cpu().float() for row in tasks(images, names)]
     return torch.stack([F.pad(row, (0, num_classes - len(row)), value=NO_CLASS) for row in found])

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from e2vpt.errors import WeightsError
+from e2vpt.errors import WeightsError, in_one_line
 
 _TIMEOUT_S = 3.0
 
@@ -31,11 +31,11 @@ def fetch(repository: str, filenames: Sequence[str]) -> Path:
             )  # the hub's advice on tokens and caches is not the user's concern here
             return _cached(name, filenames, revision or None) or _download(name, filenames, revision or None)
     except Exception as error:  # the hub's HTTP library, and so its exceptions, change between versions
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"{' or '.join(filenames)} of hf-hub:{repository} is not in the cache {constants.HF_HUB_CACHE}, "
-            f"and could not be downloaded: {why}\nRun this once with a connection to {constants.ENDPOINT}, "
-            "or get the weights elsewhere and give them: weights=FILE, on the command line --weights FILE."
+            f"and could not be downloaded: {in_one_line(error)}\nRun this once with a connection to "
+            f"{constants.ENDPOINT}, or get the weights elsewhere and give them: weights=FILE, on the command "
+            "line --weights FILE."
         ) from error
 
 

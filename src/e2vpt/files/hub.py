@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from e2vpt.errors import ConfigError, E2VPTError, HubError, check_type
+from e2vpt.errors import ConfigError, E2VPTError, HubError, check_type, in_one_line
 from e2vpt.files.downloads import cache_only_without_connection
 
 ON_THE_HUB = "hf-hub:"
@@ -70,7 +70,7 @@ def _refusal(error: Exception, revision: str | None, problem: str) -> str:
     response = getattr(error, "response", None)
     status = None if response is None else response.status_code
     if isinstance(error, LocalEntryNotFoundError):
-        return f"there is no connection, and it is not in the cache. {problem or _first_line(error)}"
+        return f"there is no connection, and it is not in the cache. {problem or in_one_line(error)}"
     if isinstance(error, GatedRepoError):
         return f"its owner must let you in first; ask on its page. {LOG_IN}."
     if isinstance(error, RepositoryNotFoundError):
@@ -78,15 +78,11 @@ def _refusal(error: Exception, revision: str | None, problem: str) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f"it has no revision {revision!r}. Give a branch, a tag or a commit of it."
     if isinstance(error, EntryNotFoundError):
-        return f"it has no such file ({_first_line(error)}). Was it made by `e2vpt push`?"
+        return f"it has no such file ({in_one_line(error)}). Was it made by `e2vpt push`?"
     if status == 401:
         return f"your token is not valid. {LOG_IN}."
     if status == 403:
-        return f"your token may not do that ({_first_line(error)}). {LOG_IN}, with a token that may write."
-    why = f" {_first_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else ""
+        return f"your token may not do that ({in_one_line(error)}). {LOG_IN}, with a token that may write."
+    why = f" {in_one_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else ""
     later = " Try again later." if status is not None and status >= 500 else ""
-    return _first_line(error) + why + later
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return in_one_line(error) + why + later

@@ -1,7 +1,7 @@
 """A plain backbone made ready for a method. One contract: a model whose `requires_grad` says what is tuned.
 
-Each is made from a plain timm ViT or Swin, trains in `fit`, and lies in an adapter file: prompts and head as
-always, everything else that is tuned under its own name (`tuned_parameters`).
+Each is made from a plain timm vision transformer, trains in `fit`, and lies in an adapter file: prompts and
+head as always, everything else that is tuned under its own name (`tuned_parameters`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def adapt(
 
     Raises:
         ConfigError: an unknown method, or settings that do not fit the backbone.
-        UnsupportedBackbone: not a ViT or Swin that this version knows.
+        UnsupportedBackbone: not a vision transformer that this version knows.
         MissingExtra: a method of PEFT without PEFT.
     """
     asked = PromptConfig() if prompts is None else prompts

@@ -57,8 +57,8 @@ class MultiTask:
     they were when it was called. Where there are more than memory holds, the least recently used make room.
 
     Args:
-        backbone: a timm ViT or Swin without prompts, of the weights that the adapters were made for. It is
-            taken: it loses its head, and predicts through this object from now on.
+        backbone: a timm vision transformer without prompts, of the weights that the adapters were made for.
+            It is taken: it loses its head, and predicts through this object from now on.
         on_device: tasks whose values are on the device at a time; the most in one batch.
         in_memory: tasks whose values are in memory at a time; others are read again from their files.
         device_bytes: of the tasks' values on the device, and as many again of their heads; None for no bound.

@@ -18,7 +18,7 @@ from e2vpt.runs.augmenting import augmentation_of
 from e2vpt.runs.card_text import CardFacts, model_card
 from e2vpt.runs.figures import read_figures
 from e2vpt.runs.finding import task_name
-from e2vpt.runs.folder import ADAPTER, CONFIG, GRID_FOLDER, read_config, saved_run_config
+from e2vpt.runs.folder import ADAPTER, CONFIG, holds_run, is_by_the_paper, read_config, saved_run_config
 from e2vpt.runs.identity import SPLITS, saved_images
 
 CARD = "README.md"
@@ -45,7 +45,7 @@ def card_of(adapter: Path) -> str:
         AdapterFormatError, RunError: the files cannot be read.
     """
     info, run = read_adapter(adapter), adapter.parent
-    if adapter.name != ADAPTER or look_at(run / CONFIG) == "nothing":
+    if adapter.name != ADAPTER or not holds_run(run):
         return _sealed(model_card(info, task_name(adapter)))
     saved = read_config(run / CONFIG)
     config = saved_run_config(run)
@@ -54,7 +54,7 @@ def card_of(adapter: Path) -> str:
         figures=read_figures(run),
         augment=augmentation_of(run, config),
         counts=Counter(row["split"] for row in saved_images(run)) if (run / SPLITS).exists() else {},
-        by_the_paper=look_at(run / GRID_FOLDER / CONFIG) != "nothing",
+        by_the_paper=is_by_the_paper(run),
     )
     return _sealed(model_card(info, str(saved.get("task") or task_name(adapter)), facts))
 

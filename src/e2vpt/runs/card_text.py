@@ -138,8 +138,10 @@ def _settings(info: AdapterInfo, facts: CardFacts | None) -> dict[str, str]:
         train: dict[str, Any] = {name: getattr(facts.config.train, name) for name in _OF_TRAINING}
         if facts.by_the_paper:
             train |= dict.fromkeys(_SEARCHED, "searched, as in the paper")
+            train.pop("seed", None)  # of the search; the last trainings have seeds of their own
         found |= {_spoken(name): str(value) for name, value in train.items()}
-        found |= {"trained on": facts.config.data.train_on, "augmentation": facts.augment}
+        train_on = "train+val" if facts.by_the_paper else facts.config.data.train_on
+        found |= {"trained on": train_on, "augmentation": facts.augment}
     versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
     return found | ({"versions": versions} if versions else {})
 

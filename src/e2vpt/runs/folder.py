@@ -41,7 +41,9 @@ ADAPTER, UNPRUNED, LAST, CHECKPOINT, CONFIG = (
     "checkpoint.safetensors",
     "config.json",
 )
-PRUNE_FOLDER, GRID_FOLDER = "prune", "grid"
+PRUNE_FOLDER, GRID_FOLDER, TASKS = "prune", "grid", "tasks"
+"""Folders below a run's: of pruning, of the paper's grid; below a comparison's: what the images of each task
+are."""
 _LOG = "log.jsonl"
 _PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")
@@ -98,6 +100,8 @@ def saved_run_config(run: str | Path) -> RunConfig:
     if look_at(path) == "nothing":
         raise RunError(f"{run} is not a finished run of `e2vpt train`: {path} does not exist.")
     values = read_config(path)
+    if kind_of(values) != "run":
+        raise RunError(f"{run} holds a {kind_of(values)}, no run, but runs lie below it. Name one.")
     try:
         return RunConfig(
             prompts=from_dict(PromptConfig, values["prompts"]),
@@ -108,6 +112,30 @@ def saved_run_config(run: str | Path) -> RunConfig:
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
+
+
+def kind_of(saved: Mapping[str, Any]) -> Literal["run", "search", "comparison", "benchmark"]:
+    """What a folder with these settings holds."""
+    if "search" in saved:
+        return "search"
+    if "protocol" in saved:
+        return "benchmark"
+    return "comparison" if "tune_on" in saved else "run"
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has the settings of a run.
+
+    Raises:
+        RunError: they cannot be read.
+    """
+    path = folder / CONFIG
+    return look_at(path) != "nothing" and kind_of(read_config(path)) == "run"
+
+
+def is_by_the_paper(run: Path) -> bool:
+    """Whether a run is one of the paper's protocol, whose final trainings have the validation images too."""
+    return look_at(run / GRID_FOLDER / CONFIG) != "nothing"
 
 
 def open_folder(
@@ -160,7 +188,7 @@ def check_out(out: Path, *, resume: bool) -> None:
     """
     kind = look_at(out)
     if kind == "folder" and has_begun(out):
-        if look_at(out / CONFIG) == "nothing":
+        if look_at(out / CONFIG) == "nothing" or not _is_made_here(read_config(out / CONFIG)):
             raise _foreign(out)
         if not resume:
             raise _begun(out)
@@ -179,17 +207,38 @@ def _foreign(out: Path) -> RunError:
 
 def has_begun(out: Path) -> bool:
     """Whether anything in a folder is worth keeping: more than settings of a start that failed."""
-    settings = {CONFIG, SPLITS}
+    of_a_start = set(_of_a_start(out))
     return any(
-        path.is_file() and path.name not in settings and not _is_passing(path.name) for path in out.rglob("*")
+        path.is_file() and path not in of_a_start and not _is_passing(path.name) for path in out.rglob("*")
     )
 
 
 def forget_failed_start(out: Path) -> None:
     """Remove settings of a start that failed before its first epoch, so that they do not block the next."""
     if look_at(out) == "folder" and not has_begun(out):
-        for path in [*out.rglob(CONFIG), *out.rglob(SPLITS)]:
+        for path in _of_a_start(out):
             path.unlink(missing_ok=True)
+
+
+def _of_a_start(out: Path) -> list[Path]:
+    """Settings and lists of images, which stand there before the first epoch; none of another program's."""
+    ours = [path for path in out.rglob(CONFIG) if _is_ours(path)]
+    parts = [path for path in out.rglob(CONFIG) if path.parent.name in (PRUNE_FOLDER, GRID_FOLDER)]
+    of_runs = [path.with_name(SPLITS) for path in ours]
+    of_tasks = [path for each in ours for path in each.parent.glob(f"{TASKS}/*/{SPLITS}")]
+    return [path for path in [*ours, *parts, *of_runs, *of_tasks] if path.is_file()]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return _is_made_here(read_config(path))
+    except RunError:
+        return False
+
+
+def _is_made_here(saved: Mapping[str, Any]) -> bool:
+    """Whether settings are of a folder of ours: the backbone is in all of them."""
+    return "backbone" in saved
 
 
 def _is_passing(name: str) -> bool:

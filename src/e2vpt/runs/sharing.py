@@ -23,7 +23,7 @@ from e2vpt.files.hub import LOG_IN, check_repository, hub_errors, hub_file
 from e2vpt.files.paths import check_folder_place, listed, look_at
 from e2vpt.runs.card import CARD, card_of, is_generated, read_card
 from e2vpt.runs.finding import adapter_path
-from e2vpt.runs.folder import ADAPTER, CONFIG, read_config, saved_run_config
+from e2vpt.runs.folder import ADAPTER, CONFIG, holds_run, read_config, saved_run_config
 
 _KEPT = ("task", "classes", "fingerprint", "e2vpt", "begun")
 """Of config.json, beside the settings."""
@@ -98,7 +98,7 @@ def public_files(adapter: Path) -> dict[str, bytes]:
     except Exception as error:  # YAML's, and what metadata may not be
         raise ConfigError(f"The metadata of {run / CARD} cannot be read: {error}") from error
     files = {ADAPTER: adapter.read_bytes(), CARD: card}
-    if is_run and look_at(run / CONFIG) == "file":
+    if is_run and holds_run(run):
         files[CONFIG] = (json.dumps(_public_config(run), indent=2) + "\n").encode()
     return files
 

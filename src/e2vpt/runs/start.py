@@ -27,15 +27,16 @@ from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import check_method, prompts_of
 from e2vpt.runs.folder import (
     CONFIG,
-    GRID_FOLDER,
     PRUNE_FOLDER,
     RunConfig,
     check_out,
+    is_by_the_paper,
     read_config,
     saved_run_config,
 )
 from e2vpt.runs.scoring import prunable
 
+_KINDS = (".tar.gz", ".tgz", ".tar", ".zip", ".csv")
 _OTHERS = ("method", "weights", "adapter_precision", "recipe")
 
 
@@ -78,6 +79,8 @@ def plan_run(
         RunError: there is no run to resume; or `out` cannot be used.
         BackboneError, UnsupportedBackbone, WeightsError: found without reading weights.
     """
+    if out is None and source is not None:
+        out = _default_out(source)
     saved, saved_prune = _saved(out, protocol) if resume and out is not None else (None, None)
     source = source or (saved.source if saved else None)
     check_type("backbone", backbone, str, NoneType)
@@ -117,11 +120,20 @@ def plan_run(
         **configs,
     )
     assert config.source is not None
-    out = out or Path("runs") / Path(source.removeprefix("hf:")).stem.removesuffix(".tar")
+    assert out is not None  # the source is known, of which it has its name, or the run that is resumed
     check_out(out, resume=resume)
     pruning = pruning if prunes else None
     check_backbone_fits(config, pruning)
     return RunPlan(source=config.source, config=config, prune=pruning, out=out)
+
+
+def _default_out(source: str) -> Path:
+    """runs/ and the name of the data: of the folder, or of the file without what says its kind."""
+    if source.startswith("hf:"):
+        return Path("runs") / Path(source.removeprefix("hf:")).name
+    name = Path(source).expanduser().resolve().name
+    kind = next((kind for kind in _KINDS if name.lower().endswith(kind)), "")
+    return Path("runs") / (name[: len(name) - len(kind)] or "run")
 
 
 def named_backbone(name: str | None) -> str:
@@ -175,7 +187,7 @@ def absolute(source: str) -> str:
 def _saved(out: Path, protocol: str) -> tuple[RunConfig, PruneConfig | None]:
     if look_at(out / CONFIG) == "nothing":
         raise RunError(f"{out} holds no run to go on with. Leave out --resume to begin one there.")
-    if protocol == "fast" and look_at(out / GRID_FOLDER / CONFIG) != "nothing":
+    if protocol == "fast" and is_by_the_paper(out):
         raise RunError(f"{out} holds a run of the paper's protocol. Go on with --protocol paper --resume.")
     pruned = out / PRUNE_FOLDER / CONFIG
     try:

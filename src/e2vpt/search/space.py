@@ -18,7 +18,7 @@ from typing import Any
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
-from e2vpt.errors import ConfigError, Diverged, RunError
+from e2vpt.errors import ConfigError, Diverged, RunError, in_one_line
 from e2vpt.files.atomic import copy_atomic, write_csv
 from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, RunConfig, read_log
 from e2vpt.runs.held import opened_for_runs
@@ -141,7 +141,9 @@ def _train(
 ) -> tuple[float, float]:
     """Validation accuracy and loss of the adapter that the run ends with."""
     if keep < 1 and config.prompts.num_visual:
-        asked = dataclasses.replace(prune, keep=keep, finalists=1, tolerance=1.0)
+        asked = dataclasses.replace(
+            prune, keep=keep, keep_tokens=(), keep_segments=(), finalists=1, tolerance=1.0
+        )
         pruned = train_and_prune(task, config, asked, folder, resume=True, like=like, reporting=reporting)
         return pruned.tried[-1].accuracy, pruned.tried[-1].loss
     on_step, on_epoch = reporting.on_step, reporting.on_epoch
@@ -203,7 +205,7 @@ def damaged_record(path: Path, error: Exception) -> RunError:
     # The first cause is the database's own: "database or disk is full", "file is not a database".
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+    why = in_one_line(error)
     return RunError(
         f"{path} cannot be read or written ({why}). Where the disk is full, free space and resume; "
         "where the file is damaged, restore it or search in another folder."

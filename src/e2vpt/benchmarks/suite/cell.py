@@ -50,7 +50,7 @@ class Protocol:
     Attributes:
         name: see above.
         config: what every training shares.
-        prune: fast: what is pruned and how.
+        prune: what is pruned and how; paper: how it is scored.
         grid: paper: what is gone through.
         seeds: fast: final trainings of each cell.
         tune: fast: try three learning rates for each task.
@@ -66,7 +66,7 @@ class Protocol:
     def settings(self) -> dict[str, Any]:
         """What must be the same for rows to stand in one table; more methods and seeds may come later."""
         shared = self.config.to_dict() | {"method": None, "source": None, "weights": None}
-        own = {"prune": to_dict(self.prune)} if self.name == "fast" else {"grid": to_dict(self.grid)}
+        own = {"prune": to_dict(self.prune)} | ({} if self.name == "fast" else {"grid": to_dict(self.grid)})
         return shared | own | {"protocol": self.name, "tune": self.tune}
 
 
@@ -155,7 +155,9 @@ def _paper(
 ) -> Sequence[ComparisonRow]:
     config = config_of(protocol.config, entry, None, 0)
     grid = grid_of(protocol, entry)
-    rows = train_by_the_paper(task, config, folder, grid=grid, resume=True, reporting=reporting)
+    rows = train_by_the_paper(
+        task, config, folder, prune=protocol.prune, grid=grid, resume=True, reporting=reporting
+    )
     final = []
     for row in rows:
         if row["stage"] == "final":

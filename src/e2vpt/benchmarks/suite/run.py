@@ -10,14 +10,13 @@ import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from e2vpt.benchmarks.compare.compare import TASKS
 from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.suite.cell import CELL_ROWS, CELLS, Protocol, cell_folder, finished_rows, run_cell
 from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task, suite_notes
 from e2vpt.errors import DataError, E2VPTError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 from e2vpt.files.paths import listed, look_at
-from e2vpt.runs.folder import CONFIG, open_folder, read_config
+from e2vpt.runs.folder import CONFIG, TASKS, open_folder, read_config
 from e2vpt.runs.held import backbone_fingerprint, hold_task
 from e2vpt.runs.identity import hold_images, saved_images
 from e2vpt.runs.reporting import Reporting

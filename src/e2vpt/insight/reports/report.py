@@ -20,6 +20,7 @@ from e2vpt.insight.reports.calibration import fit_temperature
 from e2vpt.insight.reports.measured import Measured, measure_images
 from e2vpt.insight.reports.record import RunRecord, read_record
 from e2vpt.runs.finding import run_of, task_name
+from e2vpt.runs.folder import holds_run, is_by_the_paper
 from e2vpt.runs.load import load
 from e2vpt.runs.task_model import TaskModel
 
@@ -55,7 +56,7 @@ def run_report(
     """The report of a run whose images are `task`."""
     model = load(record.folder)
     splits = {name: split for name, split in task.splits().items() if name != "train"}
-    if record.config.data.train_on == "train+val":
+    if record.config.data.train_on == "train+val" or is_by_the_paper(record.folder):
         splits.pop("val", None)
     total, before, measured = sum(map(len, splits.values())), 0, []
     for name in sorted(splits):  # test, then val
@@ -89,7 +90,8 @@ def calibrated(report: RunReport) -> RunReport:
 def adapter_report(model: TaskModel, measured: Measured) -> RunReport:
     """The report of an adapter on images that need not be those of its run."""
     run = run_of(model.path, model.info.classes, model.info.fingerprint)
-    record = read_record(run) if run is not None and run == model.path.absolute().parent else None
+    is_its = run is not None and run == model.path.absolute().parent and holds_run(run)
+    record = read_record(run) if run is not None and is_its else None
     return _report(model, record, [measured])
 
 
