@@ -25,6 +25,7 @@ from e2vpt.benchmarks.compare.trial import read_trials
 from e2vpt.errors import ConfigError, RunError, UnsupportedBackbone
 from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.runs.lock import only_one
+from e2vpt.runs.reporting import Reporting
 
 ENTRIES_HERE = {
     "linear": ComparedMethod(method="linear", lrs=(0.01, 0.001)),
@@ -139,6 +140,23 @@ def test_what_is_finished_is_not_run_again(
     )
     with pytest.raises(RunError, match=r"other settings: epochs 1, now 2"):
         compare_methods(other, tmp_path / "broken", resume=True)
+
+
+def test_a_training_that_was_gone_on_with_has_no_time(
+    comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    entry = dataclasses.replace(ENTRIES_HERE["linear"], lrs=(0.01,))
+    one = dataclasses.replace(comparison, entries={"linear": entry}, seeds=1)
+    with pytest.raises(KeyboardInterrupt):
+        compare_methods(one, tmp_path / "out", reporting=Reporting(on_step=stop))
+    rows = compare_methods(one, tmp_path / "out", resume=True)
+    assert [row["seconds"] is None for row in rows] == [True, False]
+    assert read_trials(tmp_path / "out" / "trials.jsonl") == rows
+    assert all(row["seconds"] > 0 for row in whole[1] if row["stage"] == "final")
+    assert f"| {rows[1]['seconds']:,.0f} |" in write_comparison(tmp_path / "out", rows, {})
 
 
 def test_finals_on_all_images_prune_as_validation_images_chose(

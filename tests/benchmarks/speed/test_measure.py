@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,22 @@ def test_every_case_is_kept_and_none_measured_twice(tmp_path: Path, monkeypatch:
     # Other numbers of prompts are another question.
     more = dataclasses.replace(config, cases=[CASE], num_visual=(4,), modes=("inference",))
     assert [r["num_visual"] for r in measure_speed(more, tmp_path)] == [0, 0, 4]
+
+
+def test_figures_of_other_circumstances_are_measured_again(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, methods=("linear",), num_visual=(2,), modes=("inference",), rounds=1)
+    measure_speed(config, tmp_path)
+    calls: list[int] = []
+    measure_speed(config, tmp_path, on_call=lambda done, total: calls.append(done))
+    assert not calls
+    rows = [
+        json.loads(line) | {"threads": "99"} for line in (tmp_path / "speed.jsonl").read_text().splitlines()
+    ]
+    (tmp_path / "speed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = measure_speed(config, tmp_path, on_call=lambda done, total: calls.append(done))
+    assert calls and {row["threads"] for row in found} == {str(torch.get_num_threads())}
+    again = measure_speed(dataclasses.replace(config, rounds=2), tmp_path)
+    assert {row["rounds"] for row in again} == {2}
 
 
 def test_damaged_rows_are_named(tmp_path: Path) -> None:

@@ -114,7 +114,11 @@ def _line(
         means=_means(by_task, groups, _over_all(rows, by_task, tasks)),
         seeds=min(map(len, accuracies.values())),
         diverged=len(rows) - len(measured),
-        costs={name: statistics.mean(row[name] for row in measured) for name in columns if measured},
+        costs={
+            name: statistics.mean(known)
+            for name in columns
+            if (known := [row[name] for row in measured if row.get(name) is not None])
+        },
     )
 
 

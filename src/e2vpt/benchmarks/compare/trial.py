@@ -18,9 +18,10 @@ from e2vpt.data import Task
 from e2vpt.data.loaders import Loader
 from e2vpt.errors import Diverged
 from e2vpt.files.atomic import check_rows, read_json_lines
+from e2vpt.files.paths import look_at
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
-from e2vpt.runs.folder import RunConfig
+from e2vpt.runs.folder import CONFIG, RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
@@ -31,7 +32,8 @@ from e2vpt.training.evaluate import evaluate
 ComparisonRow = dict[str, Any]
 """One finished training: stage, task, method, lr, seed, val_accuracy (None without validation images),
 diverged; where it pruned: the shares tokens and segments that were kept; where final: accuracy, num_tuned,
-num_head, adapter_bytes, seconds (of training), images_per_second (of inference), peak_mib (of a step)."""
+num_head, adapter_bytes, seconds (of training; None where it was interrupted and gone on with),
+images_per_second (of inference, decoding included), peak_mib (of a step)."""
 _ALWAYS: Mapping[str, type] = {
     **dict.fromkeys(("stage", "task", "method"), str),
     "lr": float,
@@ -40,7 +42,7 @@ _ALWAYS: Mapping[str, type] = {
 }
 _FINAL: Mapping[str, type] = {
     **dict.fromkeys(("num_tuned", "num_head", "adapter_bytes"), int),
-    **dict.fromkeys(("accuracy", "seconds", "images_per_second", "peak_mib"), float),
+    **dict.fromkeys(("accuracy", "images_per_second", "peak_mib"), float),
 }
 
 
@@ -94,6 +96,7 @@ def run_trial(
 ) -> ComparisonRow:
     """Train in the trial's folder below `out`, going on with what is there; with `prune`, prune too."""
     folder, began = out / trial.folder, time.perf_counter()
+    is_whole = look_at(folder / CONFIG) == "nothing"
     row = trial.row()
     try:
         if prune is None:
@@ -107,16 +110,17 @@ def run_trial(
         return row | {"val_accuracy": 0.0, "diverged": True}
     best = trained.result.best
     row |= {"val_accuracy": best.get("val_accuracy"), "diverged": False}
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began if is_whole else None
     return row if trial.stage == "tuning" else row | _on_test_images(task, trained, config, seconds)
 
 
-def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float) -> ComparisonRow:
+def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: float | None) -> ComparisonRow:
     assert task.test is not None
     loader = eval_loader(task.test, trained.preprocessing, config)
     began = time.perf_counter()
     with evaluating(trained.model), folded(trained.model):
         accuracy = evaluate(trained.model, loader).accuracy
+    took = time.perf_counter() - began
     info = read_adapter(trained.adapter)
     return {
         "accuracy": accuracy,
@@ -124,7 +128,7 @@ def _on_test_images(task: Task, trained: Trained, config: RunConfig, seconds: fl
         "num_head": info.num_head,
         "adapter_bytes": info.bytes,
         "seconds": seconds,
-        "images_per_second": len(task.test) / (time.perf_counter() - began),
+        "images_per_second": len(task.test) / took,
         "peak_mib": _step_memory(trained, loader, config) / 2**20,
     }
 

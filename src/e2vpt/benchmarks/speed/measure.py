@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from e2vpt.benchmarks.cost import flops, peak_memory, saved_bytes
+from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.clock import Timing, take_turns
 from e2vpt.benchmarks.speed.contestants import (
     Case,
@@ -35,7 +36,8 @@ COMPARED: tuple[SpeedMethod, ...] = ("linear", "full", "lora", "carried", "carri
 SpeedRow = dict[str, Any]
 """One contestant in one mode: the fields of its Case, mode, method, num_visual, num_kv, num_tuned; seconds,
 ratio, ratio_low, ratio_high (time over that of the plain forward pass), images_per_second; gflop (an image),
-flop_ratio; peak_mib and saved_mib (allocated by a call; kept for the backward pass)."""
+flop_ratio; peak_mib and saved_mib (allocated by a call; kept for the backward pass); with which rounds,
+threads, processor and versions it was measured."""
 
 SPEED_ROWS = "speed.jsonl"
 _FIELDS: Mapping[str, type] = {
@@ -136,7 +138,7 @@ def _measure(
             stack.enter_context(folded(one.model))
         timings = take_turns(runs, rounds, device=contestants[0].case.device, on_call=on_call)
         plain = flops(runs[_name(contestants[0])])
-        return [_row(one, mode, runs[_name(one)], timings[_name(one)], plain) for one in contestants]
+        return [_row(one, mode, runs[_name(one)], timings[_name(one)], plain, rounds) for one in contestants]
 
 
 def _run(contestant: Contestant, mode: Mode) -> Callable[[], None]:
@@ -148,7 +150,9 @@ def _run(contestant: Contestant, mode: Mode) -> Callable[[], None]:
     return contestant.step if mode == "step" and contestant.method != "plain" else contestant.infer
 
 
-def _row(contestant: Contestant, mode: Mode, run: Callable[[], None], timing: Timing, plain: int) -> SpeedRow:
+def _row(
+    contestant: Contestant, mode: Mode, run: Callable[[], None], timing: Timing, plain: int, rounds: int
+) -> SpeedRow:
     case, count = contestant.case, flops(run)
     is_step = run == contestant.step
     aside = (*contestant.model.parameters(), *contestant.model.buffers(), *contestant.data, contestant.images)
@@ -166,6 +170,18 @@ def _row(contestant: Contestant, mode: Mode, run: Callable[[], None], timing: Ti
         "flop_ratio": count / plain,
         "peak_mib": peak_memory(run, case.device) / 2**20,
         "saved_mib": saved / 2**20,
+        **_circumstances(case, rounds),
+    }
+
+
+def _circumstances(case: Case, rounds: int) -> dict[str, Any]:
+    """With what a case is measured here and now: figures of other machines are no part of one report."""
+    found = machine(case.device)
+    return {
+        "rounds": rounds,
+        "threads": found["threads"],
+        "processor": found["device"],
+        "versions": found["versions"],
     }
 
 
@@ -179,5 +195,5 @@ def _is_measured(rows: list[SpeedRow], config: SpeedConfig, case: Case, mode: Mo
 
 
 def _is_of(row: SpeedRow, config: SpeedConfig, case: Case, mode: Mode) -> bool:
-    same = dataclasses.asdict(case).items() <= row.items()
+    same = (dataclasses.asdict(case) | _circumstances(case, config.rounds)).items() <= row.items()
     return same and row["mode"] == mode and row["num_kv"] in (0, config.num_kv)
