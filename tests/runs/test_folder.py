@@ -98,7 +98,8 @@ def test_settings_of_a_start_that_failed_go(tmp_path: Path) -> None:
         (tmp_path / folder / "splits.csv").write_text("split,class,file,digest\n")
     check_out(tmp_path, resume=False)
     forget_failed_start(tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
+    open_folder(tmp_path, wanted, resume=False)
 
 
 @pytest.mark.parametrize(

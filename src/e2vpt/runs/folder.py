@@ -11,6 +11,7 @@ README.md                its model card
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -218,6 +219,16 @@ def forget_failed_start(out: Path) -> None:
     if look_at(out) == "folder" and not has_begun(out):
         for path in _of_a_start(out):
             path.unlink(missing_ok=True)
+            for folder in path.parents[: len(path.relative_to(out).parts) - 1]:
+                _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # It is gone already, or something else is in it.
+        for path in folder.iterdir():
+            if _is_passing(path.name):
+                path.unlink()
+        folder.rmdir()
 
 
 def _of_a_start(out: Path) -> list[Path]:

@@ -145,11 +145,13 @@ def test_what_is_finished_is_not_run_again(
 def test_a_training_that_was_gone_on_with_has_no_time(
     comparison: Comparison, whole: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
-    def stop(_: object) -> None:
-        raise KeyboardInterrupt
+    def stop(report: Any) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
 
     entry = dataclasses.replace(ENTRIES_HERE["linear"], lrs=(0.01,))
-    one = dataclasses.replace(comparison, entries={"linear": entry}, seeds=1)
+    config = dataclasses.replace(comparison.config, train=TrainConfig(epochs=2, batch_size=9))
+    one = dataclasses.replace(comparison, config=config, entries={"linear": entry}, seeds=1)
     with pytest.raises(KeyboardInterrupt):
         compare_methods(one, tmp_path / "out", reporting=Reporting(on_step=stop))
     rows = compare_methods(one, tmp_path / "out", resume=True)
