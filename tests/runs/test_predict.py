@@ -14,7 +14,7 @@ from support.tasks_for_tests import tiny_vit, write_images
 from e2vpt import Preprocessing
 from e2vpt.data import ImageFile, Split, eval_transform, make_loader
 from e2vpt.data.listing import list_folder
-from e2vpt.errors import DataError
+from e2vpt.errors import DataError, UnreadableImages
 from e2vpt.runs.predict import find_images, predict_images, stack_probabilities
 
 HOW = Preprocessing(
@@ -64,6 +64,16 @@ def test_images_are_read_as_the_preprocessing_says(tmp_path: Path) -> None:
     assert torch.allclose(whole.float(), expected, rtol=1e-5)
     batch, _ = next(iter(make_loader(Split(images=tuple(images), labels=(0,)), how, batch_size=1)))
     assert torch.equal(batch[0], stored)
+
+
+def test_every_unreadable_image_is_named_where_probabilities_are_asked_for(tmp_path: Path) -> None:
+    images = find_images([write_images(tmp_path / "good", 3)])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("x")
+    bad = find_images([tmp_path / "empty.png", tmp_path / "text.png"])
+    with pytest.raises(UnreadableImages) as raised:
+        stack_probabilities(tiny_vit(torch.float32), [bad[0], *images, bad[1]], HOW, batch_size=2)
+    assert set(raised.value.problems) == {image.name for image in bad}
 
 
 def test_an_unreadable_image_is_an_answer_of_its_own(tmp_path: Path) -> None:

@@ -93,7 +93,6 @@ class E2VPTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         """Probabilities [n, C] of the classes, in the order of `classes_`."""
         check_is_fitted(self)
         images = _images(X)
-        verify_images(images)
         if not images:
             return np.empty((0, len(self.classes_)))
         return stack_probabilities(self.model_, images, self.preprocessing_)

@@ -125,14 +125,20 @@ def _prediction(name: str, scores: Tensor, classes: Sequence[str], topk: int) ->
 def stack_probabilities(
     model: nn.Module, images: Sequence[ImageSource], preprocessing: Preprocessing, batch_size: int = 32
 ) -> NDArray[np.float64]:
-    """Probabilities [n, C] of images that are known to be readable."""
-    transform, stored = eval_transform(preprocessing), preprocessing.as_stored
-    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    """Probabilities [n, C] of one image or more.
+
+    Raises:
+        UnreadableImages: naming every image that does not decode.
+    """
+    rows, problems = [], {}
     with evaluating(model), folded(model):
-        rows = [
-            probabilities(model, torch.stack([transform(image.open(stored)) for image in batch]))
-            for batch in batches
-        ]
+        for batch in opened_batches(images, preprocessing, batch_size):
+            problems |= {image.name: found for image, found in batch if isinstance(found, str)}
+            good = [found for _, found in batch if isinstance(found, Tensor)]
+            if not problems:
+                rows.append(probabilities(model, torch.stack(good)))
+    if problems:
+        raise UnreadableImages(problems)
     return torch.cat(rows).double().numpy()
 
 
