@@ -195,6 +195,35 @@ def test_what_cannot_be_pruned_is_found_before_anything_is_trained(
     assert planned(given | {"num_segments": 16, "masks": "per-block"}).prune is not None
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("a/pets.v1", "pets.v1"),
+        ("a/pets.v2/", "pets.v2"),
+        ("a/pets.tar.gz", "pets"),
+        ("pets.ZIP", "pets"),
+        ("pets.csv", "pets"),
+        ("hf:owner/pets:small", "pets:small"),
+        (".", "here"),
+    ],
+)
+def test_a_run_is_called_like_its_data(
+    source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert plan_run(source, "demo", None, {}, resume=False).out == Path("runs") / name
+
+
+def test_a_run_without_out_is_resumed_where_its_data_says(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(begun)
+    (begun / "runs").mkdir()
+    (begun / "run").rename(begun / "runs" / "data")
+    assert plan_run("data", None, None, {}, resume=True).config.train.epochs == 2
+
+
 def test_zero_visual_prompts_in_every_block_are_none() -> None:
     assert planned({"num_visual": (0,) * 6, "num_kv": 2}).prune is None
 

@@ -172,6 +172,7 @@ def test_changes_need_the_admin_token(client: triton.InferenceServerClient) -> N
         ({"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}]}, 422, "image"),
         ({"outputs": [{"name": "nothing"}]}, 400, "none of logits, scores"),
         ({"outputs": [{"name": "scores"}] * 2}, 400, "one output twice"),
+        ({"outputs": [{"name": "scores", "datatype": "FP64"}]}, 400, "outputs[0] has no field 'datatype'"),
         ({"outputs": [{"name": "scores", "parameters": {"classification": -1}}]}, 400, "classification"),
         (
             {"outputs": [{"name": "scores", "parameters": {"shared_memory_region": "a"}}]},

@@ -130,7 +130,8 @@ def stack_probabilities(
     Raises:
         UnreadableImages: naming every image that does not decode.
     """
-    rows, problems = [], {}
+    rows: list[Tensor] = []
+    problems: dict[str, str] = {}
     with evaluating(model), folded(model):
         for batch in opened_batches(images, preprocessing, batch_size):
             problems |= {image.name: found for image, found in batch if isinstance(found, str)}

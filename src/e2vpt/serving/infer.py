@@ -134,6 +134,7 @@ def _outputs(asked: list[Any], parameters: Mapping[str, Any]) -> list[WantedOutp
         where = f"outputs[{index}]"
         if not isinstance(output, dict) or output.get("name") not in OUTPUTS:
             raise Refused(400, f"{where} is none of {', '.join(OUTPUTS)}.")
+        check_fields(output, ("name", "parameters"), where)
         own = field(output, "parameters", dict, {}, where)
         if any(key.startswith("shared_memory") for key in own):
             raise Refused(400, f"{where} is to go to shared memory, which this server does not write.")
