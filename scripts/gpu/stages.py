@@ -17,6 +17,7 @@ from e2vpt.config import TrainConfig
 from e2vpt.data.load import load_task
 from e2vpt.runs.folder import RunConfig
 from e2vpt.runs.prepare import prepare
+from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_into
 from scripts.gpu.material import ROOT, call, random_vit_b, write, write_images
 from scripts.gpu.modes import DEVICE, kernels, matrix_peak, modes_of
@@ -70,7 +71,8 @@ def phases(data: Path, backbone: list[str], epochs: int, out: Path) -> dict[str,
     config = RunConfig(backbone=backbone[1], weights=weights, train=train)
     prepared = prepare(task, config)
     marks.append(time.monotonic())
-    train_into(prepared, out, resume=False, on_epoch=lambda _: marks.append(time.monotonic()))
+    reporting = Reporting(on_epoch=lambda _: marks.append(time.monotonic()))
+    train_into(prepared, out, resume=False, reporting=reporting)
     marks.append(time.monotonic())
     spans = [b - a for a, b in itertools.pairwise(marks)]
     names = ["look at images", "prepare", *(f"epoch {i + 1}" for i in range(epochs)), "end"]

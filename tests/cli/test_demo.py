@@ -12,6 +12,7 @@ import torch
 
 from e2vpt import TrainConfig, read_adapter
 from e2vpt.cli import demo as module
+from e2vpt.runs.reporting import Reporting
 from e2vpt.training.fit import StepReport
 
 Command = Callable[..., tuple[int, str, str]]
@@ -90,7 +91,7 @@ def test_an_interrupted_demo_continues_to_the_same_adapter(
             if report.epoch == 2:
                 raise KeyboardInterrupt
 
-        return train_run(*args, **{**words, "on_step": on_step})  # type: ignore[arg-type]
+        return train_run(*args, **{**words, "reporting": Reporting(on_step=on_step)})  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "train_run", interrupted)
     code, _, said = e2vpt_command("demo", "--out", "broken")

@@ -218,7 +218,9 @@ def test_a_missing_extra_gives_the_pip_command(
     for module in ("e2vpt.cli.serve", "e2vpt.serving.app"):
         monkeypatch.delitem(sys.modules, module)
     code, _, err = e2vpt_command("serve", str(adapters["task0"]))
-    assert code == 1 and err.startswith("error: Serving needs FastAPI and uvicorn: pip install 'e2vpt[serve]' (")
+    assert code == 1 and err.startswith(
+        "error: Serving needs FastAPI and uvicorn: pip install 'e2vpt[serve]' ("
+    )
 
 
 def test_a_store_has_one_server_at_a_time(adapters: dict[str, Path], tmp_path: Path) -> None:

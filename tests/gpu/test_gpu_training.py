@@ -18,6 +18,7 @@ from e2vpt import TrainConfig, fit
 from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import ADAPTER, RunConfig
 from e2vpt.runs.prepare import prepare
+from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 from e2vpt.training.checkpoint import trained_state
 from e2vpt.training.epochs import Epochs
@@ -135,7 +136,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, precision: st
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train_run(task, settings, tmp_path / "parts", on_epoch=stop)
+        train_run(task, settings, tmp_path / "parts", reporting=Reporting(on_epoch=stop))
     train_run(task, settings, tmp_path / "parts", resume=True)
     whole, parts = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "parts"))
     assert {n: float((t - parts[n]).abs().max()) for n, t in whole.items() if not t.equal(parts[n])} == {}

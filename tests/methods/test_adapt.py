@@ -39,6 +39,7 @@ from e2vpt.pruning.rewinding import rewind, snapshot
 from e2vpt.pruning.scores import Scores
 from e2vpt.pruning.selection import select
 from e2vpt.runs.recipe import train_and_prune
+from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -341,7 +342,7 @@ def test_it_trains_in_a_run_like_any_other(method: str, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(task, config, tmp_path / "broken", on_epoch=stop)
+        train_run(task, config, tmp_path / "broken", reporting=Reporting(on_epoch=stop))
     train_run(task, config, tmp_path / "broken", resume=True)
     assert (tmp_path / "broken/adapter.safetensors").read_bytes() == done.adapter.read_bytes()
 

@@ -88,7 +88,7 @@ def test_a_model_that_learned_sides_is_not_shown_mirrored_images(
     said: list[str] = []
     train = TrainConfig(epochs=8, batch_size=10, lr=0.01, precision=precision)
     config = dataclasses.replace(CONFIG, train=train)
-    train_run(sided_task(sided), config, tmp_path / "run", on_stage=said.append)
+    train_run(sided_task(sided), config, tmp_path / "run", reporting=Reporting(on_stage=said.append))
     answer = json.loads((tmp_path / "run" / AUGMENTATION).read_text())
     assert answer["plain"] > 0.9, "it has learned the task"
     assert (answer["mirrored"] < 0.5) is sided
@@ -147,7 +147,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
                 task, config, PruneConfig(tolerance=1.0), folder, resume=resume, reporting=reporting
             )
         else:
-            train_run(task, config, folder, resume=resume, on_epoch=on_epoch)
+            train_run(task, config, folder, resume=resume, reporting=Reporting(on_epoch=on_epoch))
 
     run(tmp_path / "whole")
     assert json.loads((tmp_path / "whole" / AUGMENTATION).read_text())["augment"] == "crop-flip"
@@ -172,7 +172,7 @@ def test_a_run_that_was_stopped_after_its_answer_drops_the_same_prompts(
 
     train_run(task, config, tmp_path / "whole")
     with pytest.raises(Stop):
-        train_run(task, config, tmp_path / "stopped", on_step=stop)
+        train_run(task, config, tmp_path / "stopped", reporting=Reporting(on_step=stop))
     assert (tmp_path / "stopped" / AUGMENTATION).exists()
     train_run(task, config, tmp_path / "stopped", resume=True)
     assert differences(tmp_path / "whole", tmp_path / "stopped") == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2vpt.runs.progress import duration, image_check, left_out_text, percent, reported, training
+from e2vpt.runs.progress import duration, image_check, left_out_text, percent, reported
 from e2vpt.training.step_report import StepReport
 
 REPORT = StepReport(
@@ -29,10 +29,11 @@ def test_durations_read_like_time(seconds: float, text: str) -> None:
 
 def test_epoch_lines_are_printed_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"epoch": 1, "lr": 0.1, "train_loss": 1.5, "train_accuracy": 0.25}
-    with training() as (on_step, on_epoch):
-        on_step(REPORT)
-        on_epoch(row)
-        on_epoch(row | {"epoch": 2, "val_loss": 0.5, "val_accuracy": 0.75})
+    with reported() as reporting:
+        assert reporting.on_step is not None and reporting.on_epoch is not None
+        reporting.on_step(REPORT)
+        reporting.on_epoch(row)
+        reporting.on_epoch(row | {"epoch": 2, "val_loss": 0.5, "val_accuracy": 0.75})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "epoch   1  train loss 1.500  accuracy 25.0%"
     assert lines[1] == "epoch   2  train loss 1.500  accuracy 25.0%  |  val loss 0.500  accuracy 75.0%"
@@ -45,8 +46,9 @@ def test_the_bar_shows_epoch_figures_and_time_left(monkeypatch: pytest.MonkeyPat
 
     screen = io.StringIO()
     monkeypatch.setattr("e2vpt.runs.progress.console", Console(file=screen, force_terminal=True, width=140))
-    with training() as (on_step, _):
-        on_step(REPORT)
+    with reported() as reporting:
+        assert reporting.on_step is not None
+        reporting.on_step(REPORT)
     shown = screen.getvalue()
     for part in ("Epoch 2/4", "loss 0.123", "accuracy 90.0%", "88 images/s", "1.5 GiB", "3 min 05 s left"):
         assert part in shown, part

@@ -82,7 +82,7 @@ def test_what_is_finished_is_not_trained_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped in every stage, it ends with the same rows and adapter as one that was not."""
-    real, fresh = e2vpt.runs.recipe.train_into, []
+    real, fresh = e2vpt.runs.protocol.train_into, []
 
     def stopping(prepared: Any, folder: Path, **options: Any) -> Any:
         if not (folder / "checkpoint.safetensors").exists():
@@ -91,7 +91,7 @@ def test_what_is_finished_is_not_trained_again(
                 raise KeyboardInterrupt
         return real(prepared, folder, **options)
 
-    monkeypatch.setattr(e2vpt.runs.recipe, "train_into", stopping)
+    monkeypatch.setattr(e2vpt.runs.protocol, "train_into", stopping)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train_by_the_paper(task, CONFIG, tmp_path / "broken", grid=GRID, resume=True)

@@ -19,6 +19,7 @@ from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.finding import adapter_path, run_of
 from e2vpt.runs.folder import open_folder
+from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -88,13 +89,13 @@ def test_what_a_kill_left_out_behind_the_last_checkpoint_is_made_up_for(
     """Logs and last adapter are written after the checkpoint; a resume has no epoch left for them."""
     task, out = load_task(write_task(tmp_path / "shapes")), tmp_path / "run"
     told: list[object] = []
-    train_run(task, CONFIG, out, on_epoch=told.append)
+    train_run(task, CONFIG, out, reporting=Reporting(on_epoch=told.append))
     whole = {path.name: path.read_bytes() for path in out.iterdir()}
     for name in missing:
         old = b"".join(whole[name].splitlines(keepends=True)[:-1])  # one epoch short
         (out / name).write_bytes(old if name.startswith("log") else b"")
     again: list[object] = []
-    train_run(task, CONFIG, out, resume=True, on_epoch=again.append)
+    train_run(task, CONFIG, out, resume=True, reporting=Reporting(on_epoch=again.append))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
     assert again == (told[-1:] if "log.jsonl" in missing else [])
 

@@ -19,6 +19,7 @@ from e2vpt.data.samples import ComputedDataset
 from e2vpt.errors import ConfigError
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.recipe import train_and_prune
+from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 from e2vpt.training.prefix import first_tokens, num_prefix_bytes, with_prefix
 
@@ -114,7 +115,7 @@ def test_a_resumed_training_ends_with_the_same_bytes(task: e2vpt.Task, tmp_path:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(task, CONFIG, tmp_path / "broken", on_epoch=stop)
+        train_run(task, CONFIG, tmp_path / "broken", reporting=Reporting(on_epoch=stop))
     train_run(task, CONFIG, tmp_path / "broken", resume=True)
     files = [(tmp_path / name / "adapter.safetensors").read_bytes() for name in ("whole", "broken")]
     assert files[0] == files[1]

@@ -25,8 +25,7 @@ from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, Tr
 from e2vpt.config.groups import refuse_idle
 from e2vpt.errors import ConfigError
 from e2vpt.runs.folder import check_out
-from e2vpt.runs.progress import say, training
-from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.progress import reported
 from e2vpt.runs.start import absolute, named_backbone
 
 _IDLE = {
@@ -81,10 +80,8 @@ def compare_command(
         seeds=seeds,
         equal_epochs=True,
     )
-    with kept_when_interrupted(out), training() as (on_step, _):
-        rows = compare_methods(
-            comparison, out, resume=resume, reporting=Reporting(on_stage=say, on_step=on_step)
-        )
+    with kept_when_interrupted(out), reported() as reporting:
+        rows = compare_methods(comparison, out, resume=resume, reporting=reporting)
     print(write_comparison(out, rows, machine()))
     print(f"report {', '.join(str(out / name) for name in RESULT_FILES)}")
 

@@ -28,7 +28,7 @@ from e2vpt.config import RECIPE_PROMPTS, MethodConfig, TrainConfig
 from e2vpt.data import Task, load_task
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, RunConfig
 from e2vpt.runs.prepare import eval_loader
-from e2vpt.runs.progress import percent, say, training
+from e2vpt.runs.progress import percent, reported, say
 from e2vpt.runs.run import train_run
 from e2vpt.training.evaluate import evaluate
 
@@ -107,8 +107,8 @@ def _outcome(method: str, task: Task, data: Path, out: Path) -> Outcome:
     is_done = (out / ADAPTER).exists()
     state = "already trained" if is_done else "continuing" if (out / CHECKPOINT).exists() else "training"
     say(f"{_TITLES[method]}: {state}")
-    with training() as (on_step, _):
-        trained = train_run(task, config, out, resume=True, on_step=on_step)
+    with reported() as reporting:
+        trained = train_run(task, config, out, resume=True, reporting=reporting.bars())
     seconds = None if is_done else time.monotonic() - began
     assert task.test is not None
     metrics = evaluate(trained.model, eval_loader(task.test, trained.preprocessing, config))

@@ -25,8 +25,7 @@ from e2vpt.cli.options import BackboneName, Weights, run_config, words
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import BY_THE_PAPER, field_names, refuse_idle
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.runs.progress import say, training
-from e2vpt.runs.reporting import Reporting
+from e2vpt.runs.progress import reported, say
 from e2vpt.runs.start import absolute
 
 SUITE_METHODS = (
@@ -162,9 +161,8 @@ def _plan(kind: Benchmark, names: Collection[str], protocol: Protocol, methods: 
 def _run(
     suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path, where: Mapping[str, Any]
 ) -> None:
-    with training() as (on_step, _):
+    with reported() as reporting:
         try:
-            reporting = Reporting(on_stage=say, on_step=on_step)
             failed = run_suite(suite, protocol, methods, out, reporting=reporting, **where)
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is kept in {out}; the same command goes on from there.")

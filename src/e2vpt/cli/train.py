@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -195,7 +194,6 @@ def _train_by_the_paper(
     if process_rank()[0] == 0:
         say(describe_task(task))
     with kept_when_interrupted(out), reported() as reporting:
-        reporting = dataclasses.replace(reporting, on_epoch=None)  # of more than a hundred trainings
         rows = train_by_the_paper(
             task, config, out, prune=prune, grid=grid, resume=resume, reporting=reporting
         )

@@ -79,12 +79,12 @@ class E2VPTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             **{name: self._group(name) for name in _GROUPS},
         )
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            on_step = on_epoch = None
+            reporting = None
             if self.verbose:  # Only those who ask for a display need the terminal library.
-                from e2vpt.runs.progress import training
+                from e2vpt.runs.progress import reported
 
-                on_step, on_epoch = stack.enter_context(training())
-            trained = train_run(task, config, Path(folder) / "run", on_step=on_step, on_epoch=on_epoch)
+                reporting = stack.enter_context(reported())
+            trained = train_run(task, config, Path(folder) / "run", reporting=reporting)
         self.model_, self.preprocessing_ = trained.model, trained.preprocessing
         self.history_ = trained.result.history
         return self

@@ -86,14 +86,6 @@ def _counting(what: str, *columns: ProgressColumn) -> Iterator[Callable[[int, in
 
 
 @contextmanager
-def training() -> Iterator[tuple[Callable[[StepReport], None], Callable[[Row], None]]]:
-    """A bar for a training, and a line for each finished epoch: (on_step, on_epoch)."""
-    with reported() as reporting:
-        assert reporting.on_step is not None and reporting.on_epoch is not None
-        yield reporting.on_step, reporting.on_epoch
-
-
-@contextmanager
 def reported() -> Iterator[Reporting]:
     """A bar for trainings and for scoring, a line for each stage and each finished epoch."""
     with Progress(

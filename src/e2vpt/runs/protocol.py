@@ -32,9 +32,8 @@ from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
 from e2vpt.runs.folder import ADAPTER, CHECKPOINT, GRID_FOLDER, LAST, RunConfig
 from e2vpt.runs.prepare import Prepared, eval_loader, prepare
-from e2vpt.runs.recipe import train_reporting
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run import opened_run
+from e2vpt.runs.run import opened_run, train_into
 from e2vpt.runs.scoring import prunable, scores_asked, scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
@@ -102,7 +101,9 @@ def train_by_the_paper(
     parts = {GRID_FOLDER: to_dict(grid) | (scores_asked(prune) if grid.keep_ratios else {})}
     check = prunable(prune) if grid.keep_ratios else lambda model: None
     with opened_run(task, config, out, resume=resume, parts=parts, check=check) as prepared:
-        return _in_folder(prepared, prune, grid, out, reporting or Reporting())
+        # Epochs of more than a hundred trainings are told to nobody.
+        reporting = dataclasses.replace(reporting or Reporting(), on_epoch=None)
+        return _in_folder(prepared, prune, grid, out, reporting)
 
 
 def _in_folder(
@@ -211,7 +212,8 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
 def _fit(protocol: _Protocol, prepared: Prepared, row: ProtocolRow) -> FitResult:
     config = _with(prepared.config, lr=row["lr"], weight_decay=row["weight_decay"])
     changed = dataclasses.replace(prepared, config=config)
-    return train_reporting(changed, protocol.out / row["name"], protocol.reporting, training=row["name"])
+    folder = protocol.out / row["name"]
+    return train_into(changed, folder, resume=True, training=row["name"], reporting=protocol.reporting)
 
 
 def _name(row: ProtocolRow) -> str:

@@ -37,7 +37,6 @@ from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import as_the_first, process_rank
-from e2vpt.training.steps import Batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +107,15 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
     batches = switching(prepared, out, reporting.stage)
-    first = train_reporting(prepared, out, reporting.before(again), UNPRUNED, batches, training="all prompts")
+    first = train_into(
+        prepared,
+        out,
+        resume=True,
+        adapter=UNPRUNED,
+        training="all prompts",
+        batches=batches,
+        reporting=reporting.before(again),
+    )
     trained = snapshot(prepared.model)
     reporting.stage("Scoring tokens and segments")
     path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
@@ -151,28 +158,6 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     return Pruned(trained=done, tried=rows)
 
 
-def train_reporting(
-    prepared: Prepared,
-    folder: Path,
-    reporting: Reporting,
-    adapter: str = ADAPTER,
-    batches: Batches | None = None,
-    *,
-    training: str,
-) -> FitResult:
-    """`train_into` a folder, going on with what is there."""
-    return train_into(
-        prepared,
-        folder,
-        resume=True,
-        adapter=adapter,
-        training=training,
-        batches=batches,
-        on_step=reporting.on_step,
-        on_epoch=reporting.on_epoch,
-    )
-
-
 def _start(prepared: Prepared, prune: PruneConfig, origin: Snapshot, trained: Snapshot) -> Snapshot:
     """Where pruned prompts begin their second training."""
     if prune.rewind == "none":
@@ -212,7 +197,7 @@ def _retrained(
     folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
     training = "{:.0%} of tokens, {:.0%} of segments".format(*pair)
-    result = train_reporting(prepared, folder, reporting, training=training)
+    result = train_into(prepared, folder, resume=True, training=training, reporting=reporting)
     return _Finalist(
         row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
         selection=trial.selection,

@@ -50,6 +50,10 @@ class Reporting:
 
         return dataclasses.replace(self, on_epoch=both)
 
+    def bars(self) -> Reporting:
+        """Steps only: with many trainings a line for each stage and epoch would bury what matters."""
+        return Reporting(on_step=self.on_step)
+
     def counting(self, total: int) -> Callable[[int], None]:
         """Tells `on_images`, each time it is called with how many more images are done."""
         done = 0

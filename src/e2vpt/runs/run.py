@@ -32,10 +32,10 @@ from e2vpt.runs.folder import (
 from e2vpt.runs.identity import hold_images, image_rows
 from e2vpt.runs.lock import only_one
 from e2vpt.runs.prepare import Prepared, prepare
+from e2vpt.runs.reporting import Reporting
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import as_the_first, process_rank
-from e2vpt.training.step_report import StepReport
 from e2vpt.training.steps import Batches
 
 
@@ -63,27 +63,20 @@ def train_run(
     *,
     resume: bool = False,
     like: Prepared | None = None,
-    on_stage: Callable[[str], None] | None = None,
-    on_step: Callable[[StepReport], None] | None = None,
-    on_epoch: Callable[[Row], None] | None = None,
+    reporting: Reporting | None = None,
 ) -> Trained:
     """Train one task into a run folder; `like` as in `prepare`.
-
-    `on_stage` is told in words what begins, `on_step` and `on_epoch` as in `fit`.
 
     Raises:
         RunError: `out` holds a run already and `resume` is False, or was made with other settings, or
             cannot be written.
         And what backbones, prompts and training raise.
     """
-    folder = Path(out)
+    folder, reporting = Path(out), reporting or Reporting()
     with opened_run(task, config, folder, resume=resume, like=like) as prepared:
-        if on_stage is not None:
-            on_stage(trainable_line(prepared.model))
-        batches = switching(prepared, folder, on_stage or (lambda _: None))
-        result = train_into(
-            prepared, folder, resume=resume, batches=batches, on_step=on_step, on_epoch=on_epoch
-        )
+        reporting.stage(trainable_line(prepared.model))
+        batches = switching(prepared, folder, reporting.stage)
+        result = train_into(prepared, folder, resume=resume, batches=batches, reporting=reporting)
     return Trained(
         model=prepared.model.eval(),
         preprocessing=prepared.preprocessing,
@@ -141,8 +134,7 @@ def train_into(
     adapter: str = ADAPTER,
     training: str = "the only one",
     batches: Batches | None = None,
-    on_step: Callable[[StepReport], None] | None = None,
-    on_epoch: Callable[[Row], None] | None = None,
+    reporting: Reporting | None = None,
 ) -> FitResult:
     """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.
 
@@ -150,6 +142,7 @@ def train_into(
     training, as a pruned run has several. `batches` are those of `prepared` where not
     given.
     """
+    reporting = reporting or Reporting()
     if process_rank()[0] == 0:
         make_folder(out)
     told = len(read_log(out)) if resume else 0
@@ -157,8 +150,8 @@ def train_into(
     def after_epoch(history: list[Row]) -> None:
         write_log(out, history, training)
         save_run_adapter(prepared, out / LAST, _metrics(history[-1]))
-        if on_epoch is not None and len(history) > told:
-            on_epoch(history[-1])
+        if reporting.on_epoch is not None and len(history) > told:
+            reporting.on_epoch(history[-1])
 
     result = fit(
         prepared.model,
@@ -167,7 +160,7 @@ def train_into(
         prepared.config.train,
         checkpoint=out / CHECKPOINT,
         resume=resume,
-        on_step=on_step,
+        on_step=reporting.on_step,
         on_epoch=after_epoch,
     )
     if process_rank()[0] == 0:

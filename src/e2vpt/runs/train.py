@@ -97,15 +97,7 @@ def _run(
 ) -> Pruned:
     if prune is not None:
         return train_and_prune(task, config, prune, out, resume=resume, reporting=reporting)
-    trained = train_run(
-        task,
-        config,
-        out,
-        resume=resume,
-        on_stage=reporting.stage,
-        on_step=reporting.on_step,
-        on_epoch=reporting.on_epoch,
-    )
+    trained = train_run(task, config, out, resume=resume, reporting=reporting)
     return Pruned(trained=trained, tried=[])
 
 

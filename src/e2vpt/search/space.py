@@ -146,8 +146,7 @@ def _train(
         )
         pruned = train_and_prune(task, config, asked, folder, resume=True, like=like, reporting=reporting)
         return pruned.tried[-1].accuracy, pruned.tried[-1].loss
-    on_step, on_epoch = reporting.on_step, reporting.on_epoch
-    done = train_run(task, config, folder, resume=True, like=like, on_step=on_step, on_epoch=on_epoch)
+    done = train_run(task, config, folder, resume=True, like=like, reporting=reporting)
     best = done.result.best
     return best["val_accuracy"], best["val_loss"]
 

@@ -100,9 +100,9 @@ def run_trial(
     row = trial.row()
     try:
         if prune is None:
-            trained = train_run(task, config, folder, resume=True, on_step=reporting.on_step)
+            trained = train_run(task, config, folder, resume=True, reporting=reporting.bars())
         else:
-            pruned = train_and_prune(task, config, prune, folder, resume=True, reporting=_quiet(reporting))
+            pruned = train_and_prune(task, config, prune, folder, resume=True, reporting=reporting.bars())
             trained = pruned.trained
             kept = next(tried for tried in pruned.tried if tried.chosen)
             row |= {"tokens": kept.tokens, "segments": kept.segments}
@@ -147,8 +147,3 @@ def _step_memory(trained: Trained, loader: Loader, config: RunConfig) -> int:
     peak = peak_memory(step, device.type)
     model.zero_grad(set_to_none=True)
     return peak
-
-
-def _quiet(reporting: Reporting) -> Reporting:
-    """Bars only: a line for each stage of each training would bury what matters."""
-    return Reporting(on_step=reporting.on_step)

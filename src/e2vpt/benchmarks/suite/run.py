@@ -79,7 +79,7 @@ def run_suite(
             reporting.stage(f"Cell {number} of {len(missing)}: {cell[0]}, {cell[1]}")
             problem = None
             try:
-                run_cell(suite, protocol, *cell, out, Reporting(on_step=reporting.on_step))
+                run_cell(suite, protocol, *cell, out, reporting.bars())
             except E2VPTError as error:
                 problem = str(error)
             on_done(cell, problem)
