@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shlex
@@ -44,6 +45,7 @@ def _gpu() -> str:
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
 
+@functools.cache
 def _cpu() -> str:
     names = Path("/proc/cpuinfo")
     lines = names.read_text().splitlines() if names.exists() else []
@@ -52,6 +54,7 @@ def _cpu() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return f"{package} {version(package)}"

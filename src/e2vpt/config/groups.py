@@ -81,7 +81,7 @@ def refuse_idle(given: Collection[str], reasons: Mapping[str, str]) -> None:
 
 
 OF_SCORES = ("num_segments", "layout", "signed_scores")
-"""What the paper's protocol leaves open of pruning."""
+"""Settings of pruning that scores depend on, beside `masks`; what the paper's protocol leaves open."""
 BY_THE_PAPER = (
     *(name for name in field_names("prune") if name not in OF_SCORES),
     *("init", "kv_init", "label_smoothing"),

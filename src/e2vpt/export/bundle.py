@@ -11,8 +11,8 @@ from torch import nn
 from e2vpt.adapters.bundles import bundle
 from e2vpt.backbones.load import backbone_name
 from e2vpt.errors import ConfigError, E2VPTError, ExportError, check_type
-from e2vpt.export.checked import BATCHES, Exported, checked_difference
-from e2vpt.export.task import reference
+from e2vpt.export.checked import Exported, checked_difference
+from e2vpt.export.task import references
 from e2vpt.files.container import read_container, write_container
 from e2vpt.files.paths import check_file_place
 from e2vpt.runs.load import load, plain_backbone
@@ -48,7 +48,7 @@ def export_bundle(
             f"The backbone of {task.path} was made by hand; expected one that timm has a name for."
         )
     plain = plain_backbone(task.path, None if backbone is None else name, weights=weights)
-    references = [reference(task, "images", batch) for batch in BATCHES]
+    expected = references(task, "images")
     header, tensors, _ = read_container(task.path)
     difference = 0.0
 
@@ -58,7 +58,7 @@ def export_bundle(
             found = load(temporary, device="cpu").model
         except E2VPTError as error:
             raise ExportError(f"{path} was not written, as it could not be loaded again: {error}") from error
-        pairs = [(found(known.inputs["images"]), known.logits) for known in references]
+        pairs = [(found(known.inputs["images"]), known.logits) for known in expected]
         difference = checked_difference(Path(path), pairs)
 
     written = write_container(Path(path), *bundle(header, tensors, plain), check)

@@ -54,9 +54,9 @@ def export_task(
     model: nn.Module = plain_copy(task.model)
     model = FromPixels(model, preprocessing) if with_preprocessing else model
     name = "pixels" if with_preprocessing else "images"
-    references = [reference(task, name, batch) for batch in BATCHES]
+    found = references(task, name)
     program = trace(model.eval(), [_random(name, preprocessing, EXAMPLES)])
-    return write_checked(Path(path), program, form, notes_of(task.info), references)
+    return write_checked(Path(path), program, form, notes_of(task.info), found)
 
 
 def notes_of(info: AdapterInfo) -> dict[str, Any]:
@@ -73,16 +73,19 @@ def notes_of(info: AdapterInfo) -> dict[str, Any]:
     }
 
 
+def references(task: TaskModel, name: str) -> list[Reference]:
+    """Random `images` or `pixels` in batches, and what the model gives for them before anything is folded."""
+    # Computed where files are: GPUs multiply with fewer digits, and a model may be in half precision.
+    model = copy.deepcopy(task.model).cpu().float()
+    return [_reference(model, task.info.preprocessing, name, batch) for batch in BATCHES]
+
+
 @torch.no_grad()
-def reference(task: TaskModel, name: str, batch: int) -> Reference:
-    """Random `images` or `pixels`, and what the model gives for them before anything is folded."""
-    prep = task.info.preprocessing
+def _reference(model: nn.Module, prep: Preprocessing, name: str, batch: int) -> Reference:
     given = images = _random(name, prep, batch)
     if name == "pixels":
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (prep.mean, prep.std))
         images = (given.movedim(-1, 1) / 255 - mean) / std
-    # Computed where files are: GPUs multiply with fewer digits, and a model may be in half precision.
-    model = copy.deepcopy(task.model).cpu().float()
     logits: Tensor = model(images)
     return Reference(inputs={name: given}, logits=logits)
 

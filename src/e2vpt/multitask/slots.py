@@ -50,8 +50,7 @@ class Slots:
         return self._rows.numel() * self._rows.element_size() + self._head_bytes()
 
     def _head_bytes(self) -> int:
-        heads = [part for _, _, head in self._held.values() for part in head]
-        return sum(part.numel() * part.element_size() for part in heads)
+        return sum(_size(head) for _, _, head in self._held.values())
 
     def __len__(self) -> int:
         """Tasks on the device."""
@@ -123,10 +122,11 @@ class Slots:
         if self._max_bytes is None:
             return
         numbers = sum(part.numel() for task in coming.values() for part in task.head)
-        spare = self._max_bytes - numbers * self._like.element_size()
+        excess = self._head_bytes() + numbers * self._like.element_size() - self._max_bytes
         for digest in [digest for digest in self._held if digest not in wanted]:
-            if self._head_bytes() <= spare:
+            if excess <= 0:
                 break
+            excess -= _size(self._held[digest][2])
             self.drop(digest)
             self.evictions += 1
 
@@ -183,6 +183,10 @@ class Slots:
 
     def _moved(self, value: Tensor) -> Tensor:
         return value.to(self._like.device, self._like.dtype)
+
+
+def _size(head: Head) -> int:
+    return sum(part.numel() * part.element_size() for part in head)
 
 
 def _joined(layout: VectorLayout, tasks: Iterable[TaskValues]) -> VectorLayout:

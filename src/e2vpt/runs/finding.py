@@ -8,7 +8,7 @@ from pathlib import Path
 from e2vpt.errors import SHOWN, RunError
 from e2vpt.files.hub import ON_THE_HUB, hub_file
 from e2vpt.files.paths import listed, look_at
-from e2vpt.runs.folder import ADAPTER, CONFIG, LAST, holds_run, kind_of, read_config
+from e2vpt.runs.folder import ADAPTER, CONFIG, LAST, kind_of, read_config
 
 
 def adapter_path(adapter_or_run: str | Path) -> Path:
@@ -43,13 +43,13 @@ def task_name(adapter: str | Path) -> str:
 
 def _no_adapter(folder: Path) -> RunError:
     """For a run that is not finished, for a folder of runs, and for any other folder."""
-    if look_at(folder / CONFIG) != "nothing" and not holds_run(folder):
-        kind = kind_of(read_config(folder / CONFIG))
-        return RunError(
-            f"{folder} has no {ADAPTER}: it holds a {kind}. Finish a search with `e2vpt search --resume`, or "
-            "name a run below the folder."
-        )
     if look_at(folder / CONFIG) != "nothing":
+        kind = kind_of(read_config(folder / CONFIG))
+        if kind != "run":
+            return RunError(
+                f"{folder} has no {ADAPTER}: it holds a {kind}. Finish a search with `e2vpt search "
+                "--resume`, or name a run below the folder."
+            )
         return RunError(
             f"{folder} has no {ADAPTER}: its training is not finished. Finish it with `e2vpt train --resume "
             f"--out {folder}`, or name {folder / LAST}."

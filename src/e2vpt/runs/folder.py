@@ -208,16 +208,16 @@ def _foreign(out: Path) -> RunError:
 
 def has_begun(out: Path) -> bool:
     """Whether anything in a folder is worth keeping: more than settings of a start that failed."""
-    of_a_start = set(_of_a_start(out))
     return any(
-        path.is_file() and path not in of_a_start and not _is_passing(path.name) for path in out.rglob("*")
+        path.is_file() and not _is_passing(path.name) and not _is_of_a_start(path) for path in out.rglob("*")
     )
 
 
 def forget_failed_start(out: Path) -> None:
     """Remove settings of a start that failed before its first epoch, so that they do not block the next."""
     if look_at(out) == "folder" and not has_begun(out):
-        for path in _of_a_start(out):
+        # All are found before any goes: a list of images is known by the settings beside it.
+        for path in [path for path in out.rglob("*") if path.is_file() and _is_of_a_start(path)]:
             path.unlink(missing_ok=True)
             for folder in path.parents[: len(path.relative_to(out).parts) - 1]:
                 _remove_if_empty(folder)
@@ -231,13 +231,13 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _of_a_start(out: Path) -> list[Path]:
-    """Settings and lists of images, which stand there before the first epoch; none of another program's."""
-    ours = [path for path in out.rglob(CONFIG) if _is_ours(path)]
-    parts = [path for path in out.rglob(CONFIG) if path.parent.name in (PRUNE_FOLDER, GRID_FOLDER)]
-    of_runs = [path.with_name(SPLITS) for path in ours]
-    of_tasks = [path for each in ours for path in each.parent.glob(f"{TASKS}/*/{SPLITS}")]
-    return [path for path in [*ours, *parts, *of_runs, *of_tasks] if path.is_file()]
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a file is settings or a list of images, which stand there before the first epoch, and ours."""
+    folder = path.parent
+    if path.name == CONFIG:
+        return folder.name in (PRUNE_FOLDER, GRID_FOLDER) or _is_ours(path)
+    of = folder.parent.parent if folder.parent.name == TASKS else folder
+    return path.name == SPLITS and (_is_ours(folder / CONFIG) or _is_ours(of / CONFIG))
 
 
 def _is_ours(path: Path) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import to_dict
+from e2vpt.config.groups import OF_SCORES
 from e2vpt.prompting.parts import prompt_layers
 from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, check_prunable, score
@@ -65,4 +66,5 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
 
 def scores_asked(prune: PruneConfig) -> dict[str, Any]:
     """The settings that scores depend on."""
-    return {name: to_dict(prune)[name] for name in ("num_segments", "layout", "masks", "signed_scores")}
+    asked = to_dict(prune)
+    return {name: asked[name] for name in (*OF_SCORES, "masks")}

@@ -83,13 +83,10 @@ def _backbone_of(
     if named:
         return plain_backbone(named[0], backbone, weights=weights)
     problem: E2VPTError = ConfigError("There is no adapter that names its backbone. Name it with --backbone.")
-    for path in stored:
+    for path in stored:  # One lost file must not keep the other tasks from answering.
         try:
             return plain_backbone(path, backbone, weights=weights)
-        except (
-            AdapterError,
-            RunError,
-        ) as error:  # One lost file must not keep the other tasks from answering.
+        except (AdapterError, RunError) as error:
             problem = error
     if backbone is None:
         raise problem

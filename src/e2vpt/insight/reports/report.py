@@ -90,9 +90,9 @@ def calibrated(report: RunReport) -> RunReport:
 def adapter_report(model: TaskModel, measured: Measured) -> RunReport:
     """The report of an adapter on images that need not be those of its run."""
     run = run_of(model.path, model.info.classes, model.info.fingerprint)
-    is_its = run is not None and run == model.path.absolute().parent and holds_run(run)
-    record = read_record(run) if run is not None and is_its else None
-    return _report(model, record, [measured])
+    if run is None or run != model.path.absolute().parent or not holds_run(run):
+        return _report(model, None, [measured])
+    return _report(model, read_record(run), [measured])
 
 
 def _report(model: TaskModel, record: RunRecord | None, measured: Sequence[Measured]) -> RunReport:
