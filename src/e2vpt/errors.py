@@ -32,6 +32,7 @@ from contextlib import contextmanager
 
 SHOWN = 20
 """How many names a message gives before it only counts."""
+_BRIEF = 500
 _TURN_THE_LINE = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -49,6 +50,11 @@ def _shown(character: str) -> str:
         return f"\\x{ord(character) - 0xDC00:02x}"
     hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURN_THE_LINE
     return character.encode("unicode_escape").decode() if hidden else character
+
+
+def in_brief(text: str) -> str:
+    """Words of a file for a message, as `visible` shows them, and at most 500 of their characters."""
+    return visible(text if len(text) <= _BRIEF else f"{text[:_BRIEF]} ...")
 
 
 def in_one_line(error: Exception) -> str:

@@ -42,6 +42,9 @@ def test_the_tasks_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no task to make a graph of"):
         tasks.graph()
     tasks.load("a", write_adapter(tmp_path / "a", backbone, 3, num_visual=2))
+    with pytest.raises(ConfigError, match=r"rounded to torch.bfloat16.*Load it again, in float32"):
+        tasks.to(torch.bfloat16).graph()
+    tasks.to(torch.float32)
     images = images_for(backbone)
     before = tasks(images, ["a", "a"])
     graph = tasks.graph()

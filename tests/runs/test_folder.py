@@ -11,6 +11,7 @@ import pytest
 from e2vpt import PromptConfig, RunConfig, TrainConfig
 from e2vpt.errors import RunError
 from e2vpt.runs.folder import check_out, forget_failed_start, kind_of, open_folder, saved_run_config
+from e2vpt.runs.lock import LOCK
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,17 @@ def test_files_of_another_program_are_left_alone(tmp_path: Path, name: str) -> N
             check_out(tmp_path, resume=resume)
     forget_failed_start(tmp_path)
     assert path.read_text() == '{"mine": 1}'
+
+
+def test_a_start_that_was_killed_between_its_files_does_not_block(tmp_path: Path) -> None:
+    """Killed between a folder and its first file, or behind the lock of a run below."""
+    (tmp_path / "tasks" / "pets").mkdir(parents=True)
+    (tmp_path / "final" / "one").mkdir(parents=True)
+    (tmp_path / "final" / "one" / LOCK).touch()
+    check_out(tmp_path, resume=True)
+    forget_failed_start(tmp_path)
+    open_folder(tmp_path, RunConfig(backbone="demo").to_dict(), resume=True)
+    assert saved_run_config(tmp_path).backbone == "demo"
 
 
 def test_settings_of_a_start_that_failed_go(tmp_path: Path) -> None:

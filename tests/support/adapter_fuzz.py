@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import tracemalloc
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -171,6 +172,11 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {known[0] if known else 'other'}"
 
 
+def _steers(text: str) -> bool:
+    """Whether a terminal would do something else than show it in a line."""
+    return any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+
+
 def main(folder: Path, count: int, first: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     faulthandler.register(signal.SIGPROF, chain=True)  # the traceback, then the end of the process
@@ -203,7 +209,7 @@ def main(folder: Path, count: int, first: int) -> dict[str, Any]:
             out_of_memory = "alloc" in str(outcome) or isinstance(outcome.__cause__, MemoryError)
             if not isinstance(outcome, AdapterError) or out_of_memory:
                 failures.append(f"{name}: {outcome!r}")
-            elif not str(outcome).isprintable() or len(str(outcome)) > 1500:
+            elif _steers(str(outcome)) or len(str(outcome)) > 1500:
                 failures.append(f"{name}: a message that is no message")
             else:
                 reasons[reason(outcome)] += 1

@@ -20,7 +20,7 @@ from e2vpt.cli.options import (
     Weights,
     separator_meant,
 )
-from e2vpt.errors import visible
+from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
 from e2vpt.insight.reports.measured import measure_images
 from e2vpt.insight.reports.tables import write_answers
@@ -53,6 +53,8 @@ def eval_command(
         if path is not None:
             check_file_place(path)
     model = load(adapter, backbone, weights=weights)
+    if (report or csv) and len(model.info.classes) < 2:
+        raise ConfigError(f"{adapter} has one class: nothing to tell it from, so no --report and no --csv.")
     with image_check("Evaluating") as update:
         found = model.labelled(
             source, split=split, skip_unreadable=skip_unreadable, on_images=update, on_note=say

@@ -45,7 +45,8 @@ def export_tasks(tasks: MultiTask, path: str | PathLike[str], form: ExportFormat
     the tasks' classes and preprocessing. It is computed with before it is kept.
 
     Raises:
-        ConfigError: no tasks, tasks for images of different sizes, or an unknown format.
+        ConfigError: no tasks, tasks for images of different sizes, a backbone in half precision, or an
+            unknown format.
         MissingExtra: ONNX without onnx, onnxruntime and onnxscript.
         ExportError: the model cannot be exported, or the file computes something else.
         RunError: the files cannot be written.

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from e2vpt.errors import AdapterFormatError, ConfigError, check_type
+from e2vpt.errors import AdapterFormatError, ConfigError, check_type, in_brief
 from e2vpt.files.atomic import write_atomic
 
 MAX_HEADER = 4 * 2**20
@@ -83,12 +83,6 @@ def read_container(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor],
     if not intact:
         raise _damaged(path, "its checksum does not match its content")
     return _parse(path, text, len(content)), tensors, len(content)
-
-
-def printable(text: str, limit: int = 500) -> str:
-    """Words of a stranger's file for a message: no control characters, not endless."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:limit])
-    return shown if len(text) <= limit else f"{shown} ..."
 
 
 def _read(path: Path) -> tuple[str, bytes]:
@@ -172,6 +166,6 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 def _damaged(path: Path, what: str) -> AdapterFormatError:
     return AdapterFormatError(
-        f"{path} is damaged or not an e2vpt file: {printable(what)}. "
+        f"{path} is damaged or not an e2vpt file: {in_brief(what)}. "
         "Copy it again from where it was made, or train again."
     )

@@ -239,11 +239,14 @@ class MultiTask:
         """All tasks as they are now, as one function for exporters: a copy, on the CPU, in float32.
 
         Raises:
-            ConfigError: there is no task.
+            ConfigError: there is no task, or the backbone is in half precision.
         """
         names = self.names
         if not names:
             raise ConfigError("There is no task to make a graph of. Load one first.")
+        dtype = next(self._model.parameters()).dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            raise ConfigError(f"The backbone was rounded to {dtype}. Load it again, in float32.")
         values = self._registry.values(self._registry.named(names))
         with self._device:
             model, rows = copy.deepcopy((self._model, self._rows))

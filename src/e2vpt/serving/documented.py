@@ -24,6 +24,8 @@ _REASONS = {
     507: "The store cannot be written to.",
     504: "Not answered within the deadline.",
 }
+OF_BODIES = (400, 408, 413, 415, 429)
+"""Refusals of every route that reads a body."""
 _ERROR = {
     "type": "object",
     "required": ["error"],

@@ -15,7 +15,7 @@ from starlette.responses import Response
 import e2vpt
 from e2vpt.adapters.header import AdapterInfo
 from e2vpt.serving.binary import LENGTH_HEADER
-from e2vpt.serving.documented import INFER_BODY, INFER_OK, NAME, NOTHING_OK, answers, ok
+from e2vpt.serving.documented import INFER_BODY, INFER_OK, NAME, NOTHING_OK, OF_BODIES, answers, ok
 from e2vpt.serving.images import AskedImage
 from e2vpt.serving.infer import INPUT, OUTPUTS, infer_answer, parse_infer
 from e2vpt.serving.json_body import check_fields, field, json_response, parse_object
@@ -59,7 +59,7 @@ def openinference_routes(gate: Gate) -> APIRouter:
         "/v2/models/{name}/infer",
         dependencies=may_ask,
         openapi_extra=INFER_BODY,
-        responses=INFER_OK | answers(400, 401, 404, 408, 413, 415, 422, 429, 503, 504),
+        responses=INFER_OK | answers(*OF_BODIES, 401, 404, 422, 503, 504),
     )
     async def infer(name: NAME, request: Request) -> Response:
         deadline = gate.deadline()
@@ -81,7 +81,9 @@ def openinference_routes(gate: Gate) -> APIRouter:
         headers = {LENGTH_HEADER: str(json_length)}
         return Response(content, headers=headers, media_type="application/octet-stream")
 
-    @router.post("/v2/repository/index", dependencies=may_ask, responses=ok("Tasks") | answers(400, 401, 413))
+    @router.post(
+        "/v2/repository/index", dependencies=may_ask, responses=ok("Tasks") | answers(*OF_BODIES, 401)
+    )
     async def repository_index(request: Request) -> Response:
         async with gate.body(request, gate.deadline()) as body:
             asked = parse_object(body or b"{}")
@@ -100,7 +102,7 @@ def openinference_routes(gate: Gate) -> APIRouter:
             ]
         )
 
-    changes = answers(400, 401, 403, 404, 413, 422)
+    changes = answers(*OF_BODIES, 401, 403, 404, 422)
 
     @router.post("/v2/repository/models/{name}/load", dependencies=may_change, responses=NOTHING_OK | changes)
     async def load(name: NAME, request: Request) -> Response:

@@ -14,6 +14,7 @@ from e2vpt.serving.documented import (
     ADAPTER_BODY,
     METRICS_OK,
     NAME,
+    OF_BODIES,
     PREDICT_BODY,
     PREDICT_OK,
     TASK_EXAMPLE,
@@ -36,7 +37,7 @@ def own_routes(gate: Gate) -> APIRouter:
         "/v1/predict",
         dependencies=may_ask,
         openapi_extra=PREDICT_BODY,
-        responses=PREDICT_OK | answers(400, 401, 404, 408, 413, 415, 422, 429, 503, 504),
+        responses=PREDICT_OK | answers(*OF_BODIES, 401, 404, 422, 503, 504),
     )
     async def predict(request: Request) -> Response:
         deadline, most = gate.deadline(), service.limits.most_images
@@ -65,7 +66,7 @@ def own_routes(gate: Gate) -> APIRouter:
         openapi_extra=ADAPTER_BODY,
         responses=ok("The task, replaced", TASK_EXAMPLE)
         | {201: {"description": "The task, new", "content": {"application/json": {}}}}
-        | answers(400, 401, 403, 408, 413, 415, 422, 429, 507),
+        | answers(*OF_BODIES, 401, 403, 422, 507),
     )
     async def put_task(name: NAME, request: Request) -> Response:
         async with gate.body(request, gate.deadline(), service.limits.max_adapter) as body:
