@@ -64,7 +64,7 @@ def test_a_search_explains_itself(once: tuple[Path, list[TrialResult], list[str]
         out / f"trial-{best.name}/adapter.safetensors"
     ).read_bytes()
     for r in results:
-        config = e2vpt.runs.folder.saved_run_config(out / f"trial-{r.name}")
+        config = e2vpt.runs.run_config.saved_run_config(out / f"trial-{r.name}")
         assert (config.train.lr, config.prompts.num_visual, config.prompts.init) == (
             r.lr,
             r.num_visual,

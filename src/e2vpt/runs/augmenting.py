@@ -23,8 +23,9 @@ from e2vpt.data.transforms import Augment
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import look_at
-from e2vpt.runs.folder import RunConfig, read_config
+from e2vpt.runs.folder import read_config
 from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
+from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.epochs import AUTOCAST
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.processes import as_the_first, process_rank

@@ -18,8 +18,9 @@ from e2vpt.runs.augmenting import augmentation_of
 from e2vpt.runs.card_text import CardFacts, model_card
 from e2vpt.runs.figures import read_figures
 from e2vpt.runs.finding import task_name
-from e2vpt.runs.folder import ADAPTER, CONFIG, holds_run, is_by_the_paper, read_config, saved_run_config
+from e2vpt.runs.folder import ADAPTER, CONFIG, holds_run, is_by_the_paper, read_config
 from e2vpt.runs.identity import SPLITS, saved_images
+from e2vpt.runs.run_config import saved_run_config
 
 CARD = "README.md"
 _SEAL = re.compile(r"\n<!-- e2vpt ([0-9a-f]{64}) -->\n\Z")
