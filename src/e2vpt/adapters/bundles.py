@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.adapters.header import name_word
+from e2vpt.backbones.checkpoint_layouts import WeightTensors
 from e2vpt.backbones.families import pretrained_cfg
 from e2vpt.backbones.load import backbone_name
-from e2vpt.backbones.weight_files import WeightTensors
 from e2vpt.backbones.weights import head_names
 
 _FIELD = "bundle"

@@ -19,11 +19,12 @@ import torch
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from torch import nn
 
+from e2vpt.backbones.checkpoint_layouts import WeightTensors
 from e2vpt.backbones.demo import DEMO_WEIGHTS, build_demo
 from e2vpt.backbones.families import is_swin, known_blocks, pretrained_cfg
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.backbones.supported import near_names, where_to_start
-from e2vpt.backbones.weight_files import WeightTensors, read_weights
+from e2vpt.backbones.weight_files import read_weights
 from e2vpt.backbones.weights import load_weights
 from e2vpt.errors import BackboneError, WeightsError, check_type, visible
 from e2vpt.files.downloads import fetch
