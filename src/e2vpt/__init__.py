@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from e2vpt.adapters.files import load_adapter as load_adapter
     from e2vpt.adapters.files import read_adapter as read_adapter
     from e2vpt.adapters.files import save_adapter as save_adapter
-    from e2vpt.adapters.header import AdapterInfo as AdapterInfo
+    from e2vpt.adapters.info import AdapterInfo as AdapterInfo
     from e2vpt.backbones.load import load_backbone as load_backbone
     from e2vpt.config import DataConfig as DataConfig
     from e2vpt.config import MethodConfig as MethodConfig
@@ -53,7 +53,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "adapters.files": ("load_adapter", "read_adapter", "save_adapter"),
-    "adapters.header": ("AdapterInfo",),
+    "adapters.info": ("AdapterInfo",),
     "backbones.load": ("load_backbone",),
     "config": ("DataConfig", "MethodConfig", "PromptConfig", "PruneConfig", "TrainConfig"),
     "data": ("Preprocessing", "Task", "load_task", "make_loader", "preprocessing_for"),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e2vpt.adapters.header import name_word
+from e2vpt.adapters.words import checked_word
 from e2vpt.backbones.checkpoint_layouts import WeightTensors
 from e2vpt.backbones.families import pretrained_cfg
 from e2vpt.backbones.load import backbone_name
@@ -65,7 +65,7 @@ def unbundle(
     found = header[_FIELD]
     if not isinstance(found, dict) or set(found) != {"backbone"}:
         raise ValueError(f"{_FIELD} is {found!r:.200}; expected the backbone's name.")
-    name = name_word(found["backbone"])
+    name = checked_word(found["backbone"])
     parts: dict[str, dict[str, Tensor]] = {_ADAPTER: {}, _BACKBONE: {}}
     for key, tensor in tensors.items():
         prefix, _, rest = key.partition(".")

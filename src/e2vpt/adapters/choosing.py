@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from e2vpt.adapters.bundles import Bundled, missing_numbers
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.reading import Stored
 from e2vpt.backbones.load import backbone_from, load_backbone, planned_backbone
 from e2vpt.errors import AdapterFormatError, BackboneError, BackboneMismatch

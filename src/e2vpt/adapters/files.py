@@ -21,10 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.adapters.choosing import choose_backbone
-from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, AdapterInfo, names_problem, parse_header
+from e2vpt.adapters.header import DTYPES, FORMAT_VERSION, parse_header
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.matching import check_backbone, check_tuned, check_weights, fitted, image_size, pooling
 from e2vpt.adapters.packing import pack, unpack
 from e2vpt.adapters.reading import Stored, read_stored
+from e2vpt.adapters.words import names_problem
 from e2vpt.backbones.families import plain_name, unwrapped
 from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import backbone_name, without_memory

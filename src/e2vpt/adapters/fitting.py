@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from e2vpt.adapters.files import random_state_kept, rehearse
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.matching import check_weights, fitted
 from e2vpt.adapters.reading import read_stored
 from e2vpt.backbones.fingerprint import fingerprint

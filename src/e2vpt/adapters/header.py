@@ -1,87 +1,37 @@
-"""What an adapter file says of itself, checked word by word: the file may come from anyone."""
+"""The header of an adapter file, checked word by word: the file may come from anyone."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from e2vpt.adapters.contents import check_packed, check_tensors
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.packing import count_kept, split_masks
+from e2vpt.adapters.words import (
+    checked_backbone,
+    checked_classes,
+    checked_fingerprint,
+    checked_metric,
+    checked_word,
+)
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import from_dict
-from e2vpt.config.pruning import Layout
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.methods.names import METHODS, prompts_of
 from e2vpt.pruning.segments import LAYOUTS
 
 FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-_WORD = re.compile(r"[\w.+\-]{0,200}", re.ASCII)
-_HUB_NAME = re.compile(r"hf-hub:[\w.\-]{1,96}(/[\w.\-]{1,96})?(@[\w.\-/]{1,100})?", re.ASCII)
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _FIELDS = {
     *("format", "method", "options", "backbone", "fingerprint", "pool", "blocks", "visual_before", "layout"),
     *("segments", "classes", "preprocessing", "prompts", "metrics", "versions", "precision"),
 }
 _MAX_BLOCKS = 1000
 _MAX_SEGMENTS = 2**16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdapterInfo:
-    """What an adapter file says of itself.
-
-    Attributes:
-        method: how it was trained, one of `methods.names.METHODS`.
-        options: settings of that method.
-        backbone: timm name, preset or "hf-hub:owner/name" of the backbone ("" for one made by hand).
-        fingerprint: sha256 of the backbone's weights (see `backbones.fingerprint`).
-        pool: the backbone's pooling, "token", "avg" or "map".
-        classes: class names, in the order of the logits.
-        preprocessing: how images become tensors.
-        prompts: the prompt settings.
-        metrics: what the training measured, "val_accuracy" for one.
-        versions: of Python and libraries that wrote the file.
-        precision: "fp32" or "fp16", of the stored numbers.
-        num_visual: visual prompts of every block.
-        num_kv: key-value prompts of every block.
-        visual_before: visual prompt elements of every block before pruning.
-        segments: of every block's masked visual prompts; none where nothing is masked.
-        layout: which channels they have, "strided" or "contiguous".
-        num_tuned: tuned parameters without the head; what was pruned away does not count.
-        num_head: parameters of the head.
-        visual_kept: share of the visual prompt elements that survived pruning, 0 to 1.
-        bytes: size of the file.
-        bundled: whether the file holds the backbone's weights too.
-    """
-
-    method: str
-    options: MethodConfig
-    backbone: str
-    fingerprint: str
-    pool: str
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    prompts: PromptConfig
-    metrics: Mapping[str, float]
-    versions: Mapping[str, str]
-    precision: Literal["fp32", "fp16"]
-    num_visual: tuple[int, ...]
-    num_kv: tuple[int, ...]
-    visual_before: tuple[int, ...]
-    segments: tuple[int, ...]
-    layout: Layout
-    num_tuned: int
-    num_head: int
-    visual_kept: float
-    bytes: int
-    bundled: bool
 
 
 def parse_header(
@@ -96,7 +46,7 @@ def parse_header(
     unknown = sorted(header.keys() - _FIELDS)
     if unknown:
         raise ValueError(f"format {FORMAT_VERSION} has no field {', '.join(map(repr, unknown[:5]))}.")
-    classes = _class_list(header["classes"])
+    classes = checked_classes(header["classes"])
     prompts = from_dict(PromptConfig, _object(header, "prompts"))
     blocks = header["blocks"]
     if type(blocks) is not int or not 1 <= blocks <= _MAX_BLOCKS:
@@ -115,14 +65,19 @@ def parse_header(
     return AdapterInfo(
         method=method,
         options=_options(header),
-        backbone=_backbone(header["backbone"]),
-        fingerprint=_fingerprint(header["fingerprint"]),
-        pool=name_word(header["pool"]),
+        backbone=checked_backbone(header["backbone"]),
+        fingerprint=checked_fingerprint(header["fingerprint"]),
+        pool=checked_word(header["pool"]),
         classes=classes,
         preprocessing=Preprocessing.from_dict(_object(header, "preprocessing")),
         prompts=prompts,
-        metrics={name_word(name): _metric(name, value) for name, value in _object(header, "metrics").items()},
-        versions={name_word(name): name_word(text) for name, text in _object(header, "versions").items()},
+        metrics={
+            checked_word(name): checked_metric(name, value)
+            for name, value in _object(header, "metrics").items()
+        },
+        versions={
+            checked_word(name): checked_word(text) for name, text in _object(header, "versions").items()
+        },
         precision=header["precision"],
         num_visual=counts,
         num_kv=prompts.kv_counts(blocks),
@@ -135,30 +90,6 @@ def parse_header(
         bytes=size,
         bundled=bundled,
     )
-
-
-def names_problem(names: Sequence[object]) -> str:
-    """What keeps these from being class names, or nothing: they are printed on terminals and pages."""
-    if not names:
-        return "there are none"
-    for name in names:
-        if not isinstance(name, str) or not name or len(name) > 500 or not all(map(_is_fit, name)):
-            return f"{name!r} is not a printable name of 1 to 500 characters"
-    return "" if len(set(names)) == len(names) else "two classes have the same name"
-
-
-def _is_fit(character: str) -> bool:
-    """Printable, or one of the spaces and joiners that names in many languages need."""
-    return character.isprintable() or character in "\u200c\u200d" or unicodedata.category(character) == "Zs"
-
-
-def _class_list(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"classes is a {type(value).__name__}; expected a list of names.")
-    problem = names_problem(value)
-    if problem:
-        raise ValueError(f"classes: {problem}.")
-    return tuple(value)
 
 
 def _object(header: Mapping[str, Any], field: str) -> dict[str, Any]:
@@ -194,39 +125,6 @@ def _is_tuned(name: str) -> bool:
     return name.startswith("tuned.") or (
         name.startswith("blocks.") and name.endswith((".key", ".value", ".gate"))
     )
-
-
-def name_word(value: object) -> str:
-    """A name that is safe to print and to look up: letters, digits, dot, plus, dash, underscore.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise ValueError(f"{value!r} was found where letters, digits, '.', '+', '-', '_' are expected.")
-    return value
-
-
-def _backbone(value: object) -> str:
-    return value if isinstance(value, str) and _HUB_NAME.fullmatch(value) else name_word(value)
-
-
-def _fingerprint(value: object) -> str:
-    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
-        raise ValueError(f"fingerprint is {value!r}; expected 64 digits in hex.")
-    return value
-
-
-def _metric(name: str, value: object) -> float:
-    """A finite number; an accuracy is a share, and neither losses nor epochs are below zero."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
-        raise ValueError(f"a metric is {value!r}; expected a finite number.")
-    least, most = 0.0 if name.endswith(("accuracy", "loss", "epoch")) else -1e300, 1e300
-    if not least <= value <= (1.0 if name.endswith("accuracy") else most):
-        raise ValueError(
-            f"the metric {name} is {value!r}; expected an accuracy from 0 to 1, no loss below 0."
-        )
-    return float(value)
 
 
 def _segments(value: object, counts: Sequence[int]) -> tuple[int, ...]:

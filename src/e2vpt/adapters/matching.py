@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.packing import count_kept, split_masks
 from e2vpt.backbones.families import plain_name
 from e2vpt.backbones.load import backbone_name, largest_image

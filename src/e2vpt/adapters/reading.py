@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from e2vpt.adapters.bundles import Bundled, unbundle
-from e2vpt.adapters.header import FORMAT_VERSION, AdapterInfo, parse_header
+from e2vpt.adapters.header import FORMAT_VERSION, parse_header
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.errors import AdapterFormatError, in_brief
 from e2vpt.files.container import read_container
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import visible

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data.preprocess import TENSORFLOW, Preprocessing
 from e2vpt.errors import ConfigError, check_type
 from e2vpt.export.checked import BATCHES, Exported, ExportFormat, Reference, check_target, write_checked

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from e2vpt.adapters.fitting import Fitting
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.config.fields import check_count
 from e2vpt.data.preprocess import check_rgb
 from e2vpt.errors import AdapterError, ConfigError, check_type

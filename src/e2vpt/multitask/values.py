@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from e2vpt.adapters.fitting import Fitting
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.packing import unpack
 from e2vpt.errors import BackboneMismatch
 from e2vpt.prompting.prompts import BlockPrompts

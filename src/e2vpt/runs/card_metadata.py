@@ -5,7 +5,7 @@ from __future__ import annotations
 from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.files.hub import ON_THE_HUB
 from e2vpt.training.evaluate import Metrics

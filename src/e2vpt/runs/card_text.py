@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.errors import visible
 from e2vpt.runs.card_metadata import card_metadata
 from e2vpt.runs.folder import ADAPTER, CONFIG

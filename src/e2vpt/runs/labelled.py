@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data import ImageSource, OnProgress, Split
 from e2vpt.data.images import unreadable_images
 from e2vpt.data.splits import Labelled, LabelledData

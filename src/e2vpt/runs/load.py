@@ -11,7 +11,7 @@ from torch import nn
 
 from e2vpt.adapters.choosing import choose_backbone
 from e2vpt.adapters.files import load_stored
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.adapters.reading import read_stored
 from e2vpt.backbones.placing import placed
 from e2vpt.data.preprocess import check_rgb

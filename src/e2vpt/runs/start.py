@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from e2vpt.adapters.header import names_problem
+from e2vpt.adapters.words import names_problem
 from e2vpt.backbones.load import planned_backbone
 from e2vpt.backbones.supported import where_to_start
 from e2vpt.backbones.weight_files import check_weights_file

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data import ImageSource, Split, make_loader
 from e2vpt.data.load import read_labelled
 from e2vpt.errors import AdapterError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.errors import AdapterError, ConfigError, RunError, visible
 from e2vpt.multitask.tasks import MultiTask
 from e2vpt.serving.logs import LOGGER

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import e2vpt
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.serving.binary import LENGTH_HEADER
 from e2vpt.serving.documented import INFER_BODY, INFER_OK, NAME, NOTHING_OK, OF_BODIES, answers, ok
 from e2vpt.serving.images import AskedImage

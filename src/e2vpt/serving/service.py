@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.errors import AdapterError, ConfigError
 from e2vpt.multitask.tasks import LoadedTask, MultiTask
 from e2vpt.serving.batcher import Batcher

@@ -14,7 +14,7 @@ import torch
 
 import e2vpt
 from e2vpt.adapters.files import read_adapter
-from e2vpt.adapters.header import AdapterInfo
+from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data import Task
 from e2vpt.insight.reports.calibration import fit_temperature
 from e2vpt.insight.reports.measured import Measured, measure_images
