@@ -9,7 +9,7 @@ demo: .venv/ready ## a linear head alone against E²VPT, offline, in about a min
 	$(PY) -m e2vpt demo
 
 test: .venv/ready ## every test
-	$(PY) -m pytest -q -n 2 --dist worksteal
+	$(PY) -m pytest -q -n 2 --dist worksteal --durations 25
 
 check: format lint types test ## what CI runs
 

@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,11 @@ def run_pages(pages: Sequence[Path], copied: Sequence[Path]) -> int:
             if not text.strip():
                 continue
             print(f"{block.where}: {block.language}", flush=True)
+            start = time.monotonic()
             if not run(block, text, Path(name)):
                 print(f"{block.where}: FAILED\n{text}", flush=True)
                 return 1
+            print(f"{block.where}: {time.monotonic() - start:.0f} s", flush=True)
             ran += 1
     print(f"{ran} blocks ran.", flush=True)
     return 0
