@@ -3,7 +3,7 @@
 python scripts/make_conformance.py FOLDER
 
 With them anyone can check that e2vpt computes what the paper's official code computes. The computation is
-described here and written out in tests/support/oracles.py, with timm's own blocks, in float64:
+described here and written out in tests/support/oracles, with timm's own blocks, in float64:
 
 * Before block i of a ViT, p visual prompts are put in front of the token sequence and cut off again after
   the block (deep), or they enter before block 0 and travel through all blocks (shallow).
@@ -39,7 +39,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.backbones_for_tests import randomise
-from support.oracles import swin_oracle, vit_oracle
+from support.oracles.swin import swin_oracle
+from support.oracles.vit import vit_oracle
 
 import e2vpt
 

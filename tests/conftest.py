@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.ray_for_tests import RayCluster, running_cluster
 
-from e2vpt.cli.app import main
+pytest.register_assert_rewrite("support")  # before it is imported: its asserts say what they compared
+
+from support.ray_for_tests import RayCluster, running_cluster  # noqa: E402
+
+from e2vpt.cli.app import main  # noqa: E402
 
 SHARED = Path(os.environ.get("E2VPT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 

@@ -1,17 +1,84 @@
-"""The command `train` where it is more than one process, and words that do not go together."""
+"""The commands `train` and `prune`: what they say and write, in two processes too, and what is refused."""
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.tasks_for_tests import write_task
+from support.tasks_for_tests import write_images, write_task
 
 from e2vpt.runs.figures import read_figures
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+PRUNE = ["--keep-tokens", "0.3", "--keep-segments", "1,0.5", "--finalists", "1", "--tolerance", "1"]
+
+
+def test_train_says_what_it_does(home: Path) -> None:
+    said = (home / "stderr").read_text()
+    assert "shapes: 3 classes; images: 30 train, 9 val, 12 test" in said
+    assert said.count("epoch ") == 6
+    shown = (home / "stdout").read_text()
+    assert "run/adapter.safetensors" in shown
+    assert "10 in each of 6 blocks" in shown
+    accuracy = re.search(r"test accuracy +(\S+) of 12 images", shown)
+    assert accuracy and re.search(r"\n  ring +\S+ of 4\n", shown)
+    assert f'<dd class="value">{accuracy[1]}</dd>' in (home / "run/report.html").read_text()
+
+
+def test_the_next_command_runs_as_it_is_printed(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    (line,) = [line for line in (home / "stdout").read_text().splitlines() if line.startswith("next ")]
+    words = shlex.split(line.removeprefix("next"))
+    assert words[0] == "e2vpt"
+    code, out, _ = run(*words[1:])
+    assert code == 0 and out.startswith("shapes/test/bars/00.png: ")
+
+
+def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "2", "--lr", "0.01", "--batch-size", "9"]
+    code, out, err = run(*words, *PRUNE, "--out", "pruned")
+    assert code == 0, err
+    assert "Training with all prompts" in err and "Training again with 30% of tokens" in err
+    assert "* chosen" in out
+    found = json.loads(run("info", "pruned", "--json")[1])
+    assert sum(found["num_visual"]) == 3 * 6 and min(found["num_visual"]) >= 1
+    assert found["visual_kept"] in (0.3, 0.15)
+    assert json.loads(run("eval", "pruned", "shapes", "--json")[1])["num_images"] == 12
+
+    assert run(*words, "--no-prune", "--out", "later")[0] == 0
+    unpruned = (home / "later/adapter.safetensors").read_bytes()
+    code, _, err = run("prune", "later", *PRUNE)
+    assert code == 0, err
+    assert (home / "later/adapter.safetensors").read_bytes() == (
+        home / "pruned/adapter.safetensors"
+    ).read_bytes()
+    assert (home / "later/unpruned.safetensors").read_bytes() == unpruned
+    code, _, err = run("prune", "later", "--keep", "0.2")
+    assert code == 1 and "later/prune was made with other settings: keep 0.5, now 0.2; keep_segments" in err
+    code, _, err = run("prune", "shapes")
+    assert code == 1 and "shapes is not a finished run of `e2vpt train`" in err
+
+
+def test_linear_and_prompts_without_visual_ones_are_not_pruned(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "1"]
+    for name, more in (("head", ["--method", "linear"]), ("kv", ["--num-visual", "0"])):
+        code, out, err = run(*words, *more, "--out", name)
+        assert code == 0, err
+        assert "Pruning" not in out and not (home / name / "prune").exists()
+
+
+def test_fp16_adapter_is_half_the_size(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "1", "--no-prune"]
+    code, _, err = run(*words, "--adapter-precision", "fp16", "--out", "half")
+    assert code == 0, err
+    half, full = (json.loads(run("info", name, "--json")[1]) for name in ("half", "run"))
+    assert half["precision"] == "fp16"
+    assert half["bytes"] < 0.6 * full["bytes"]
+    assert run("eval", "half", "shapes", "--json")[0] == 0
 
 
 def test_of_two_processes_one_reports(tmp_path: Path) -> None:
@@ -67,3 +134,23 @@ def test_a_run_of_the_papers_protocol_says_what_it_was_trained_on(tmp_path: Path
     assert set(read_figures(tmp_path / "run")) == {"test"}, "validation images were trained on"
     card = (tmp_path / "run/README.md").read_text()
     assert "| trained on | train+val |" in card and "| seed |" not in card
+
+
+def test_every_unreadable_image_is_named_before_training(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    if not (home / "bad").exists():
+        write_images(home / "bad", 6)
+    (home / "bad/ring/00.png").write_bytes(b"")
+    whole = (home / "bad/bars/01.png").read_bytes()
+    (home / "bad/bars/01.png").write_bytes(whole[:200])
+    code, _, err = run("train", "bad", "--backbone", "demo", "--out", "never")
+    assert code == 1
+    assert "2 unreadable image(s):" in err
+    assert "bars/01.png" in err
+    assert "ring/00.png" in err
+    assert not (home / "never").exists()
+
+
+def test_a_missing_backbone_gets_three_to_start_with(run) -> None:  # type: ignore[no-untyped-def]
+    for command in ("train", "search"):
+        code, _, err = run(command, "shapes")
+        assert code == 1 and "Name the --backbone. To start with: vit_small_patch16_224" in err

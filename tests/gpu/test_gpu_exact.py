@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.backbones_for_tests import gradients, images_for, named_backbone, prompted, relative
 from support.conformance import NAMES, Case
-from support.oracles import vit_oracle
+from support.oracles.vit import vit_oracle
 from torch import nn
 from torch.nn import functional as F
 

@@ -16,7 +16,8 @@ from support.backbones_for_tests import (
     tiny_vit,
     tuned,
 )
-from support.oracles import GatedAttention, PlainAttention, gated_oracle
+from support.oracles.attention import PlainAttention
+from support.oracles.gated import GatedAttention, gated_oracle
 from torch import Tensor
 
 import e2vpt

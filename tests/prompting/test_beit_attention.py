@@ -13,7 +13,7 @@ from support.backbones_for_tests import (
     prompted,
     tiny_beit,
 )
-from support.oracles import beit_oracle
+from support.oracles.vit import beit_oracle
 from torch import Tensor
 
 import e2vpt

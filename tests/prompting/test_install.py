@@ -1,17 +1,12 @@
-"""prompt(): parity with timm, what is frozen, what survives copies, files, compilers and precisions."""
+"""prompt(): parity with timm, what is tuned, initial values, and what is refused."""
 
 from __future__ import annotations
-
-import copy
-import pickle
-from typing import Any
 
 import pytest
 import torch
 from support.backbones_for_tests import (
     MODELS,
     NAMED,
-    gradients,
     images_for,
     named_backbone,
     prompted,
@@ -20,6 +15,7 @@ from support.backbones_for_tests import (
     tiny_vit,
     tuned,
 )
+from support.prompting_for_tests import each_model, made
 from torch import Tensor, nn
 
 import e2vpt
@@ -27,19 +23,6 @@ from e2vpt.errors import ConfigError, UnsupportedBackbone
 from e2vpt.prompting.prompts import BlockPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-each_model = pytest.mark.parametrize("kind", MODELS)
-
-
-def made(kind: str, dtype: torch.dtype = torch.float64, **config: Any) -> nn.Module:
-    make, options = MODELS[kind]
-    return prompted(make(dtype), **({"num_visual": 3, "num_kv": 2} | options | config))
-
-
-def shrunk(kind: str, dtype: torch.dtype) -> nn.Module:
-    """As few blocks as show every path: compilers take seconds a block."""
-    make, options = (tiny_swin, {"depths": (1, 1)}) if "swin" in kind else (tiny_vit, {"depth": 2})
-    return prompted(make(dtype, **options), num_visual=3, num_kv=2, **MODELS[kind][1])
 
 
 def outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,167 +92,6 @@ def test_a_head_made_later_is_tuned() -> None:
     assert model.head.weight.requires_grad
     headless = e2vpt.prompt(tiny_vit(num_classes=0), e2vpt.PromptConfig(num_visual=2))
     assert headless(images_for(headless)).shape == (2, 48)
-
-
-@each_model
-def test_state_dict_keeps_timms_keys(kind: str) -> None:
-    backbone, model = MODELS[kind][0](), made(kind)
-    ours, timms = model.state_dict(), backbone.state_dict()
-    assert [name for name in ours if ".prompts." not in name] == list(timms)
-    assert all(
-        name.rsplit(".", 1)[1] in ("visual", "key", "value", "gate", "keep")
-        for name in set(ours) - set(timms)
-    )
-    other = made(kind)
-    for parameter in other.parameters():
-        parameter.data.zero_()
-    result = other.load_state_dict(timms, strict=False)
-    assert not result.unexpected_keys and all(".prompts." in name for name in result.missing_keys)
-    other.load_state_dict(ours, strict=True)
-    images = images_for(model)
-    assert torch.equal(other(images), model(images))
-
-
-@pytest.mark.parametrize("assign", [False, True])
-@pytest.mark.parametrize("share", [False, True])
-def test_loading_keeps_keys_and_values_shared(assign: bool, share: bool) -> None:
-    model, other = (
-        made("vit", share_kv=share),
-        prompted(tiny_vit(), seed=8, num_visual=3, num_kv=2, share_kv=share),
-    )
-    other.load_state_dict(model.state_dict(), assign=assign)
-    assert all((layer.key is layer.value) is share for layer in e2vpt.prompt_layers(other))
-    assert torch.equal(other(images_for(model)), model(images_for(model)))
-    assert sum(p.numel() for p in tuned(other).values()) == sum(p.numel() for p in tuned(model).values())
-
-
-def test_moving_off_the_meta_device_keeps_keys_and_values_shared() -> None:
-    with torch.device("meta"):
-        model = e2vpt.prompt(tiny_meta(), e2vpt.PromptConfig(num_visual=2, num_kv=2))
-    model.to_empty(device="cpu")
-    assert all(layer.key is layer.value for layer in e2vpt.prompt_layers(model))
-
-
-def tiny_meta() -> nn.Module:
-    from timm.models.vision_transformer import VisionTransformer
-
-    return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=7)
-
-
-@each_model
-def test_copies_and_pickles_are_whole_and_apart(kind: str) -> None:
-    model = made(kind)
-    images = images_for(model)
-    expected = model(images)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(other(images), expected)
-        assert torch.equal(other.forward_features(images), model.forward_features(images))
-        assert [layer.key is layer.value for layer in e2vpt.prompt_layers(other)] == [
-            layer.key is layer.value for layer in e2vpt.prompt_layers(model)
-        ]
-        ids = {id(p) for p in model.parameters()}
-        assert not any(id(p) in ids for p in other.parameters())
-        with torch.no_grad():
-            for parameter in other.parameters():
-                parameter.zero_()
-            other.zero_grad()
-        assert not torch.equal(other(images), expected)
-        assert torch.equal(model(images), expected)
-
-
-@each_model
-def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
-    model = made(kind, dropout=0.3).train()
-    images, found = images_for(model), []
-    for enabled in (False, True):
-        model.set_grad_checkpointing(enabled)
-        torch.manual_seed(5)
-        logits = model(images)
-        found.append({"logits": logits} | gradients(model, logits.square().sum()))
-    assert all(torch.allclose(found[0][n], found[1][n], rtol=1e-10, atol=1e-12) for n in found[0])
-
-
-@pytest.mark.parametrize(
-    ("kind", "training", "backend"),
-    [
-        ("vit", True, "aot_eager"),
-        ("vit", False, "aot_eager"),
-        ("vit-shallow", False, "eager"),
-        ("swin", True, "eager"),
-        ("swin-shallow-pooled", False, "eager"),
-    ],
-)
-def test_compiled_equals_eager(kind: str, training: bool, backend: str) -> None:
-    torch._dynamo.reset()
-    model = shrunk(kind, torch.float32).train(training)
-    compiled = torch.compile(model, backend=backend, fullgraph=True)
-    images = images_for(model)
-    expected, found = model(images), compiled(images)
-    assert relative(found, expected) < 1e-5
-    ours, theirs = gradients(model, found.square().sum()), gradients(model, expected.square().sum())
-    scale = max(float(g.abs().max()) for g in theirs.values())
-    assert max(float((ours[n] - theirs[n]).abs().max()) for n in theirs) < 1e-5 * scale
-    with torch.no_grad():
-        assert relative(compiled(images), expected) < 1e-5
-        e2vpt.prompt_layers(model)[0].visual.data.mul_(2)
-        assert relative(compiled(images), model(images)) < 1e-5
-        with e2vpt.disabled(model):
-            assert relative(compiled(images), model(images)) < 1e-5
-
-
-@pytest.mark.parametrize("kind", ["vit", "vit-shallow", "swin", "swin-shallow-pooled"])
-def test_exported_program_equals_eager(kind: str) -> None:
-    model = shrunk(kind, torch.float32).eval()
-    images = images_for(model)
-    with torch.no_grad():
-        expected = model(images)
-        program = torch.export.export(model, (images,))
-        assert relative(program.module()(images), expected) < 1e-5
-
-
-@each_model
-def test_inference_modes_agree(kind: str) -> None:
-    model = made(kind)
-    images = images_for(model)
-    expected = model(images)
-    for context in (torch.no_grad, torch.inference_mode, torch.no_grad):
-        with context():
-            for _ in range(2):
-                assert relative(model(images), expected) < 1e-12
-
-
-@each_model
-@pytest.mark.parametrize("training", [True, False])
-def test_bf16_autocast_is_close(kind: str, training: bool) -> None:
-    model = made(kind, torch.float32).train(training)
-    images = images_for(model)
-    expected = model(images)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = model(images)
-        with torch.no_grad():
-            folded = [model(images) for _ in range(2)]
-    assert relative(found, expected) < 0.1
-    assert all(relative(f, expected) < 0.1 for f in folded)
-    ours, theirs = gradients(model, found.float().square().sum()), gradients(model, expected.square().sum())
-    ours_flat, theirs_flat = (torch.cat([g.flatten() for g in gs.values()]) for gs in (ours, theirs))
-    assert torch.cosine_similarity(ours_flat, theirs_flat, dim=0) > 0.98
-
-
-@each_model
-def test_bf16_backbone_with_fp32_prompts(kind: str) -> None:
-    model = made(kind, torch.float32)
-    images = images_for(model)
-    expected = model(images)
-    model.bfloat16()
-    for layer in e2vpt.prompt_layers(model):
-        layer.float()
-    found = model(images.bfloat16())
-    assert found.dtype == torch.bfloat16 and relative(found, expected) < 0.1
-    found.float().square().sum().backward()
-    for layer in e2vpt.prompt_layers(model):
-        assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters())
-    with torch.no_grad():
-        assert relative(model(images.bfloat16()), expected) < 0.1
 
 
 def test_prompting_leaves_the_random_state_and_the_modes_alone() -> None:

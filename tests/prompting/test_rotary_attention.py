@@ -17,7 +17,7 @@ from support.backbones_for_tests import (
     relative,
     tiny_eva,
 )
-from support.oracles import carried_by_timm, eva_oracle
+from support.oracles.vit import carried_by_timm, eva_oracle
 from torch import Tensor
 
 import e2vpt

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support.backbones_for_tests import assert_same, images_for, prompted, relative, tiny_swin, tiny_swin_v2
-from support.oracles import swin_oracle
+from support.oracles.swin import swin_oracle
 from torch import Tensor, nn
 
 import e2vpt

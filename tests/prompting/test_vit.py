@@ -19,7 +19,7 @@ from support.backbones_for_tests import (
     relative,
     tiny_vit,
 )
-from support.oracles import vit_oracle
+from support.oracles.vit import vit_oracle
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 

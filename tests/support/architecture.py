@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import graphlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 Tree = Mapping[str, ast.Module]
@@ -96,6 +96,21 @@ def defined_twice(tree: Tree) -> dict[str, list[str]]:
             if not defined.startswith("_"):
                 where[defined].append(name)
     return {defined: modules for defined, modules in sorted(where.items()) if len(modules) > 1}
+
+
+def of_no_module(tests: Collection[str], modules: Collection[str]) -> set[str]:
+    """Test files, by the names they would have as modules, that are neither a module's nor a subject's of it.
+
+    A subject stands behind the module's name, "config.fields_refused" for "config.fields"; the module has to
+    have its plain test file too.
+    """
+    plain = set(tests) & set(modules)
+    return {name for name in tests if name not in plain and not any(_is_subject(name, of) for of in plain)}
+
+
+def _is_subject(name: str, module: str) -> bool:
+    subject = name.removeprefix(f"{module}_")
+    return subject not in ("", name) and "." not in subject
 
 
 def _defines(node: ast.stmt) -> Iterator[str]:

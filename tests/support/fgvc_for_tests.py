@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from e2vpt.benchmarks.fgvc.read import FgvcName
 from e2vpt.data.images import ImageFile
 from e2vpt.data.task import Task
 
@@ -26,6 +28,8 @@ NABIRDS = {
     296: "Snow Goose",
     817: "Oak Titmouse",
 }
+Write = Callable[[Path], dict[str, bytes]]
+BIRDS = ("Black footed Albatross", "Laysan Albatross", "Sooty Albatross")
 
 
 def image_bytes(number: int) -> bytes:
@@ -182,3 +186,38 @@ def _write_birds(
     for name, content in lines.items():
         (root / name).write_text("\n".join(content) + "\n")
     return write_images(root, [f"images/{path}" for _, path, _, _ in rows])
+
+
+def vpt_files(written: dict[str, bytes], below: str) -> dict[str, dict[str, int]]:
+    """Of every 12 images the first train, then 4 validate and the last 2 test; classes number from 0."""
+    files: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
+    for i, path in enumerate(written):
+        split = "train" if i % 12 < 6 else "val" if i % 12 < 10 else "test"
+        files[split][path.removeprefix(below)] = i // 12
+    return files
+
+
+LAYOUTS: list[tuple[FgvcName, Write, tuple[str, ...], dict[str, int]]] = [
+    ("cub-200-2011", write_cub, BIRDS, {"train": 27, "val": 3, "test": 6}),
+    (
+        "nabirds",
+        write_nabirds,
+        ("Snow Goose (295)", "Snow Goose (296)", "Oak Titmouse"),
+        {"train": 27, "val": 3, "test": 6},
+    ),
+    (
+        "oxford-flowers",
+        write_flowers,
+        ("pink primrose", "hard-leaved pocket orchid", "blackberry lily"),
+        {"train": 6, "val": 6, "test": 12},
+    ),
+    (
+        "stanford-dogs",
+        write_dogs,
+        ("Chihuahua", "Maltese dog", "soft-coated wheaten terrier"),
+        {"train": 27, "val": 3, "test": 6},
+    ),
+    ("stanford-cars", write_cars, CARS, {"train": 27, "val": 3, "test": 6}),
+    ("stanford-cars", write_cars_older, CARS, {"train": 27, "val": 3, "test": 6}),
+]
+each_layout = pytest.mark.parametrize(("name", "write", "classes", "counts"), LAYOUTS)

@@ -1,60 +1,30 @@
-"""The five fine-grained data sets become tasks from their official layouts; what does not fit is named."""
+"""The five fine-grained data sets become tasks from their official layouts, unpacked or in archives."""
 
 from __future__ import annotations
 
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.fgvc_for_tests import (
-    DOGS,
-    image_bytes,
+    BIRDS,
+    LAYOUTS,
+    Write,
+    each_layout,
     sizes,
     stored_bytes,
     write_cars,
     write_cars_older,
     write_cub,
-    write_dog_list,
     write_dogs,
     write_flowers,
-    write_nabirds,
     write_vpt_json,
 )
 
-from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, check_fgvc, load_fgvc
+from e2vpt.benchmarks.fgvc.read import FGVC, FgvcName, load_fgvc
 from e2vpt.config import DataConfig
-from e2vpt.errors import DataError
-
-Write = Callable[[Path], dict[str, bytes]]
-BIRDS = ("Black footed Albatross", "Laysan Albatross", "Sooty Albatross")
-CARS = ("AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Acura TL Sedan 2012")
-LAYOUTS: list[tuple[FgvcName, Write, tuple[str, ...], dict[str, int]]] = [
-    ("cub-200-2011", write_cub, BIRDS, {"train": 27, "val": 3, "test": 6}),
-    (
-        "nabirds",
-        write_nabirds,
-        ("Snow Goose (295)", "Snow Goose (296)", "Oak Titmouse"),
-        {"train": 27, "val": 3, "test": 6},
-    ),
-    (
-        "oxford-flowers",
-        write_flowers,
-        ("pink primrose", "hard-leaved pocket orchid", "blackberry lily"),
-        {"train": 6, "val": 6, "test": 12},
-    ),
-    (
-        "stanford-dogs",
-        write_dogs,
-        ("Chihuahua", "Maltese dog", "soft-coated wheaten terrier"),
-        {"train": 27, "val": 3, "test": 6},
-    ),
-    ("stanford-cars", write_cars, CARS, {"train": 27, "val": 3, "test": 6}),
-    ("stanford-cars", write_cars_older, CARS, {"train": 27, "val": 3, "test": 6}),
-]
-each_layout = pytest.mark.parametrize(("name", "write", "classes", "counts"), LAYOUTS)
 
 
 @each_layout
@@ -158,15 +128,6 @@ def test_dogs_in_a_folder_of_the_same_name(tmp_path: Path) -> None:
     assert sizes(load_fgvc(tmp_path, "stanford-dogs", DataConfig())) == {"train": 27, "val": 3, "test": 6}
 
 
-def test_split_files_of_the_other_packing_of_cars_are_named(tmp_path: Path) -> None:
-    write_cars(tmp_path)
-    write_vpt_json(tmp_path, {"train": {"car_ims/000001.jpg": 0}, "val": {}, "test": {}})
-    with pytest.raises(
-        DataError, match=r"official lists:\n  car_ims/000001\.jpg\nIs it of this data set and pa"
-    ):
-        load_fgvc(tmp_path, "stanford-cars", DataConfig())
-
-
 def _tar(folder: Path, archive: Path, *names: str) -> None:
     with tarfile.open(archive, "w") as tar:
         for name in names:
@@ -192,165 +153,3 @@ def test_one_archive_of_everything_is_read_in_place(tmp_path: Path) -> None:
     task = load_fgvc(tmp_path / "cub.tar", "cub-200-2011", DataConfig())
     assert task.classes == BIRDS
     assert stored_bytes(task.train.images[0]).startswith(b"\xff\xd8")
-
-
-def _vpt_files(written: dict[str, bytes], below: str) -> dict[str, dict[str, int]]:
-    """Of every 12 images the first train, then 4 validate and the last 2 test; classes number from 0."""
-    files: dict[str, dict[str, int]] = {"train": {}, "val": {}, "test": {}}
-    for i, path in enumerate(written):
-        split = "train" if i % 12 < 6 else "val" if i % 12 < 10 else "test"
-        files[split][path.removeprefix(below)] = i // 12
-    return files
-
-
-def test_vpt_files_decide_the_splits(tmp_path: Path) -> None:
-    files = _vpt_files(write_cub(tmp_path), "images/")
-    write_vpt_json(tmp_path, files)
-    task = load_fgvc(tmp_path, "cub-200-2011", DataConfig())
-    assert sizes(task) == {"train": 18, "val": 12, "test": 6}
-    for which, split in task.splits().items():
-        numbers = {
-            Path(image.name).relative_to(tmp_path / "images").as_posix(): label
-            for image, label in zip(split.images, split.labels, strict=True)
-        }
-        assert numbers == files[which]
-
-
-def test_vpt_files_may_leave_no_image_to_validate_on(tmp_path: Path) -> None:
-    files = _vpt_files(write_cub(tmp_path), "images/")
-    write_vpt_json(tmp_path, {**files, "val": {}, "train": files["train"] | files["val"]})
-    with_val = load_fgvc(tmp_path, "cub-200-2011", DataConfig(val_fraction=0.0))
-    assert sizes(with_val) == {"train": 30, "test": 6}
-
-
-@pytest.mark.parametrize(
-    ("name", "write", "below"),
-    [
-        ("nabirds", write_nabirds, "images/"),
-        ("stanford-dogs", write_dogs, "Images/"),
-        ("oxford-flowers", write_flowers, ""),
-        ("stanford-cars", write_cars, ""),
-        ("stanford-cars", write_cars_older, ""),
-    ],
-)
-def test_where_vpt_files_count_their_paths_from(
-    tmp_path: Path, name: FgvcName, write: Write, below: str
-) -> None:
-    write(tmp_path)
-    before = load_fgvc(tmp_path, name, DataConfig())
-    files = {
-        which: {
-            Path(image.name).relative_to(tmp_path).as_posix().removeprefix(below): label + 1
-            for image, label in zip(split.images, split.labels, strict=True)
-        }
-        for which, split in before.splits().items()
-    }
-    write_vpt_json(tmp_path, files)
-    # With the files the fraction has nothing left to say.
-    assert load_fgvc(tmp_path, name, DataConfig(val_fraction=0.5)) == before
-
-
-def test_check_says_what_differs_from_the_published_numbers(tmp_path: Path) -> None:
-    write_cub(tmp_path)
-    assert check_fgvc(tmp_path, "cub-200-2011")[1] == [
-        "3 classes; published are 200.",
-        "train has 27 images; published are 5394.",
-        "val has 3 images; published are 600.",
-        "test has 6 images; published are 5794.",
-    ]
-
-
-def test_check_compares_vpt_files_with_the_official_lists(tmp_path: Path) -> None:
-    files = _vpt_files(write_cub(tmp_path), "images/")
-    moved = files["train"].popitem()
-    files["test"] = dict([moved, *list(files["test"].items())[2:]])
-    write_vpt_json(tmp_path, files)
-    assert check_fgvc(tmp_path, "cub-200-2011")[1][-2:] == [
-        "2 images of the official lists are in none of the JSON files.",
-        "test.json lacks 2 images of the official test split and has 1 others.",
-    ]
-
-
-def test_check_is_silent_on_the_published_numbers(tmp_path: Path) -> None:
-    """Stanford Dogs at its true size, 120 breeds with 100 images each to train on, all of them one file."""
-    (tmp_path / "one.jpg").write_bytes(image_bytes(0))
-    rows: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for label in range(1, 121):
-        folder = f"n{label:08d}-breed_{label}"
-        (tmp_path / "Images" / folder).mkdir(parents=True)
-        for i in range(171 if label <= 60 else 172):
-            path = f"{folder}/{i}.jpg"
-            (tmp_path / "Images" / path).hardlink_to(tmp_path / "one.jpg")
-            rows["train" if i < 100 else "test"].append((path, label))
-    for split, listed in rows.items():
-        write_dog_list(tmp_path / f"{split}_list.mat", *zip(*listed, strict=True))
-    assert check_fgvc(tmp_path, "stanford-dogs")[1] == []
-
-
-@each_layout
-def test_a_missing_image_is_named(
-    tmp_path: Path, name: FgvcName, write: Write, classes: tuple[str, ...], counts: dict[str, int]
-) -> None:
-    gone = list(write(tmp_path))[5]
-    (tmp_path / gone).unlink()
-    listed = sum(counts.values())
-    with pytest.raises(DataError, match=rf"missing \({listed} are listed\):\n  {gone}\nUnpack"):
-        load_fgvc(tmp_path, name, DataConfig())
-
-
-@each_layout
-def test_an_image_in_no_list_is_named(
-    tmp_path: Path, name: FgvcName, write: Write, classes: tuple[str, ...], counts: dict[str, int]
-) -> None:
-    more = Path(next(iter(write(tmp_path)))).with_name("more.jpg")
-    (tmp_path / more).write_bytes(image_bytes(0))
-    for load in (lambda: load_fgvc(tmp_path, name, DataConfig()), lambda: check_fgvc(tmp_path, name)):
-        with pytest.raises(DataError, match=rf"images that no list names:\n  {more.as_posix()}\nMove"):
-            load()
-
-
-@each_layout
-def test_every_list_is_needed_and_has_to_be_whole(
-    tmp_path: Path, name: FgvcName, write: Write, classes: tuple[str, ...], counts: dict[str, int]
-) -> None:
-    write(tmp_path)
-    needed = [
-        path
-        for path in tmp_path.rglob("*")
-        if path.suffix in (".mat", ".txt") and path.name != "hierarchy.txt"
-    ]
-    assert needed
-    for path in needed:
-        whole = path.read_bytes()
-        path.unlink()
-        with pytest.raises(DataError, match=rf"has no .*{path.name}.*Unpack the official archive"):
-            load_fgvc(tmp_path, name, DataConfig())
-        last_line = whole.rstrip().rfind(b"\n")  # Of lines that are missing other lists tell.
-        path.write_bytes(whole[: len(whole) * 9 // 10 if path.suffix == ".mat" else last_line])
-        with pytest.raises(DataError, match=path.name):
-            load_fgvc(tmp_path, name, DataConfig())
-        path.write_bytes(whole)
-    assert sizes(load_fgvc(tmp_path, name, DataConfig())) == counts
-
-
-def test_a_compressed_archive_has_to_be_unpacked(tmp_path: Path) -> None:
-    (tmp_path / "CUB_200_2011.tgz").write_bytes(b"\x1f\x8b")
-    with pytest.raises(DataError, match=r"Unpack it and give the folder"):
-        load_fgvc(tmp_path / "CUB_200_2011.tgz", "cub-200-2011", DataConfig())
-    with pytest.raises(DataError, match=r"found CUB_200_2011.tgz. Unpack CUB_200_2011.tgz there"):
-        load_fgvc(tmp_path, "cub-200-2011", DataConfig())
-
-
-def test_nothing_there_and_no_such_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        load_fgvc(tmp_path / "gone", "nabirds", DataConfig())
-    with pytest.raises(DataError, match="'cub' is no data set of FGVC; expected cub-200-2011, nabirds"):
-        load_fgvc(tmp_path, "cub", DataConfig())  # type: ignore[arg-type]
-
-
-def test_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
-    write_dogs(tmp_path)
-    one_breed = {f"{DOGS[0]}/n02085620_{i * 13}.jpg": 0 for i in range(12)}
-    write_vpt_json(tmp_path, {"train": one_breed, "val": {}, "test": {}})
-    with pytest.raises(DataError, match="no training image of class 'Maltese dog', 'soft-coated"):
-        load_fgvc(tmp_path, "stanford-dogs", DataConfig(val_fraction=0.0))
