@@ -20,7 +20,7 @@ Every message says what was found, what was expected and what to do about it.
 
     try:
         model, info = e2vpt.load_adapter("pets.safetensors", backbone=backbone)
-    except e2vpt.BackboneMismatch:
+    except e2vpt.errors.BackboneMismatch:
         ...
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from e2vpt.cli.flags import FIRST, parse_counts, parse_numbers, with_config_flag
 from e2vpt.config import RECIPE_PROMPTS, GridConfig, SearchConfig
 from e2vpt.config.groups import GROUPS
 from e2vpt.config.recipes import recipe_groups
+from e2vpt.errors import ConfigError
 
 FIELDS = [field for config in GROUPS.values() for field in dataclasses.fields(config)]
 
@@ -96,6 +98,17 @@ def test_help_shows_what_most_people_need_and_all_on_request() -> None:
         "--precision",
         "--seed",
     }
+
+
+def test_a_setting_without_effect_is_shown_nowhere_and_refused() -> None:
+    @partial(with_config_flags, idle={"lr": "here"})
+    def command(train: TrainConfig) -> None:
+        """Help text."""
+
+    assert "--epochs" in called(command, "--help")
+    assert not [flag for flag in ("--help", "--help-all") if "--lr" in called(command, flag)]
+    with pytest.raises(ConfigError, match="lr has no effect here"):
+        called(command, "--lr", "0.1")
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30))

@@ -175,6 +175,9 @@ def test_patch_init_needs_enough_tokens_and_a_prompted_model() -> None:
         e2vpt.init_from_images(model, images_for(model))
     with pytest.raises(ConfigError, match="no prompts"):
         e2vpt.init_from_images(tiny_vit(), images_for(model))
+    by_chance = prompted(tiny_vit(), num_visual=3)
+    with pytest.raises(ConfigError, match=r"init='uniform' and kv_init='kaiming' do not start from images"):
+        e2vpt.init_from_images(by_chance, images_for(model))
 
 
 def test_patch_init_is_seeded_and_leaves_other_prompts() -> None:

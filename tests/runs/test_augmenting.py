@@ -18,7 +18,8 @@ import e2vpt
 from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.data.transforms import Augment
 from e2vpt.errors import RunError
-from e2vpt.runs import augmenting, prepare
+from e2vpt.pruning.applying import visual_kept
+from e2vpt.runs import augmenting, prepare, recipe
 from e2vpt.runs.augmenting import AUGMENTATION, SwitchingBatches, borne, borne_augmentation
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
@@ -183,8 +184,22 @@ def test_both_trainings_have_what_the_first_bears(
     task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: Augment
 ) -> None:
     monkeypatch.setattr(augmenting, "borne_augmentation", lambda *_, **__: chosen)
+    trained_with: list[str] = []
+    real_training, real_question = recipe.train_into, recipe.borne
+
+    def watched(prepared: Any, folder: Path, **options: Any) -> Any:
+        trained_with.append(prepared.config.data.augment)
+        return real_training(prepared, folder, **options)
+
+    def of_all_prompts(prepared: Any, *rest: Any) -> Any:
+        assert visual_kept(prepared.model) == 1
+        return real_question(prepared, *rest)
+
+    monkeypatch.setattr(recipe, "train_into", watched)
+    monkeypatch.setattr(recipe, "borne", of_all_prompts)
     prune = PruneConfig(tolerance=1.0)
     train_and_prune(task, CONFIG, prune, tmp_path / "auto")
+    assert trained_with == ["auto", chosen]
     plain = dataclasses.replace(CONFIG, data=DataConfig(augment="none"))
     train_and_prune(task, plain, prune, tmp_path / "none")
     for name in ("unpruned.safetensors", "adapter.safetensors"):
@@ -192,7 +207,7 @@ def test_both_trainings_have_what_the_first_bears(
         assert (first == second) is (chosen == "none")
     one_epoch = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=1))
     train_and_prune(task, one_epoch, prune, tmp_path / "short")  # asks after the first training
-    assert (tmp_path / "short" / AUGMENTATION).exists()
+    assert (tmp_path / "short" / AUGMENTATION).exists() and trained_with[-2:] == ["auto", chosen]
 
 
 def test_the_answer_is_said_once(task: e2vpt.Task, tmp_path: Path) -> None:
@@ -210,8 +225,8 @@ def test_without_validation_images_nothing_is_augmented(task: e2vpt.Task, tmp_pa
         config = dataclasses.replace(CONFIG, data=data)
         reporting = Reporting(on_stage=said.append)
         train_and_prune(task, config, PruneConfig(), tmp_path / name, reporting=reporting)
-        told = any(text.startswith("No validation images to ask") for text in said)
-        assert told is (name == "auto")
+        told = [text for text in said if text.startswith("No validation images to choose an augmentation by")]
+        assert len(told) == (name == "auto")
     adapters = [(tmp_path / name / "adapter.safetensors").read_bytes() for name in ("auto", "none")]
     assert adapters[0] == adapters[1]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,6 @@ from e2vpt.cli.options import (
     words,
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
-from e2vpt.config.groups import refuse_idle
 from e2vpt.errors import ConfigError
 from e2vpt.runs.opening import check_out
 from e2vpt.runs.progress import reported
@@ -35,7 +34,7 @@ _IDLE = {
 }
 
 
-@with_config_flags
+@partial(with_config_flags, idle=_IDLE)
 def compare_command(
     sources: Annotated[list[str], typer.Argument(metavar="DATA...", help="Labelled images, as for train.")],
     prompts: PromptConfig,
@@ -43,7 +42,6 @@ def compare_command(
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
-    given: Mapping[str, Any],
     backbone: NewBackbone = None,
     methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(ENTRIES),
     seeds: Annotated[int, typer.Option(min=1, help="Final trainings of each method on each task.")] = 3,
@@ -65,7 +63,6 @@ def compare_command(
 
     --epochs counts all trainings of a run: a method that prunes divides them between two.
     """
-    refuse_idle(given, _IDLE)
     name = named_backbone(backbone)
     check_out(out, resume=resume)
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}

@@ -49,19 +49,19 @@ def explain_command(
         str | None, typer.Option("--class", help="Class to explain instead of the one that is predicted.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=2, max=1000, help="Points of integrated gradients.  [default: 32]")
+        int | None, typer.Option(min=2, max=1000, help="Points of integrated gradients; 32 when not given.")
     ] = None,
     embed: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Embedding plots of labelled images: {DATA_HELP}")
     ] = None,
     split: Annotated[
-        WhichSplit | None, typer.Option(help="With --embed: which images.  [default: test]")
+        WhichSplit | None, typer.Option(help="With --embed: which images; test when not given.")
     ] = None,
     max_images: Annotated[
-        int | None, typer.Option(min=10, help="With --embed: at most so many.  [default: 1000]")
+        int | None, typer.Option(min=10, help="With --embed: at most so many; 1000 when not given.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="With --embed: of the choice and of UMAP.  [default: 0]")
+        int | None, typer.Option(min=0, help="With --embed: of the choice and of UMAP; 0 when not given.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help=f"Folder for the page and pictures; {_FOLDER} beside the adapter.")

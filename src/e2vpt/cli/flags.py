@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from e2vpt.config.fields import Counts, Numbers
-from e2vpt.config.groups import GROUPS, configs_from
+from e2vpt.config.groups import GROUPS, configs_from, refuse_idle
 from e2vpt.config.recipes import recipe_groups
 
 _PANELS = {
@@ -29,30 +30,37 @@ FIRST = {
     *("num_visual", "num_kv", "keep", "trials"),
 }
 """Settings that most people ask for first; `--help` shows these, `--help-all` every one."""
+NONE_IDLE: Mapping[str, str] = MappingProxyType({})
 
 
-def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:
+def with_recipe_flags(
+    command: Callable[..., None], *, idle: Mapping[str, str] = NONE_IDLE
+) -> Callable[..., None]:
     """As `with_config_flags`, but what the default recipe sets stands there until somebody says otherwise."""
-    return with_config_flags(command, {**GROUPS, **recipe_groups("default")})
+    return with_config_flags(command, {**GROUPS, **recipe_groups("default")}, idle=idle)
 
 
 def with_config_flags(
-    command: Callable[..., None], defaults: Mapping[str, Any] = GROUPS
+    command: Callable[..., None],
+    defaults: Mapping[str, Any] = GROUPS,
+    *,
+    idle: Mapping[str, str] = NONE_IDLE,
 ) -> Callable[..., None]:
     """A command with parameters named as groups of settings, as one with a flag for each of their fields.
 
-    A parameter `given` is no flag: it gets all that stood on the command line, by name.
+    A parameter `given` is no flag: it gets all that stood on the command line, by name. Settings in `idle`
+    change nothing in this command: no help shows them, and giving one is refused for the reason there.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     own = [p for name, p in parameters.items() if name not in GROUPS and name != "given"]
     groups = [name for name in GROUPS if name in parameters]
-    generated = [_flag(group, field, hint, defaults) for group, field, hint in _fields(groups)]
+    generated = [_flag(group, field, hint, defaults, idle) for group, field, hint in _fields(groups)]
     names = [parameter.name for parameter in generated]
 
     def wrapper(ctx: typer.Context, **values: Any) -> None:
-        more: dict[str, Any] = {}
-        if "given" in parameters:
-            more["given"] = {name: value for name, value in values.items() if _stood_there(ctx, name)}
+        given = {name: value for name, value in values.items() if _stood_there(ctx, name)}
+        refuse_idle(given, idle)
+        more = {"given": given} if "given" in parameters else {}
         configs = configs_from({name: values[name] for name in names}, groups)
         command(**{p.name: values[p.name] for p in own}, **configs, **more)
 
@@ -73,8 +81,8 @@ def _show_all(ctx: typer.Context, value: bool) -> None:
     if not value:
         return
     for parameter in ctx.command.params:
-        if hasattr(parameter, "hidden"):
-            parameter.hidden = False
+        if getattr(parameter, "help", ""):  # what changes nothing in this command has none
+            parameter.hidden = False  # type: ignore[attr-defined]
     text = ctx.get_help()
     if text:  # with Rich, it has been printed
         print(text)
@@ -124,15 +132,19 @@ def _fields(groups: Sequence[str]) -> list[tuple[str, dataclasses.Field[Any], An
 
 
 def _flag(
-    group: str, field: dataclasses.Field[Any], hint: Any, defaults: Mapping[str, Any]
+    group: str,
+    field: dataclasses.Field[Any],
+    hint: Any,
+    defaults: Mapping[str, Any],
+    idle: Collection[str],
 ) -> inspect.Parameter:
     parser, metavar = _PARSERS.get(hint, (None, None))
     option = typer.Option(
-        help=field.metadata["help"],
+        help="" if field.name in idle else field.metadata["help"],
         rich_help_panel=_PANELS[group],
         parser=parser,
         metavar=metavar,
-        hidden=field.name not in FIRST,
+        hidden=field.name not in FIRST or field.name in idle,
     )
     default = getattr(defaults[group], field.name)
     if parser is not None:

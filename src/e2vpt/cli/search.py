@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,6 @@ from e2vpt.cli.options import (
 )
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
-from e2vpt.config.groups import refuse_idle
 from e2vpt.errors import visible
 from e2vpt.runs.folder import ADAPTER
 from e2vpt.runs.opening import check_out
@@ -41,7 +40,7 @@ _IDLE = {
 }
 
 
-@with_recipe_flags
+@partial(with_recipe_flags, idle=_IDLE)
 def search_command(
     source: DataArgument,
     prompts: PromptConfig,
@@ -49,7 +48,6 @@ def search_command(
     train: TrainConfig,
     prune: PruneConfig,
     search: SearchConfig,
-    given: Mapping[str, Any],
     backbone: NewBackbone = None,
     out: Annotated[
         Path | None, typer.Option(help="Search folder; runs/<data name>-search when not given.")
@@ -62,7 +60,6 @@ def search_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
 ) -> None:
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
-    refuse_idle(given, _IDLE)
     if out is not None:
         check_out(out, resume=resume)
     source = absolute(source)

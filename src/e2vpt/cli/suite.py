@@ -102,7 +102,7 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         ] = 0,
         address: Annotated[str | None, typer.Option(help="A Ray cluster to run the cells on.")] = None,
     ) -> None:
-        refuse_idle(given, _IDLE | _IDLE_WITH[protocol])
+        refuse_idle(given, _IDLE_WITH[protocol])
         if data.skip_unreadable:
             raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
         names, some = list(entries_named(words(methods))), _known_tasks(kind, words(tasks))
@@ -136,8 +136,8 @@ def _command(kind: Benchmark) -> Callable[..., None]:
     return command
 
 
-vtab = with_config_flags(_command("vtab"))
-fgvc = with_config_flags(_command("fgvc"))
+vtab = with_config_flags(_command("vtab"), idle=_IDLE)
+fgvc = with_config_flags(_command("fgvc"), idle=_IDLE)
 
 
 def _check(kind: Benchmark, directory: str, tasks: Sequence[str]) -> None:

@@ -116,6 +116,9 @@ def init_from_images(model: nn.Module, images: Tensor) -> None:
 
     The frozen backbone runs once without prompts; each block's visual prompts become patch tokens seen at
     its input, its key-value prompts their projected keys and values. Draws from the global random state.
+
+    Raises:
+        ConfigError: no prompts that start from images, too few patch tokens, or images of another shape.
     """
     check_type("images", images, Tensor)
     if images.dim() != 4:
@@ -125,6 +128,11 @@ def init_from_images(model: nn.Module, images: Tensor) -> None:
     config = getattr(model, "prompt_config", None)
     if not isinstance(config, PromptConfig):
         raise ConfigError("This model has no prompts; call e2vpt.prompt(backbone, config) first.")
+    if "patch" not in (config.init, config.kv_init):
+        raise ConfigError(
+            f"Prompts with init={config.init!r} and kv_init={config.kv_init!r} do not start from images. Use "
+            "PromptConfig(init='patch'), or e2vpt.config.RECIPE_PROMPTS, as `train` does."
+        )
 
     def visit(block: nn.Module, tokens_TD: Tensor) -> None:
         attention: Any = block.attn

@@ -64,7 +64,10 @@ class Borne:
 
     def __str__(self) -> str:
         if self.plain is None:
-            return "No validation images to ask: training goes on without augmentation"
+            return (
+                "No validation images to choose an augmentation by, so there is none. "
+                "Give one: 'crop-flip' for photographs, 'shift' for what must not be mirrored"
+            )
         assert self.mirrored is not None and self.shifted is not None
         return (
             f"Validation accuracy {self.plain:.1%}, of mirrored images {self.mirrored:.1%}, of shifted ones "
@@ -113,6 +116,8 @@ class SwitchingBatches:
 def switching(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Loader | SwitchingBatches:
     """The batches of a run's first training."""
     epochs = prepared.config.train.epochs
+    if asks(prepared) and prepared.val is None:
+        say(str(_asked(prepared)))
     if not asks(prepared) or epochs < 2 or prepared.val is None:
         return prepared.train
     return SwitchingBatches(
@@ -144,7 +149,8 @@ def borne(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Borne:
         known = as_the_first(_asked(prepared))
         if process_rank()[0] == 0:
             write_atomic(out / AUGMENTATION, json.dumps(dataclasses.asdict(known), indent=1).encode())
-        say(str(known))
+        if known.plain is not None:  # It was said before the first epoch that there are no images to ask.
+            say(str(known))
     return known
 
 
