@@ -5,7 +5,7 @@ PY := .venv/bin/python
 .venv/ready: pyproject.toml constraints.txt
 	python3 -m venv .venv && $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]' && touch $@
 
-demo: .venv/ready ## a linear head alone against E²VPT, offline, in about a minute
+demo: .venv/ready ## a linear head alone against E²VPT, offline, in half a minute
 	$(PY) -m e2vpt demo
 
 test: .venv/ready ## every test

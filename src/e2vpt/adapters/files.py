@@ -54,8 +54,7 @@ def save_adapter(
 ) -> int:
     """Write the adapter of a model of `prompt` or `adapt` atomically; the same model makes the same bytes.
 
-    `classes` are numbered where not given; `preprocessing` is the backbone's own, `method` that of `adapt`,
-    where not given;
+    Where not given, `classes` are numbered, `preprocessing` is the backbone's own, `method` that of `adapt`;
     `backbone_fingerprint` saves hashing the weights again. Returns the file's bytes.
 
     Raises:

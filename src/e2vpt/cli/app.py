@@ -55,7 +55,7 @@ SHORT_HELP = {
     "explain": "Show where a model looks, what its prompts do, and how well it separates classes.",
     "push": "Upload an adapter, its model card and its settings to the Hugging Face Hub.",
     "pull": "Download an adapter from the Hugging Face Hub.",
-    "demo": "Compare a linear head with E²VPT on images drawn here: offline, in about a minute.",
+    "demo": "Compare a linear head with E²VPT on images drawn here: offline, in half a minute.",
 }
 
 

@@ -152,5 +152,5 @@ def _print_next_steps(out: Path, data: Path) -> None:
 def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the images and both runs.")] = Path("runs/demo"),
 ) -> None:
-    """Compare a linear head with E²VPT on images drawn here: offline, in about a minute."""
+    """Compare a linear head with E²VPT on images drawn here: offline, in half a minute."""
     run_demo(out)

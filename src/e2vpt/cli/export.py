@@ -27,7 +27,13 @@ def export_command(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
-    form: Annotated[ExportFormat | None, typer.Option("--format", help="What runs the file.")] = None,
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option(
+            "--format",
+            help="onnx for onnxruntime, torch-export for torch.export.load; give this or --bundle.",
+        ),
+    ] = None,
     as_bundle: Annotated[
         bool,
         typer.Option(

@@ -32,7 +32,11 @@ SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out images that do not decode, and list them.")
 ]
 AsCells = Annotated[
-    bool, typer.Option("--bom", help="With --csv: as spreadsheets take it, no cell read as a formula.")
+    bool,
+    typer.Option(
+        "--bom",
+        help="With --csv: mark it as UTF-8 for spreadsheets, and keep cells from being read as formulas.",
+    ),
 ]
 Separator = Annotated[
     str, typer.Option(metavar="SEP", help="With --csv: between cells, a comma, a semicolon or `tab`.")

@@ -21,7 +21,7 @@ class DataConfig:
     augment: Literal["auto", "none", "flip", "shift", "crop", "crop-flip", "randaugment"] = option(
         "none",
         "Augmentation of training images. crop-flip suits most photographs, shift what must not be mirrored. "
-        "auto: what the model trained so far bears on validation images.",
+        "auto: decided halfway through training, by accuracy on mirrored and shifted validation images.",
     )
     train_on: Literal["train", "train+val"] = option(
         "train", "train+val: use the validation images for training too, and keep the last epoch."

@@ -10,7 +10,7 @@ from e2vpt.config.fields import check_choices, check_count, option, require
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodConfig:
-    """What other methods than prompts are made of, and what is tuned beside a method's own."""
+    """Settings of the methods without prompts, and what is trained beside a method's own parameters."""
 
     beside: Literal["auto", "none", "bias", "norm", "gamma", "scale"] = option(
         "auto",

@@ -61,8 +61,8 @@ class MultiTask:
             It is taken: it loses its head, and predicts through this object from now on.
         on_device: tasks whose values are on the device at a time; the most in one batch.
         in_memory: tasks whose values are in memory at a time; others are read again from their files.
-        device_bytes: of the tasks' values on the device, and as many again of their heads; None for no bound.
-            The longest task sets what the values of each of them take.
+        device_bytes: bound on the bytes of the tasks' values on the device; their heads may take as many
+            again. The longest task sets what the values of each of them take. None: no bound.
 
     Raises:
         UnsupportedBackbone: the backbone takes no prompts.

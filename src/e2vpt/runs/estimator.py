@@ -41,6 +41,9 @@ class E2VPTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     An image is a path, a PIL image, or an array [h, w] or [h, w, 3]. Fitted attributes: `classes_`, `model_`,
     `preprocessing_`, `history_`. Methods raise scikit-learn's NotFittedError before `fit`.
+
+    It trains once with all prompts: nothing is pruned, and images are augmented only where
+    `data=DataConfig(augment=...)` asks for it.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class RunConfig:
         backbone, weights: as in `load_backbone`.
         method: one of `methods.names.METHODS`.
         prompts: the recipe's unless given: they start from patch tokens of training images.
-        options: settings of other methods than prompts.
+        options: settings of other methods than prompts, and what is tuned beside a method's own (`beside`).
         train: a learning rate of None becomes the method's own.
         adapter_precision: of the numbers in the adapter file.
         source: where the images came from, as a command was told; for the next command only.

@@ -37,7 +37,7 @@ def train(
     """Train an adapter from labelled images, as `e2vpt train` does, to the same bytes.
 
     Args:
-        source: a folder of class folders, a .tar of it, a .csv, or hf:NAME.
+        source: a folder of class folders, a .tar, .tar.gz or .zip of it, a .csv, or hf:NAME.
         backbone: a timm name, or a preset.
         out: the run folder; runs/<name of the data> when not given.
         resume: go on with the run in `out`, which knows its images, backbone and settings.
