@@ -75,7 +75,7 @@ def test_a_checkpoint_is_no_adapter(tmp_path: Path, saved: Path) -> None:
             {"prompts.num_kv": 3},
             r"blocks.0.key is torch.float32 \[3, 2, 16\]; expected .*\['any', 3, 'any'\]",
         ),
-        ({"prompts.dropout": 10**400}, ""),
+        ({"prompts.dropout": 10**400}, r"dropout is 10+\.\.\.; expected a number in \[0\.0, 1\.0\)"),
         ({"classes": ["a", "b"]}, r"is torch.float32 \[7.*expected torch.float32 \[2"),
         ({"classes": list("aabcdef")}, "two classes have the same name"),
         ({"classes": ["\x1b[2J", *"abcdef"]}, r"'\\x1b\[2J' is not a printable name"),

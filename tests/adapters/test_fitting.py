@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.adapter_files import edited
 from support.backbones_for_tests import tiny_vit
 from torch import nn
 
@@ -66,3 +67,18 @@ def test_the_second_of_a_kind_is_refused_for_other_weights(tmp_path: Path) -> No
         fit.read(tmp_path / "cut")
     with pytest.raises(BackboneMismatch, match="with 3 blocks"):
         Fitting(tiny_vit(torch.float32, depth=2)).read(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"pool": "avg"}, "with 'avg' pooling"), ({"preprocessing.image_size": [64, 64]}, "images of .64, 64.")],
+)
+def test_the_second_of_a_kind_is_refused_for_other_images_or_pooling(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    backbone = tiny_vit(torch.float32)
+    fit = Fitting(backbone)
+    saved(tmp_path / "mine", backbone)
+    fit.read(tmp_path / "mine")
+    with pytest.raises(BackboneMismatch, match=message):
+        fit.read(edited(tmp_path / "mine", tmp_path / "other", changes))

@@ -120,6 +120,26 @@ def test_an_epoch_left_early_does_not_leak_into_the_next() -> None:
     assert torch.cat([labels for _, labels in found]).equal(torch.cat([labels for _, labels in fresh]))
 
 
+def test_first_images_are_of_all_classes_and_the_same_for_every_run_and_process() -> None:
+    """Grey images sorted by class: 50 dark ones, 50 bright ones."""
+    levels = [*range(50), *range(200, 250)]
+    images = tuple(ImageInMemory(name=str(g), pixels=np.full((8, 8), g, dtype=np.uint8)) for g in levels)
+    split = Split(images=images, labels=(0,) * 50 + (1,) * 50)
+    first, *others = (
+        make_loader(split, _PREP, batch_size=10, world=2, accumulation=parts, **values).first_images(16)
+        for parts, values in (
+            (1, {"rank": 0, "seed": 0, "shuffle": True}),
+            (1, {"rank": 1, "seed": 5, "shuffle": True}),
+            (2, {"rank": 1, "seed": 0, "shuffle": True}),
+            (1, {"rank": 0, "seed": 0, "shuffle": False}),
+        )
+    )
+    assert all(torch.equal(other, first) for other in others)
+    assert first.shape[1:] == (3, 8, 8) and 8 <= len(first) <= 16
+    bright = int((first.mean(dim=(1, 2, 3)) > 0.5).sum())
+    assert 0 < bright < len(first)
+
+
 def test_more_workers_than_cores_do_not_warn() -> None:
     assert len(_epoch(_loader(workers=64))) == 3
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import e2vpt.data.pixels
 from e2vpt.data.pixels import array_to_rgb, to_rgb
 
 
@@ -68,6 +69,15 @@ def test_float_pixels_are_zero_to_one() -> None:
 def test_float_pixels_of_unknown_range_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="expected 0 to 1"):
         to_rgb(Image.fromarray(np.full((2, 2), value, dtype=np.float32)))
+
+
+def test_a_large_image_is_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converted seven rows at a time, with one row in the last band."""
+    monkeypatch.setattr(e2vpt.data.pixels, "_BAND", 40 * 7)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    found = to_rgb(Image.fromarray(pixels))
+    assert found.mode == "RGB" and np.array_equal(np.asarray(found), pixels[..., :3])
 
 
 def test_exif_orientation_is_applied() -> None:

@@ -22,6 +22,7 @@ def test_splits_in_order_and_joined() -> None:
     assert {name: len(split) for name, split in task.splits().items()} == {"train": 3, "val": 1}
     joined = task.train_and_val()
     assert joined.train.labels == (0, 1, 1, 1)
+    assert [image.name for image in joined.train.images] == ["0", "1", "2", "0"]
     assert joined.val is None
     alone = Task(name="t", classes=("a", "b"), train=_split(0, 1))
     assert alone.train_and_val() is alone

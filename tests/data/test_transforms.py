@@ -191,3 +191,31 @@ def test_random_state_decides(augment: Augment) -> None:
         drawn.append(transform(_IMAGE))
     assert torch.equal(drawn[0], drawn[1])
     assert any(not torch.equal(drawn[0], other) for other in drawn) == (augment != "none")
+
+
+@pytest.mark.parametrize("augment", _AUGMENTS)
+def test_only_what_flips_changes_sides(augment: Augment) -> None:
+    left = Image.new("RGB", (70, 50), "white")
+    left.paste("black", (35, 0, 70, 50))
+    transform = train_transform(_PREP, augment)
+    torch.manual_seed(0)
+    ends = [image[:, :, [0, -1]].mean(dim=(0, 1)) for image in (transform(left) for _ in range(40))]
+    whiter_at_left = [bool(first > last) for first, last in ends if first != last]
+    assert set(whiter_at_left) == {True} | ({False} if augment.endswith(("flip", "randaugment")) else set())
+
+
+@pytest.mark.parametrize("augment", ["shift", "crop-flip"])
+def test_shifting_cuts_an_eighth_off(augment: Augment) -> None:
+    """Of a ramp from -1 to 1 seven eighths are left, at one end, at the other, or in between."""
+    prep = dataclasses.replace(_PREP, image_size=(28, 28))
+    ramp = Image.fromarray(np.tile(np.linspace(0, 255, 280, dtype=np.uint8)[:, None], (280, 1, 3)))
+    transform = train_transform(prep, augment)
+    for _ in range(10):
+        image = transform(ramp)
+        assert float(image.max() - image.min()) == pytest.approx(2 * 27 / 32, abs=0.05)
+
+
+def test_a_crop_keeps_most_of_the_area() -> None:
+    for augment, least in (("crop", 0.6), ("randaugment", 0.5)):
+        finish: Any = train_transform(_PREP, augment).finish  # type: ignore[arg-type]
+        assert finish.transforms[0].scale == (least, 1.0)

@@ -85,6 +85,24 @@ def test_biases_of_an_eva_are_the_formula() -> None:
     assert count(adapt(tiny_eva(attn_type="rope"), "e2vpt", PROMPTS)) == beside + scales + blocks * d
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "tuned"),
+    [
+        ("vit", 1, {"blocks.2", "norm"}),
+        ("vit", 2, {"blocks.1", "blocks.2", "norm"}),
+        ("swin", 1, {"layers.1.blocks.1", "norm"}),
+        ("swin", 3, {"layers.0.blocks.1", "layers.1.blocks.0", "layers.1.blocks.1", "norm"}),
+    ],
+)
+def test_partial_tunes_the_last_blocks(kind: str, number: int, tuned: set[str]) -> None:
+    model = made(kind, "partial", MethodConfig(partial_blocks=number))
+    names = set(tuned_parameters(model))
+    assert names == {
+        n for n, _ in model.named_parameters() if any(n.startswith(f"{part}.") for part in tuned)
+    }
+    assert all(any(name.startswith(f"{part}.") for name in names) for part in tuned)
+
+
 def test_only_e2vpt_from_the_first_block_on_tunes_biases_by_itself() -> None:
     late = dataclasses.replace(PROMPTS, first_block=1)
     assert adapt(tiny_vit(), "e2vpt", late).adapted.options.beside == "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from support.backbones_for_tests import tiny_swin, tiny_vit
 from support.multitask_for_tests import adapter
+from torch import nn
 
 import e2vpt
 from e2vpt import MultiTask
@@ -18,19 +20,20 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
+    ("make", "options", "why"),
     [
-        ({"method": "full"}, "it tunes .* which all tasks share"),
-        ({"method": "adapter"}, "it tunes .* which all tasks share"),
-        ({"method": "partial"}, "it tunes .* which all tasks share"),
-        ({"method": "vpt-shallow"}, "its prompts travel"),
-        ({"attention": "gated"}, "a softmax of their own"),
+        (tiny_vit, {"method": "full"}, "it tunes .* which all tasks share"),
+        (tiny_vit, {"method": "adapter"}, "it tunes .* which all tasks share"),
+        (tiny_vit, {"method": "partial"}, "it tunes .* which all tasks share"),
+        (tiny_vit, {"method": "vpt-shallow"}, "its prompts travel"),
+        (tiny_vit, {"attention": "gated"}, "a softmax of their own"),
+        (tiny_swin, {"pool_prompts": True}, "pooled into the feature"),
     ],
 )
 def test_what_cannot_differ_by_row_is_refused_by_name(
-    tmp_path: Path, options: dict[str, Any], why: str
+    tmp_path: Path, make: Callable[..., nn.Module], options: dict[str, Any], why: str
 ) -> None:
-    backbone = tiny_vit(torch.float32)
+    backbone = make(torch.float32)
     adapter(tmp_path / "a", backbone, 0, **options)
     tasks = MultiTask(backbone)
     with pytest.raises(BackboneMismatch, match=rf"method {options.get('method', 'e2vpt')} cannot .* {why}"):

@@ -13,7 +13,7 @@ from support.multitask_for_tests import adapter, assert_close, expected, loaded
 from torch import nn
 
 from e2vpt import MultiTask
-from e2vpt.errors import ConfigError
+from e2vpt.errors import AdapterError, ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,3 +103,21 @@ def test_a_long_task_gives_its_room_back(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 tasks in one batch; device_bytes lets 1 be"):
         tasks(images[:2], ["4", "long"])
     assert_close(tasks(images[:1], ["long"]), expected(models, images[:1], ["long"]))
+
+
+def test_a_task_that_was_used_stays_in_memory(
+    three: tuple[nn.Module, dict[str, nn.Module], Path],
+) -> None:
+    backbone, models, folder = three
+    tasks = MultiTask(copy.deepcopy(backbone), in_memory=2)
+    for name in "ab":
+        tasks.load(name, folder / name)
+    tasks.loaded("a")
+    tasks.load("c", folder / "c")
+    for name in "abc":
+        (folder / name).unlink()
+    images = images_for(backbone, 2)
+    for name in "ac":
+        assert_close(tasks(images[:1], [tasks.loaded(name)]), expected(models, images[:1], [name]))
+    with pytest.raises(AdapterError, match="Cannot read"):
+        tasks.loaded("b")

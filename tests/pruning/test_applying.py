@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import e2vpt
 from e2vpt.errors import ConfigError
-from e2vpt.pruning.applying import apply, visual_kept
+from e2vpt.pruning.applying import apply, num_kept, visual_kept
 from e2vpt.pruning.segments import expand
 from e2vpt.pruning.selection import select
 
@@ -122,6 +122,18 @@ def test_what_is_left_is_counted_against_the_beginning() -> None:
     apply(model, select(scores_of([[1, 2]] * 3, shared=True), segments=0.5))
     assert visual_kept(model) == 0.25
     assert visual_kept(prompted(tiny_vit(), num_visual=0, num_kv=1)) == 1
+
+
+@each_model
+def test_what_was_pruned_stays_pruned(kind: str) -> None:
+    model = made(kind)
+    before = num_kept(model)
+    apply(model, some(model, segments=0.5))
+    after, images = num_kept(model), images_for(model)
+    expected = model(images)
+    apply(model, some(model))
+    assert num_kept(model) == after < before
+    assert model(images).equal(expected)
 
 
 def test_a_selection_for_other_prompts_is_refused() -> None:

@@ -126,6 +126,22 @@ def test_images_that_were_trained_on_are_counted(
         model.evaluate(home / "data", split="all")
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_an_image_in_two_splits_of_the_run_counts_as_trained_on(
+    home: Path, rows: list[dict[str, str]], tmp_path: Path, last: bool
+) -> None:
+    shutil.copytree(home / "run", tmp_path / "run")
+    row = next(row for row in rows if row["split"] == "train")
+    again = [row | {"split": "test", "file": "copy.png"}]
+    with (tmp_path / "run/splits.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(row))
+        table.writeheader()
+        table.writerows([*rows, *again] if last else [*again, *rows])
+    new = write_images(tmp_path / "new", 1, seed=9)
+    shutil.copy(row["file"], new / row["class"] / "copy.png")
+    assert measure(e2vpt.load(tmp_path / "run"), new)[0] == ("all", 4, 1)
+
+
 def test_an_adapter_without_its_run_says_what_is_not_known(home: Path, tmp_path: Path) -> None:
     shutil.copy(home / "run/adapter.safetensors", tmp_path / "pets.safetensors")
     found, _, said = measure(e2vpt.load(tmp_path / "pets.safetensors"), home / "data")

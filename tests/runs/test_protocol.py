@@ -17,6 +17,7 @@ from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.prompting.parts import tuned_parameters
+from e2vpt.pruning.score_files import load_scores
 from e2vpt.runs.prepare import build_model
 from e2vpt.runs.protocol import _best, train_by_the_paper
 from e2vpt.runs.reporting import Reporting
@@ -170,6 +171,21 @@ def test_the_grid_is_settable_and_kept(task: e2vpt.Task, tmp_path: Path) -> None
     other = dataclasses.replace(GRID, grid_optimizer="adamw")
     with pytest.raises(RunError, match=r"other settings: base_lrs .*; keep_ratios .*grid/config.json"):
         train_by_the_paper(task, CONFIG, tmp_path / "run", grid=other, resume=True)
+
+
+def test_everything_but_the_grid_is_as_published(task: e2vpt.Task, tmp_path: Path) -> None:
+    prompts = dataclasses.replace(CONFIG.prompts, init="patch", kv_init="patch")
+    config = dataclasses.replace(CONFIG, prompts=prompts, data=DataConfig(augment="auto"))
+    grid = dataclasses.replace(GRID, base_lrs=(1.0,), keep_ratios=(1.0,), final_seeds=(42,))
+    train_by_the_paper(task, config, tmp_path / "run", grid=grid, prune=PruneConfig(masks="per-block"))
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    assert (saved["prompts"]["init"], saved["prompts"]["kv_init"]) == ("uniform", "kaiming")
+    assert (saved["train"]["label_smoothing"], saved["options"]["beside"]) == (0.0, "none")
+    assert (saved["train"]["optimizer"], saved["data"]["augment"]) == ("sgd", "none")
+    scores = load_scores(tmp_path / "run/scores.safetensors", {})
+    assert scores is not None and scores.shared
+    info = read_adapter(tmp_path / "run/adapter.safetensors")
+    assert (info.prompts.init, info.options.beside) == ("uniform", "none")
 
 
 def test_ties_go_to_the_smaller_rate_then_to_fewer_prompts() -> None:

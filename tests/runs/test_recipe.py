@@ -22,6 +22,7 @@ import e2vpt
 from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig, load_adapter, read_adapter
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files import atomic
+from e2vpt.prompting.parts import classifier, tuned_parameters
 from e2vpt.pruning.rewinding import snapshot
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.recipe import Pruned, train_and_prune
@@ -89,16 +90,17 @@ def test_the_first_training_is_that_of_a_run_without_pruning(
     assert (finished[0] / "unpruned.safetensors").read_bytes() == plain
 
 
-@pytest.mark.parametrize("rewind", ["initial", "fresh", "none"])
+@pytest.mark.parametrize(
+    ("rewind", "with_head"), [("initial", False), ("initial", True), ("fresh", False), ("none", False)]
+)
 def test_survivors_start_again_where_they_were_asked_to(
-    rewind: Any, task: e2vpt.Task, tmp_path: Path
+    rewind: Any, with_head: bool, task: e2vpt.Task, tmp_path: Path
 ) -> None:
-    """A second training of rate zero shows its start."""
     seen: list[e2vpt.pruning.Snapshot] = []
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=1))
     origin = snapshot(prepare(task, config).model)
     out = tmp_path / "run"
-    prune = dataclasses.replace(PRUNE, rewind=rewind, keep_tokens=(0.5,))
+    prune = dataclasses.replace(PRUNE, rewind=rewind, rewind_head=with_head, keep_tokens=(0.5,))
     with pytest.MonkeyPatch.context() as patch:
         real = e2vpt.runs.recipe.train_into
 
@@ -123,6 +125,11 @@ def test_survivors_start_again_where_they_were_asked_to(
     for name, values in among.items():
         held = all(any(row.equal(other) for other in values) for row in start)
         assert held == (name == rewind), name
+    others = {name: p.detach() for name, p in tuned_parameters(whole).items()}
+    ends = (origin.head, origin.beside) if with_head else (classifier(whole).state_dict(), others)
+    for found, expected in zip((seen[1].head, seen[1].beside), ends, strict=True):
+        assert found and all(tensor.equal(expected[name]) for name, tensor in found.items())
+    assert not any(tensor.equal(origin.head[name]) for name, tensor in classifier(whole).state_dict().items())
     assert pruned.tried[-1].kept == 0.5
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import e2vpt.serving.batcher
 from e2vpt.multitask.tasks import LoadedTask
 from e2vpt.multitask.values import TaskValues
 from e2vpt.serving.batcher import Batcher, BatchReport
@@ -107,6 +108,28 @@ def test_a_batch_waits_for_others_but_not_when_it_is_full() -> None:
     assert running(use, max_batch=3, max_wait=0.5).batches == [[1, 2]]
 
 
+def test_waiting_begins_when_an_image_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock two hours go by while the batch before is computed; then nobody waits another hour."""
+    reports: list[BatchReport] = []
+
+    async def use(batcher: Batcher, compute: Computation) -> None:
+        compute.go.clear()
+        first = [batcher.put(task(1), image(value)) for value in (1, 2)]
+        await until(compute.begun.is_set)
+        second = batcher.put(task(1), image(3))
+        loop = asyncio.get_running_loop()
+        real = loop.time
+        monkeypatch.setattr(loop, "time", lambda: real() + 7200)
+        compute.go.set()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*first, second)
+        await until(lambda: len(reports) == 2)
+
+    assert running(use, max_batch=2, max_wait=3600, on_batch=reports.append).batches == [[1, 2], [3]]
+    assert reports[1].waited == [pytest.approx(7200, abs=60)]
+    assert reports[0].waited == [pytest.approx(0, abs=60)] * 2
+
+
 def test_a_cancelled_image_is_not_computed() -> None:
     async def use(batcher: Batcher, compute: Computation) -> None:
         compute.go.clear()
@@ -173,6 +196,24 @@ def test_the_queue_is_bounded() -> None:
             assert batcher.accepted == 3
 
     running(use, limit=3)
+
+
+def test_who_is_refused_comes_again_when_the_queue_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image takes 10 s, then two of a batch 20 s each: 12 s on average, of which the last are a fifth."""
+    reports: list[BatchReport] = []
+    clock = iter([0.0, 10.0, 100.0, 140.0])
+    monkeypatch.setattr(e2vpt.serving.batcher, "perf_counter", lambda: next(clock))
+
+    async def use(batcher: Batcher, compute: Computation) -> None:
+        await batcher.put(task(1), image(1))
+        await asyncio.gather(*(batcher.put(task(1), image(value)) for value in (2, 3)))
+        await until(lambda: len(reports) == 2)
+        with batcher.room(3), pytest.raises(Refused, match=r"Try again in 36 s\.") as refused:
+            batcher.room(1).__enter__()
+        assert refused.value.headers == {"Retry-After": "36"}
+
+    assert running(use, limit=3, on_batch=reports.append).batches == [[1], [2, 3]]
+    assert [report.seconds for report in reports] == [10, 40]
 
 
 def test_closing_finishes_what_was_accepted_and_accepts_no_more() -> None:

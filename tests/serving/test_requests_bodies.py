@@ -11,19 +11,21 @@ from support.serving_for_tests import AS_ADMIN, AS_CLIENT, make_service, running
 from e2vpt.serving.limits import Limits
 
 
-def test_bodies_too_long_or_compressed(adapters: dict[str, Path]) -> None:
+def test_bodies_too_long_or_compressed(adapters: dict[str, Path], tmp_path: Path) -> None:
     limits = Limits(max_body=2000, max_adapter=3000, bodies=4000)
-    with running_server(make_service(adapters, limits)) as server, server.client(AS_ADMIN) as client:
+    service = make_service(adapters, limits, tmp_path / "store")
+    with running_server(service) as server, server.client(AS_ADMIN) as client:
         for path in (INFER, PREDICT, "/v2/repository/index", "/v2/repository/models/task0/load"):
             assert refusal(client.post(path, content=b" " * 2001)) == (
                 413,
-                "The body has more than 2,000 bytes. Send fewer or smaller images.",
+                "The body has more than 2,000 bytes, the most read here. Send fewer or smaller files.",
             )
             chunks = (b" " * 500 for _ in range(8))
             assert refusal(client.post(path, content=chunks))[0] == 413
             zipped = client.post(path, content=b"x", headers={"Content-Encoding": "gzip"})
             assert refusal(zipped)[0] == 415
-        assert refusal(client.put("/v1/tasks/a", content=b" " * 3001))[0] == 413
+        for size, status in ((2500, 422), (3000, 422), (3001, 413)):  # 422: read, and no adapter
+            assert refusal(client.put("/v1/tasks/a", content=b" " * size))[0] == status
         assert server.alive
 
 

@@ -20,6 +20,7 @@ from e2vpt.serving import metrics, store
 from e2vpt.serving.catalogue import name_problem
 
 PNG = encoded_image(0)
+DAMAGED = " is damaged or not an e2vpt file: "
 
 
 def classes_of(server: RunningServer, task: str) -> tuple[str, ...] | int:
@@ -71,14 +72,14 @@ def test_a_store_with_a_damaged_file_serves_the_others(adapters: dict[str, Path]
         damaged = server.service.catalogue.known["task1"].path
         damaged.write_bytes(damaged.read_bytes()[:-1])
         answer = client.post("/v2/repository/models/task1/load")
-        assert (answer.status_code, "damaged" in answer.json()["error"]) == (422, True)
+        assert (answer.status_code, f"Its file{DAMAGED}" in answer.json()["error"]) == (422, True)
         assert classes_of(server, "task1") == offline(adapters["task1"], PNG)[0]
     with running_server(make_service({}, store=store)) as server, server.client(AS_ADMIN) as client:
         assert classes_of(server, "task1") == 404
         assert classes_of(server, "task2") == offline(adapters["task2"], PNG)[0]
         listed = client.get("/v1/tasks").json()["tasks"]
         assert [(row["name"], row["ready"]) for row in listed] == [("task1", False), ("task2", True)]
-        assert "damaged" in listed[0]["reason"]
+        assert listed[0]["reason"].startswith(f"Its file{DAMAGED}")
 
 
 def test_a_store_that_cannot_be_written_changes_nothing(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
+from support.fitting_for_tests import Labelled
 from support.tasks_for_tests import batches, tiny_vit
 from torch import nn
 from torch.nn import functional as F
@@ -50,3 +52,11 @@ def test_the_head_may_have_a_learning_rate_of_its_own() -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(768, 3)).double()
     with pytest.raises(ConfigError, match="head_lr_scale: Sequential has no get_classifier"):
         fit(plain, [(images, labels)], config=settings)
+
+
+def test_a_class_without_images_has_no_infinite_weight() -> None:
+    images, labels = batches([8])[0]
+    some = Labelled([(images, labels % 2)])
+    assert set(some.labels) == {0, 1}
+    result = fit(tiny_vit(), some, config=TrainConfig(epochs=1, class_weights="balanced"))
+    assert math.isfinite(result.history[0]["train_loss"])

@@ -12,7 +12,7 @@ from support.backbones_for_tests import gradients, images_for, prompted, relativ
 from support.tasks_for_tests import write_task
 
 import e2vpt
-from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
+from e2vpt import PromptConfig, RunConfig, TrainConfig, read_adapter
 from e2vpt.benchmarks.cost import flops
 from e2vpt.config import MethodConfig
 from e2vpt.data.samples import ComputedDataset
@@ -121,9 +121,17 @@ def test_a_resumed_training_ends_with_the_same_bytes(task: e2vpt.Task, tmp_path:
     assert files[0] == files[1]
 
 
-def test_where_chance_forbids_it_images_stay(task: e2vpt.Task) -> None:
-    config = dataclasses.replace(CONFIG, data=DataConfig(augment="crop"))
-    assert not isinstance(prepare(task, config).train._dataset, ComputedDataset)
+@pytest.mark.parametrize("changes", [{"augment": "crop"}, {"drop_path": 0.1}, {"mixup": 0.2}])
+def test_where_chance_forbids_it_images_stay(task: e2vpt.Task, changes: dict[str, Any]) -> None:
+    part = "data" if "augment" in changes else "train"
+    config = dataclasses.replace(CONFIG, **{part: dataclasses.replace(getattr(CONFIG, part), **changes)})
+    assert not prepare(task, config).train.holds_computed
+
+
+def test_where_something_is_tuned_before_the_prompts_images_stay(task: e2vpt.Task) -> None:
+    tuned = dataclasses.replace(CONFIG, options=MethodConfig(beside="bias"))
+    assert prepare(task, CONFIG).train.holds_computed
+    assert not prepare(task, tuned).train.holds_computed
 
 
 def test_pruning_works_on_tokens(task: e2vpt.Task, tmp_path: Path) -> None:

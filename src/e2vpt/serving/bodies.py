@@ -66,4 +66,7 @@ class Bodies:
 
 
 def _too_long(most: int) -> Refused:
-    return Refused(413, f"The body has more than {most:,} bytes. Send fewer or smaller images.")
+    return Refused(
+        413,
+        f"The body has more than {most:,} bytes, the most read here. Send fewer or smaller files.",
+    )

@@ -36,6 +36,11 @@ class KnownTask:
     reason: str = ""
 
 
+def _for_clients(error: Exception, path: Path, called: str) -> str:
+    """What is wrong with a file, without where it lies on the server."""
+    return str(error).replace(str(path), called)
+
+
 def name_problem(name: str) -> str:
     """Why a task cannot be called that, or nothing: names become parts of URLs, labels and lines of a log."""
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
@@ -98,7 +103,8 @@ class Catalogue:
             try:
                 self._load(name, path, is_uploaded=True)
             except (AdapterError, ConfigError, RunError) as error:
-                self._known[name] = KnownTask(path=path, is_uploaded=True, info=None, reason=str(error))
+                reason = _for_clients(error, path, "Its file")
+                self._known[name] = KnownTask(path=path, is_uploaded=True, info=None, reason=reason)
                 failed.append(f"{visible(name)}: {error}")
         return failed
 
@@ -112,7 +118,8 @@ class Catalogue:
         try:
             self._load(name, known.path, is_uploaded=known.is_uploaded)
         except (AdapterError, ConfigError, RunError) as error:
-            raise Refused(422, f"Task {shown_name(name)!r} cannot be loaded. {error}") from error
+            reason = _for_clients(error, known.path, "Its file")
+            raise Refused(422, f"Task {shown_name(name)!r} cannot be loaded. {reason}") from error
 
     def unload(self, name: str) -> None:
         """Stop serving a task that stays known.
@@ -142,7 +149,7 @@ class Catalogue:
             self._load(name, path, is_uploaded=True)
         except (AdapterError, ConfigError) as error:
             store.drop_unused(path)
-            reason = str(error).replace(str(path), "The upload")
+            reason = _for_clients(error, path, "The upload")
             raise Refused(422, f"This adapter cannot be served. {reason}") from error
         try:
             with _writing():
