@@ -147,6 +147,8 @@ def verdict(found: Seeds, families: Mapping[str, Sequence[str]], ours: str, task
     able = {family: [name for name in names if name in whole] for family, names in families.items()}
     able = {family: names for family, names in able.items() if names}
     chosen = {family: best_of(whole, names, tasks) for family, names in able.items()}
+    if ours not in chosen or len(chosen) < 2:
+        return f"{ours} and a peer with figures on every task are not both there."
     mine, peer = chosen[ours], best_of(whole, [n for family, n in chosen.items() if family != ours], tasks)
     pairs = zip(("", *GROUPS), group_means(whole[mine], tasks), group_means(whole[peer], tasks), strict=True)
     lead, *groups = [(name, a - b) for name, a, b in pairs if a is not None and b is not None]
