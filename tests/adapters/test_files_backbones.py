@@ -16,7 +16,6 @@ from support.backbones_for_tests import images_for, prompted, randomise
 from torch import nn
 
 import e2vpt
-from e2vpt.backbones.demo import DEMO_WEIGHTS
 from e2vpt.backbones.load import without_memory
 from e2vpt.errors import BackboneError, BackboneMismatch, UnsupportedBackbone, WeightsError
 
@@ -51,7 +50,6 @@ def test_by_the_name_in_the_file(weights: Path, path: Path, image_size: int | No
             assert torch.equal(loaded(images_for(model)), model(images_for(model)))
 
 
-@pytest.mark.skipif(not DEMO_WEIGHTS.is_file(), reason="the demo backbone's weights are not built yet")
 def test_the_shipped_backbone_by_name(offline: None, path: Path) -> None:
     model = prompted(e2vpt.load_backbone("demo", num_classes=3), num_visual=2)
     e2vpt.save_adapter(model, path, classes=["a", "b", "c"])

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperOption
 
 from e2vpt.config.fields import Counts, Numbers
 from e2vpt.config.groups import GROUPS, configs_from, refuse_idle
@@ -81,8 +82,8 @@ def _show_all(ctx: typer.Context, value: bool) -> None:
     if not value:
         return
     for parameter in ctx.command.params:
-        if getattr(parameter, "help", ""):  # what changes nothing in this command has none
-            parameter.hidden = False  # type: ignore[attr-defined]
+        if isinstance(parameter, TyperOption) and parameter.help:  # settings without effect here have none
+            parameter.hidden = False
     text = ctx.get_help()
     if text:  # with Rich, it has been printed
         print(text)

@@ -116,9 +116,12 @@ class SwitchingBatches:
 def switching(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Loader | SwitchingBatches:
     """The batches of a run's first training."""
     epochs = prepared.config.train.epochs
-    if asks(prepared) and prepared.val is None:
+    if not asks(prepared):
+        return prepared.train
+    if prepared.val is None:
         say(str(_asked(prepared)))
-    if not asks(prepared) or epochs < 2 or prepared.val is None:
+        return prepared.train
+    if epochs < 2:
         return prepared.train
     return SwitchingBatches(
         prepared.train,
