@@ -27,7 +27,7 @@ Every message says what was found, what was expected and what to do about it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 SHOWN = 20
@@ -67,6 +67,13 @@ def in_lines(names: Sequence[str]) -> str:
     lines = [f"  {visible(name)}" for name in names[:SHOWN]]
     more = [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return "\n".join([*lines, *more])
+
+
+def some(names: Iterable[str], limit: int = 4) -> str:
+    """The first names in a line, and how many more there are."""
+    names = [visible(name) for name in names]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def check_type(what: str, value: object, *kinds: type) -> None:

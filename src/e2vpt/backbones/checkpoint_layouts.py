@@ -6,13 +6,13 @@ momentum encoder, and any of them inside a larger model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from e2vpt.errors import WeightsError, visible
+from e2vpt.errors import WeightsError, some
 
 WeightTensors = dict[str, Tensor]
 
@@ -88,10 +88,3 @@ def backbone_names(state: WeightTensors, path: Path) -> WeightTensors:
             "save the backbone alone."
         )
     return renamed
-
-
-def some(names: Iterable[str], limit: int = 4) -> str:
-    """The first names, and how many more there are."""
-    names = [visible(name) for name in names]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

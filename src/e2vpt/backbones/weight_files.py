@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from e2vpt.backbones.checkpoint_layouts import WeightTensors, backbone_names, some, tensors_in
+from e2vpt.backbones.checkpoint_layouts import WeightTensors, backbone_names, tensors_in
 from e2vpt.backbones.jax_files import check_array, read_npz
-from e2vpt.errors import WeightsError
+from e2vpt.errors import WeightsError, some
 from e2vpt.files.paths import listed, look_at
 
 _MOST_PACKED = 10

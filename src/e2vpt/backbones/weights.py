@@ -11,10 +11,10 @@ import torch
 from timm.models import beit, eva, swin_transformer, swin_transformer_v2, vision_transformer
 from torch import nn
 
-from e2vpt.backbones.checkpoint_layouts import WeightTensors, some
+from e2vpt.backbones.checkpoint_layouts import WeightTensors
 from e2vpt.backbones.families import is_swin, pretrained_cfg
 from e2vpt.backbones.weight_files import first_line
-from e2vpt.errors import WeightsError
+from e2vpt.errors import WeightsError, some
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEADS = ("head.", "head_dist.", "pre_logits.")
