@@ -23,10 +23,10 @@ from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, Tr
 from e2vpt.data import Split, Task, make_loader
 from e2vpt.data.load import load_task
 from e2vpt.data.randomness import shuffled
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.run import train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.evaluate import evaluate
 
 GROUPS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}

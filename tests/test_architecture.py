@@ -44,6 +44,10 @@ INSIDE = {
         "suite",
     ],
     "insight": ["documents", "explanations", "reports"],
+    "runs": [
+        *("folders", "reporting", "progress", "models", "cards", "prepare", "augmenting"),
+        *("scoring", "run", "recipe", "protocol", "start", "train", "estimator"),
+    ],
 }
 
 MAX_LINES = 300

@@ -15,10 +15,10 @@ from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, make_contestants
 from e2vpt.config import TrainConfig
 from e2vpt.data.load import load_task
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_into
-from e2vpt.runs.run_config import RunConfig
 from scripts.gpu.material import ROOT, call, random_vit_b, write, write_images
 from scripts.gpu.modes import DEVICE, kernels, matrix_peak, modes_of
 

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from e2vpt.prompting.parts import disabled as disabled
     from e2vpt.prompting.parts import prompt_layers as prompt_layers
     from e2vpt.runs.estimator import E2VPTClassifier as E2VPTClassifier
-    from e2vpt.runs.load import load as load
-    from e2vpt.runs.predict import Prediction as Prediction
-    from e2vpt.runs.run_config import RunConfig as RunConfig
-    from e2vpt.runs.task_model import TaskModel as TaskModel
+    from e2vpt.runs.folders.run_config import RunConfig as RunConfig
+    from e2vpt.runs.models.load import load as load
+    from e2vpt.runs.models.predict import Prediction as Prediction
+    from e2vpt.runs.models.task_model import TaskModel as TaskModel
     from e2vpt.runs.train import train as train
     from e2vpt.training.evaluate import Metrics as Metrics
     from e2vpt.training.evaluate import evaluate as evaluate
@@ -66,10 +66,10 @@ _HOMES = {
     "prompting.install": ("prompt",),
     "prompting.parts": ("disabled", "prompt_layers"),
     "runs.estimator": ("E2VPTClassifier",),
-    "runs.run_config": ("RunConfig",),
-    "runs.load": ("load",),
-    "runs.predict": ("Prediction",),
-    "runs.task_model": ("TaskModel",),
+    "runs.folders.run_config": ("RunConfig",),
+    "runs.models.load": ("load",),
+    "runs.models.predict": ("Prediction",),
+    "runs.models.task_model": ("TaskModel",),
     "runs.train": ("train",),
     "training.evaluate": ("Metrics", "evaluate"),
     "training.fit": ("FitResult", "fit"),

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from e2vpt.cli.output import print_csv, print_final, print_json, print_trials, print_tried
-from e2vpt.runs.predict import Prediction
-from e2vpt.runs.tried import Tried
+from e2vpt.runs.folders.tried import Tried
+from e2vpt.runs.models.predict import Prediction
 from e2vpt.search.space import TrialResult
 
 ROW = Tried(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.tasks_for_tests import write_images, write_task
 
-from e2vpt.runs.figures import read_figures
+from e2vpt.runs.folders.figures import read_figures
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PRUNE = ["--keep-tokens", "0.3", "--keep-segments", "1,0.5", "--finalists", "1", "--tolerance", "1"]

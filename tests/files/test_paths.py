@@ -14,9 +14,9 @@ import e2vpt
 from e2vpt.errors import DataError, E2VPTError, RunError, WeightsError
 from e2vpt.files.atomic import read_json_lines
 from e2vpt.files.paths import check_file_place, check_folder_place, listed, look_at
-from e2vpt.runs.finding import adapter_path
-from e2vpt.runs.opening import check_out, open_folder
-from e2vpt.runs.run_config import saved_run_config
+from e2vpt.runs.folders.finding import adapter_path
+from e2vpt.runs.folders.opening import check_out, open_folder
+from e2vpt.runs.folders.run_config import saved_run_config
 
 LONG = "x" * 300
 """More than the 255 bytes of a name that file systems take."""

@@ -16,11 +16,11 @@ from torch import nn
 import e2vpt
 from e2vpt import TrainConfig, fit
 from e2vpt.errors import ConfigError
-from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.folders.folder import ADAPTER
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.checkpoint import trained_state
 from e2vpt.training.epochs import Epochs
 from e2vpt.training.replay import Replayed

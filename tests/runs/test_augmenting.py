@@ -17,10 +17,10 @@ from support.tasks_for_tests import write_task
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.data.transforms import Augment
-from e2vpt.errors import RunError
 from e2vpt.pruning.applying import visual_kept
 from e2vpt.runs import augmenting, prepare, recipe
-from e2vpt.runs.augmenting import AUGMENTATION, SwitchingBatches, borne, borne_augmentation
+from e2vpt.runs.augmenting import SwitchingBatches, borne_augmentation
+from e2vpt.runs.folders.augmentation import AUGMENTATION
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
@@ -235,12 +235,3 @@ def test_frozen_prefixes_are_not_asked(task: e2vpt.Task, tmp_path: Path) -> None
     config = dataclasses.replace(CONFIG, prompts=PromptConfig(num_visual=2, first_block=1))
     train_run(task, config, tmp_path / "run")
     assert not (tmp_path / "run" / AUGMENTATION).exists()
-
-
-@pytest.mark.parametrize(
-    "content", ["{", "[]", '{"plain": 1}', '{"plain": 1, "mirrored": 1, "shifted": 1, "augment": "auto"}']
-)
-def test_an_answer_that_cannot_be_read_is_named(task: e2vpt.Task, tmp_path: Path, content: str) -> None:
-    (tmp_path / AUGMENTATION).write_text(content)
-    with pytest.raises(RunError, match=r"augmentation\.json .* asks its model again"):
-        borne(prepare.prepare(task, CONFIG), tmp_path, print)

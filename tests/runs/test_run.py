@@ -17,8 +17,8 @@ from support.tasks_for_tests import write_images, write_task
 import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, load_adapter, load_task, read_adapter
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.runs.finding import adapter_path, run_of
-from e2vpt.runs.opening import open_folder
+from e2vpt.runs.folders.finding import adapter_path, run_of
+from e2vpt.runs.folders.opening import open_folder
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 

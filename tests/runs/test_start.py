@@ -11,7 +11,7 @@ from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt.errors import BackboneError, ConfigError, E2VPTError, RunError, UnsupportedBackbone, WeightsError
-from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.folders.folder import ADAPTER
 from e2vpt.runs.start import RunPlan, plan_run
 
 Command = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt.errors import ConfigError, RunError
-from e2vpt.runs.folder import ADAPTER
+from e2vpt.runs.folders.folder import ADAPTER
 
 Command = Callable[..., tuple[int, str, str]]
 FAST = {"epochs": 1, "batch_size": 8, "num_visual": 4}

@@ -20,7 +20,7 @@ import e2vpt
 from e2vpt import DataConfig, PromptConfig, RunConfig, TrainConfig, read_adapter
 from e2vpt.config import SearchConfig
 from e2vpt.errors import ConfigError, MissingExtra, RunError, UnsupportedBackbone
-from e2vpt.runs.lock import only_one
+from e2vpt.runs.folders.lock import only_one
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.here import search_here
 from e2vpt.search.on_cluster import search_on_cluster
@@ -64,7 +64,7 @@ def test_a_search_explains_itself(once: tuple[Path, list[TrialResult], list[str]
         out / f"trial-{best.name}/adapter.safetensors"
     ).read_bytes()
     for r in results:
-        config = e2vpt.runs.run_config.saved_run_config(out / f"trial-{r.name}")
+        config = e2vpt.runs.folders.run_config.saved_run_config(out / f"trial-{r.name}")
         assert (config.train.lr, config.prompts.num_visual, config.prompts.init) == (
             r.lr,
             r.num_visual,

@@ -13,7 +13,7 @@ import e2vpt
 from e2vpt.adapters.files import read_adapter
 from e2vpt.data import Preprocessing
 from e2vpt.prompting.parts import find_prompts
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.models.task_model import TaskModel
 
 CLASSES = ("cat", "<img src=x onerror=window.hacked=1>", "fox", "$x_2$ & owl")
 PREPROCESSING = Preprocessing(image_size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

@@ -100,7 +100,7 @@ from e2vpt.runs import recipe, scoring
 from e2vpt.training.checkpoint import trained_state
 from e2vpt.prompting.parts import prompt_layers
 from e2vpt.training.processes import leave_processes, process_rank
-from e2vpt.runs.run_config import RunConfig
+from e2vpt.runs.folders.run_config import RunConfig
 
 rank, _ = process_rank()
 out, sign = Path({out!r}), 1 - 2 * rank

@@ -23,7 +23,7 @@ from e2vpt.cli.options import (
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError
-from e2vpt.runs.opening import check_out
+from e2vpt.runs.folders.opening import check_out
 from e2vpt.runs.progress import reported
 from e2vpt.runs.start import absolute, named_backbone
 

@@ -26,11 +26,11 @@ from e2vpt.backbones.load import load_backbone
 from e2vpt.cli.drawings import place_names, write_drawings
 from e2vpt.config import RECIPE_PROMPTS, MethodConfig, TrainConfig
 from e2vpt.data import Task, load_task
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT
+from e2vpt.runs.folders.folder import ADAPTER, CHECKPOINT
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.progress import percent, reported, say
 from e2vpt.runs.run import train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.evaluate import evaluate
 
 _PER_PLACE = {"train": 10, "val": 5, "test": 50}

@@ -25,10 +25,10 @@ from e2vpt.files.paths import check_file_place
 from e2vpt.insight.reports.measured import measure_images
 from e2vpt.insight.reports.tables import write_answers
 from e2vpt.insight.reports.writing import write_adapter_report
-from e2vpt.runs.labelled import WhichSplit
-from e2vpt.runs.load import load
+from e2vpt.runs.models.labelled import WhichSplit
+from e2vpt.runs.models.load import load
+from e2vpt.runs.models.task_model import evaluation
 from e2vpt.runs.progress import image_check, left_out_text, percent, say
-from e2vpt.runs.task_model import evaluation
 
 
 def eval_command(

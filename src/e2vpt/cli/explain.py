@@ -26,12 +26,12 @@ from e2vpt.insight.explanations.explaining import Explanation, check_knows, expl
 from e2vpt.insight.explanations.gradients import captum_attr
 from e2vpt.insight.explanations.heat import matplotlib_module
 from e2vpt.insight.explanations.shares import KINDS
-from e2vpt.runs.finding import adapter_path, task_name
-from e2vpt.runs.labelled import WhichSplit
-from e2vpt.runs.load import load
-from e2vpt.runs.predict import find_images
+from e2vpt.runs.folders.finding import adapter_path, task_name
+from e2vpt.runs.models.labelled import WhichSplit
+from e2vpt.runs.models.load import load
+from e2vpt.runs.models.predict import find_images
+from e2vpt.runs.models.task_model import TaskModel
 from e2vpt.runs.progress import image_check, left_out_text, percent, say
-from e2vpt.runs.task_model import TaskModel
 
 _FOLDER = "explain"
 MOST_PICTURES = 50

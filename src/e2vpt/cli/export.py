@@ -14,8 +14,8 @@ from e2vpt.export.checked import BATCHES, Exported, ExportFormat, check_target
 from e2vpt.export.task import export_task
 from e2vpt.export.tasks import export_tasks
 from e2vpt.multitask.tasks import MultiTask
-from e2vpt.runs.finding import adapter_path, task_name
-from e2vpt.runs.load import load, plain_backbone
+from e2vpt.runs.folders.finding import adapter_path, task_name
+from e2vpt.runs.models.load import load, plain_backbone
 
 
 def export_command(

@@ -24,9 +24,9 @@ from e2vpt.cli.options import (
 from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.runs.embed import write_features
-from e2vpt.runs.load import load
-from e2vpt.runs.predict import Prediction, find_images
+from e2vpt.runs.models.embed import write_features
+from e2vpt.runs.models.load import load
+from e2vpt.runs.models.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, left_out_text, say
 
 ImageArguments = Annotated[

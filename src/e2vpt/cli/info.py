@@ -7,7 +7,7 @@ import json
 from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.options import AdapterArgument, AsJson
 from e2vpt.cli.output import describe, plain
-from e2vpt.runs.finding import adapter_path
+from e2vpt.runs.folders.finding import adapter_path
 
 
 def info_command(

@@ -14,8 +14,8 @@ from e2vpt.backbones.presets import PRESETS
 from e2vpt.config import DataConfig
 from e2vpt.data import Task, load_task
 from e2vpt.errors import ConfigError
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.progress import image_check, say
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.bf16 import slow_bf16_note
 
 PRESET_NAMES = ", ".join(sorted(PRESETS))

@@ -21,10 +21,10 @@ from e2vpt.files.atomic import spreadsheet_text
 from e2vpt.insight.reports.measured import Measured
 from e2vpt.insight.reports.mistakes import confusion
 from e2vpt.insight.reports.report import RunReport
-from e2vpt.runs.predict import Prediction
+from e2vpt.runs.folders.tried import Tried
+from e2vpt.runs.models.predict import Prediction
 from e2vpt.runs.progress import console, per_block, percent
 from e2vpt.runs.protocol import ProtocolRow
-from e2vpt.runs.tried import Tried
 from e2vpt.search.space import TrialResult
 
 _FEW_CLASSES = 12

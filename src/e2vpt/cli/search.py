@@ -22,8 +22,8 @@ from e2vpt.cli.options import (
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
 from e2vpt.errors import visible
-from e2vpt.runs.folder import ADAPTER
-from e2vpt.runs.opening import check_out
+from e2vpt.runs.folders.folder import ADAPTER
+from e2vpt.runs.folders.opening import check_out
 from e2vpt.runs.progress import reported, say
 from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
 from e2vpt.runs.train import describe_task

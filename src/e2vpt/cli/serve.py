@@ -13,7 +13,7 @@ import typer
 from e2vpt.cli.options import Backbone, Weights
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_folder_place
-from e2vpt.runs.lock import locked
+from e2vpt.runs.folders.lock import locked
 from e2vpt.runs.progress import say
 from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits

@@ -9,8 +9,8 @@ import typer
 
 from e2vpt.cli.options import AdapterArgument
 from e2vpt.errors import visible
+from e2vpt.runs.cards.sharing import pull_adapter, push_run
 from e2vpt.runs.progress import say
-from e2vpt.runs.sharing import pull_adapter, push_run
 
 Repository = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")]
 

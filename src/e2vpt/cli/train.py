@@ -29,11 +29,11 @@ from e2vpt.errors import ConfigError, visible
 from e2vpt.insight.reports.tensorboard import tensorboard_log
 from e2vpt.insight.reports.writing import REPORT, write_html_report
 from e2vpt.methods.names import METHODS, Method
-from e2vpt.runs.folder import ADAPTER
-from e2vpt.runs.opening import check_out
+from e2vpt.runs.folders.folder import ADAPTER
+from e2vpt.runs.folders.opening import check_out
+from e2vpt.runs.folders.run_config import RunConfig, saved_run_config
 from e2vpt.runs.progress import image_check, reported, say
 from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.run_config import RunConfig, saved_run_config
 from e2vpt.runs.start import RunPlan, load_checked, plan_run
 from e2vpt.runs.train import describe_task, train_task
 from e2vpt.training.checkpoint import Row

@@ -15,7 +15,7 @@ from e2vpt.export.checked import Exported, checked_difference
 from e2vpt.export.task import references
 from e2vpt.files.container import read_container, write_container
 from e2vpt.files.paths import check_file_place
-from e2vpt.runs.load import load, plain_backbone
+from e2vpt.runs.models.load import load, plain_backbone
 
 
 @torch.no_grad()

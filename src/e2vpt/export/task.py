@@ -20,7 +20,7 @@ from e2vpt.errors import ConfigError, check_type
 from e2vpt.export.checked import BATCHES, Exported, ExportFormat, Reference, check_target, write_checked
 from e2vpt.export.graphs import EXAMPLES, FromPixels, trace
 from e2vpt.export.plain import plain_copy
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.models.task_model import TaskModel
 
 
 def export_task(

@@ -30,7 +30,7 @@ from e2vpt.multitask.slots import Head, Slots
 from e2vpt.multitask.values import NOTHING, Host, HostBlock, TaskValues
 from e2vpt.prompting.rows import applied, install_rows
 from e2vpt.prompting.sites import find_sites
-from e2vpt.runs.finding import adapter_path
+from e2vpt.runs.folders.finding import adapter_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""A run folder; one run, the recipe of several trainings, the paper's protocol, prediction, the estimator.
+"""One training, the recipe of several, the paper's protocol, the estimator; and the rooms of what they share.
 
 May import: every package above it, which ends with training.
 Never: search, benchmarks, cli.

@@ -11,68 +11,22 @@ with what is borne.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from e2vpt.data import make_loader
 from e2vpt.data.loaders import Batch, Loader
 from e2vpt.data.transforms import Augment
-from e2vpt.errors import RunError
-from e2vpt.files.atomic import write_atomic
-from e2vpt.files.paths import look_at
-from e2vpt.runs.folder import read_config
+from e2vpt.runs.folders.augmentation import Borne, read_borne, write_borne
 from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.epochs import AUTOCAST
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.processes import as_the_first, process_rank
 
-AUGMENTATION = "augmentation.json"
 MOST_LOST = 0.08
 """Share of the validation images that a model may lose and still be said to know them."""
 _LEAST_KNOWN = 0.3
 """Accuracy from which on a model has something to lose: 0 is chance, 1 is all right."""
-
-
-def augmentation_of(run: Path, config: RunConfig) -> str:
-    """The augmentation that a run was trained with in the end.
-
-    Raises:
-        RunError: the run's answer cannot be read.
-    """
-    path = run / AUGMENTATION
-    found = read_config(path) if look_at(path) != "nothing" else {}
-    return str(found.get("augment", config.data.augment_at_first))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Borne:
-    """Accuracy on validation images as they are, mirrored, and moved aside; and what follows.
-
-    Attributes:
-        plain, mirrored, shifted: 0 to 1; None where there are no validation images.
-        augment: the augmentation to go on with.
-    """
-
-    plain: float | None
-    mirrored: float | None
-    shifted: float | None
-    augment: Augment
-
-    def __str__(self) -> str:
-        if self.plain is None:
-            return (
-                "No validation images to choose an augmentation by, so there is none. "
-                "Give one: 'crop-flip' for photographs, 'shift' for what must not be mirrored"
-            )
-        assert self.mirrored is not None and self.shifted is not None
-        return (
-            f"Validation accuracy {self.plain:.1%}, of mirrored images {self.mirrored:.1%}, of shifted ones "
-            f"{self.shifted:.1%}: training goes on with augmentation {self.augment!r}"
-        )
 
 
 class SwitchingBatches:
@@ -147,11 +101,11 @@ def augmented(prepared: Prepared, augment: Augment) -> Prepared:
 
 def borne(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Borne:
     """What the model as it is now bears; the answer is said, and kept in the run folder for the next time."""
-    known = as_the_first(_read(out / AUGMENTATION))
+    known = as_the_first(read_borne(out))
     if known is None:
         known = as_the_first(_asked(prepared))
         if process_rank()[0] == 0:
-            write_atomic(out / AUGMENTATION, json.dumps(dataclasses.asdict(known), indent=1).encode())
+            write_borne(out, known)
         if known.plain is not None:  # It was said before the first epoch that there are no images to ask.
             say(str(known))
     return known
@@ -188,17 +142,3 @@ def borne_augmentation(plain: float, mirrored: float, shifted: float, *, num_cla
     if flips:
         return "crop-flip" if shifts else "flip"
     return "shift" if shifts else "none"
-
-
-def _read(path: Path) -> Borne | None:
-    if not path.exists():
-        return None
-    try:
-        found = Borne(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(
-            f"{path} cannot be read: {error}. Remove it, and the run asks its model again."
-        ) from error
-    if found.augment not in get_args(Augment):
-        raise RunError(f"{path} says augment {found.augment!r}. Remove it, and the run asks its model again.")
-    return found

@@ -18,10 +18,10 @@ from e2vpt.adapters.files import save_adapter
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, PromptConfig, TrainConfig
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Task, build_task, load_task, verify_images
 from e2vpt.errors import ConfigError, DataError, needs
-from e2vpt.runs.load import load
-from e2vpt.runs.predict import stack_probabilities
+from e2vpt.runs.folders.run_config import RunConfig
+from e2vpt.runs.models.load import load
+from e2vpt.runs.models.predict import stack_probabilities
 from e2vpt.runs.run import train_run
-from e2vpt.runs.run_config import RunConfig
 
 with needs("sklearn", "E2VPTClassifier needs scikit-learn"):
     from sklearn.base import BaseEstimator, ClassifierMixin

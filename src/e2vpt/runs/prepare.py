@@ -16,7 +16,7 @@ from e2vpt.data.loaders import Loader
 from e2vpt.methods.adapt import adapt, adapted_as, original_fingerprint
 from e2vpt.prompting.initial import init_from_images
 from e2vpt.prompting.parts import find_prompts
-from e2vpt.runs.run_config import RunConfig
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.training.epochs import AUTOCAST
 from e2vpt.training.prefix import num_prefix_bytes, with_prefix
 from e2vpt.training.processes import open_processes, process_rank

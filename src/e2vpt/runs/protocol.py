@@ -30,11 +30,11 @@ from e2vpt.prompting.parts import evaluating
 from e2vpt.pruning.applying import visual_kept
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, GRID_FOLDER, LAST
+from e2vpt.runs.folders.folder import ADAPTER, CHECKPOINT, GRID_FOLDER, LAST
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import Prepared, eval_loader, prepare
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import opened_run, train_into
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.runs.scoring import prunable, scores_asked, scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult

@@ -28,13 +28,13 @@ from e2vpt.pruning.picture import picture
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection, select
 from e2vpt.runs.augmenting import asks, augmented, borne, switching
-from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED
+from e2vpt.runs.folders.folder import ADAPTER, PRUNE_FOLDER, UNPRUNED
+from e2vpt.runs.folders.run_config import RunConfig
+from e2vpt.runs.folders.tried import Tried, write_table
 from e2vpt.runs.prepare import Prepared, training_images, with_new_model
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, opened_run, save_run_adapter, train_into
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.runs.scoring import pairs_to_try, prunable, scores_of
-from e2vpt.runs.tried import Tried, write_table
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import as_the_first, process_rank

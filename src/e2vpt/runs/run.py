@@ -17,14 +17,14 @@ from e2vpt.data import Preprocessing, Task
 from e2vpt.files.atomic import make_folder
 from e2vpt.methods.counting import trainable_line
 from e2vpt.runs.augmenting import switching
-from e2vpt.runs.card import write_card
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST, read_log, write_log
-from e2vpt.runs.identity import hold_images, image_rows
-from e2vpt.runs.lock import only_one
-from e2vpt.runs.opening import check_out, forget_failed_start, open_folder
+from e2vpt.runs.cards.card import write_card
+from e2vpt.runs.folders.folder import ADAPTER, CHECKPOINT, LAST, read_log, write_log
+from e2vpt.runs.folders.identity import hold_images, image_rows
+from e2vpt.runs.folders.lock import only_one
+from e2vpt.runs.folders.opening import check_out, forget_failed_start, open_folder
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import as_the_first, process_rank

@@ -25,9 +25,9 @@ from e2vpt.errors import ConfigError, DataError, RunError, check_type
 from e2vpt.files.paths import look_at
 from e2vpt.methods.adapt import adapt
 from e2vpt.methods.names import check_method, prompts_of
-from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, is_by_the_paper, read_config
-from e2vpt.runs.opening import check_out
-from e2vpt.runs.run_config import RunConfig, saved_run_config
+from e2vpt.runs.folders.folder import CONFIG, PRUNE_FOLDER, is_by_the_paper, read_config
+from e2vpt.runs.folders.opening import check_out
+from e2vpt.runs.folders.run_config import RunConfig, saved_run_config
 from e2vpt.runs.scoring import prunable
 
 _KINDS = (".tar.gz", ".tgz", ".tar", ".zip", ".csv")

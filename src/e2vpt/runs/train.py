@@ -13,14 +13,14 @@ from e2vpt.config import PruneConfig
 from e2vpt.data import Task
 from e2vpt.data.repeats import repeated_images
 from e2vpt.errors import check_type, in_lines, visible
-from e2vpt.runs.load import load
+from e2vpt.runs.folders.run_config import RunConfig
+from e2vpt.runs.models.load import load
+from e2vpt.runs.models.task_model import TaskModel
 from e2vpt.runs.progress import image_check, left_out_text, reported, say
 from e2vpt.runs.recipe import Pruned, train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.runs.start import load_checked, plan_run
-from e2vpt.runs.task_model import TaskModel
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.processes import process_rank
 

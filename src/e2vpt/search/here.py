@@ -16,9 +16,9 @@ from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
 from e2vpt.errors import needs
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.search.space import (
     Stop,
     Suggestion,

@@ -18,7 +18,7 @@ from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
 from e2vpt.files.paths import look_at
-from e2vpt.runs.run_config import RunConfig
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
     TrialResult,

@@ -20,13 +20,13 @@ from e2vpt.config.fields import as_tuple, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError, in_one_line
 from e2vpt.files.atomic import copy_atomic, write_csv
-from e2vpt.runs.folder import ADAPTER, PRUNE_FOLDER, read_log
-from e2vpt.runs.held import opened_for_runs
+from e2vpt.runs.folders.folder import ADAPTER, PRUNE_FOLDER, read_log
+from e2vpt.runs.folders.held import opened_for_runs
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import Prepared
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.runs.start import check_backbone_fits
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.step_report import StepReport

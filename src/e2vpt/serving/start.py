@@ -15,8 +15,8 @@ from e2vpt.errors import AdapterError, ConfigError, E2VPTError, RunError
 from e2vpt.files.hub import ON_THE_HUB
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
-from e2vpt.runs.finding import adapter_path, task_name
-from e2vpt.runs.load import plain_backbone
+from e2vpt.runs.folders.finding import adapter_path, task_name
+from e2vpt.runs.models.load import plain_backbone
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.service import Service
 from e2vpt.serving.store import Store
@@ -53,7 +53,7 @@ def open_service(
     """A service with these tasks and those of the store, and why some of the store's could not be loaded.
 
     The backbone is the one named, else that of the first adapter, or in it where that is a bundle, in the
-    image size of its task; `weights` and `device` are as in `runs.load.load`, `precision` that of the
+    image size of its task; `weights` and `device` are as in `runs.models.load.load`, `precision` that of the
     forward pass.
 
     Raises:

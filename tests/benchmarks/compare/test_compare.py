@@ -24,7 +24,7 @@ from e2vpt.benchmarks.compare.report import write_comparison
 from e2vpt.benchmarks.compare.trial import read_trials
 from e2vpt.errors import ConfigError, RunError, UnsupportedBackbone
 from e2vpt.methods.names import METHODS, prompts_of
-from e2vpt.runs.lock import only_one
+from e2vpt.runs.folders.lock import only_one
 from e2vpt.runs.reporting import Reporting
 
 ENTRIES_HERE = {

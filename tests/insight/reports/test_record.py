@@ -12,7 +12,7 @@ import pytest
 from e2vpt.adapters.files import read_adapter
 from e2vpt.errors import RunError
 from e2vpt.insight.reports.record import read_record, settings_of, training_folders
-from e2vpt.runs.folder import read_log
+from e2vpt.runs.folders.folder import read_log
 
 
 @pytest.fixture

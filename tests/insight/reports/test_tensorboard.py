@@ -10,7 +10,7 @@ from support.tasks_for_tests import write_task
 
 from e2vpt import PromptConfig, RunConfig, TrainConfig, load_task
 from e2vpt.insight.reports.tensorboard import tensorboard_log
-from e2vpt.runs.folder import read_log
+from e2vpt.runs.folders.folder import read_log
 from e2vpt.runs.train import train_task
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -15,7 +15,7 @@ from support.reports_for_tests import HOSTILE
 import e2vpt
 from e2vpt.errors import RunError
 from e2vpt.insight.reports.writing import write_html_report, write_report_comparison
-from e2vpt.runs.figures import read_figures
+from e2vpt.runs.folders.figures import read_figures
 
 
 def test_its_figures_are_those_of_eval(run: Path) -> None:

@@ -23,10 +23,10 @@ from e2vpt.config.fields import require, to_dict
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import check_rows, write_json_lines
-from e2vpt.runs.folder import TASKS
-from e2vpt.runs.held import opened_for_runs
+from e2vpt.runs.folders.folder import TASKS
+from e2vpt.runs.folders.held import opened_for_runs
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.runs.start import check_backbone_fits
 
 COMPARISON_TRIALS = "trials.jsonl"

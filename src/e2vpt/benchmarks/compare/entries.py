@@ -13,7 +13,7 @@ from e2vpt.config.recipes import PUBLISHED_PROMPTS
 from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
 from e2vpt.errors import ConfigError
 from e2vpt.methods.peft import PEFT_METHODS
-from e2vpt.runs.run_config import RunConfig
+from e2vpt.runs.folders.run_config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,12 +21,12 @@ from e2vpt.files.atomic import check_rows, read_json_lines
 from e2vpt.files.paths import look_at
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import evaluating
-from e2vpt.runs.folder import CONFIG
+from e2vpt.runs.folders.folder import CONFIG
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.recipe import train_and_prune
 from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import Trained, train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.epochs import AUTOCAST
 from e2vpt.training.evaluate import evaluate
 

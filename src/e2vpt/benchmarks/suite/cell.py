@@ -26,10 +26,10 @@ from e2vpt.config.fields import to_dict
 from e2vpt.data import Task
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import read_json_lines, write_json_lines
-from e2vpt.runs.folder import ADAPTER, CHECKPOINT, LAST
+from e2vpt.runs.folders.folder import ADAPTER, CHECKPOINT, LAST
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.reporting import Reporting
-from e2vpt.runs.run_config import RunConfig
 
 CELLS, CELL_ROWS = "cells", "rows.jsonl"
 """In a finished cell's folder: a row for each final training, with what of `ComparisonRow` does not depend on

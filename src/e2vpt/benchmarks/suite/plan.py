@@ -21,10 +21,10 @@ from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
 from e2vpt.config.fields import as_tuple
 from e2vpt.data.images import ImageFile, ImageSource
 from e2vpt.data.task import Split, Task
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import eval_loader
 from e2vpt.runs.progress import duration
 from e2vpt.runs.run import Trained, train_run
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.evaluate import evaluate
 
 _LONG = 3.0

@@ -16,10 +16,10 @@ from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task, suite_notes
 from e2vpt.errors import DataError, E2VPTError
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 from e2vpt.files.paths import listed, look_at
-from e2vpt.runs.folder import CONFIG, TASKS, read_config
-from e2vpt.runs.held import backbone_fingerprint, hold_task
-from e2vpt.runs.identity import hold_images, saved_images
-from e2vpt.runs.opening import open_folder
+from e2vpt.runs.folders.folder import CONFIG, TASKS, read_config
+from e2vpt.runs.folders.held import backbone_fingerprint, hold_task
+from e2vpt.runs.folders.identity import hold_images, saved_images
+from e2vpt.runs.folders.opening import open_folder
 from e2vpt.runs.reporting import Reporting
 from e2vpt.search.cluster import run_on_cluster
 

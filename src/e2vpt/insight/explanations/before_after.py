@@ -18,10 +18,10 @@ from e2vpt.data import Split
 from e2vpt.errors import DataError, visible
 from e2vpt.insight.explanations.embedding import Embedding, check_embeds, embedding
 from e2vpt.insight.explanations.separation import Numbered
-from e2vpt.runs.embed import embed_images
-from e2vpt.runs.labelled import WhichSplit
-from e2vpt.runs.load import plain_backbone
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.models.embed import embed_images
+from e2vpt.runs.models.labelled import WhichSplit
+from e2vpt.runs.models.load import plain_backbone
+from e2vpt.runs.models.task_model import TaskModel
 
 SPACES = {"features": "feature space", "hyperbolic": "hyperbolic plane", "euclidean": "Euclidean plane"}
 """Where separation is measured, in words."""

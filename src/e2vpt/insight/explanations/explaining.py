@@ -26,8 +26,8 @@ from e2vpt.insight.explanations.shares import (
 )
 from e2vpt.insight.explanations.watching import watched_attention
 from e2vpt.prompting.parts import disabled, evaluating, find_prompts
-from e2vpt.runs.predict import probabilities
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.models.predict import probabilities
+from e2vpt.runs.models.task_model import TaskModel
 
 NO_ATTENTION = "This method does not change attention, so it is not watched: see Grad-CAM and gradients."
 

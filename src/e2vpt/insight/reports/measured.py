@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from e2vpt.data import Split
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.models.task_model import TaskModel
 from e2vpt.training.evaluate import Metrics, metrics_of
 
 

@@ -14,12 +14,12 @@ from e2vpt.errors import RunError
 from e2vpt.files.paths import listed, look_at
 from e2vpt.pruning.score_files import load_scores
 from e2vpt.pruning.selection import Selection, select
-from e2vpt.runs.augmenting import augmentation_of
-from e2vpt.runs.folder import CONFIG, PRUNE_FOLDER, read_config, read_log
-from e2vpt.runs.identity import SPLITS, ImageRow, saved_images
-from e2vpt.runs.run_config import RunConfig, saved_run_config
+from e2vpt.runs.folders.augmentation import augmentation_of
+from e2vpt.runs.folders.folder import CONFIG, PRUNE_FOLDER, read_config, read_log
+from e2vpt.runs.folders.identity import SPLITS, ImageRow, saved_images
+from e2vpt.runs.folders.run_config import RunConfig, saved_run_config
+from e2vpt.runs.folders.tried import Tried, read_tried
 from e2vpt.runs.scoring import scores_asked
-from e2vpt.runs.tried import Tried, read_tried
 from e2vpt.training.checkpoint import Row, on_validation
 
 _FINAL = "final"

@@ -19,10 +19,10 @@ from e2vpt.data import Task
 from e2vpt.insight.reports.calibration import fit_temperature
 from e2vpt.insight.reports.measured import Measured, measure_images
 from e2vpt.insight.reports.record import RunRecord, read_record
-from e2vpt.runs.finding import run_of, task_name
-from e2vpt.runs.folder import holds_run, is_by_the_paper
-from e2vpt.runs.load import load
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.folders.finding import run_of, task_name
+from e2vpt.runs.folders.folder import holds_run, is_by_the_paper
+from e2vpt.runs.models.load import load
+from e2vpt.runs.models.task_model import TaskModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

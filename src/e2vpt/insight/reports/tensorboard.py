@@ -8,7 +8,7 @@ from typing import Any
 
 from e2vpt.errors import needs
 from e2vpt.insight.reports.record import training_folders
-from e2vpt.runs.folder import read_log
+from e2vpt.runs.folders.folder import read_log
 from e2vpt.training.checkpoint import Row
 
 FOLDER = "tensorboard"

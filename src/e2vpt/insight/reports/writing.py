@@ -15,11 +15,11 @@ from e2vpt.insight.reports.measured import Measured
 from e2vpt.insight.reports.page import drawn_report
 from e2vpt.insight.reports.record import RunRecord, read_record
 from e2vpt.insight.reports.report import RunReport, adapter_report, calibrated, run_report
-from e2vpt.runs.card import write_card
-from e2vpt.runs.figures import save_figures
-from e2vpt.runs.folder import ADAPTER
-from e2vpt.runs.identity import changed_images, image_rows
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.cards.card import write_card
+from e2vpt.runs.folders.figures import save_figures
+from e2vpt.runs.folders.folder import ADAPTER
+from e2vpt.runs.folders.identity import changed_images, image_rows
+from e2vpt.runs.models.task_model import TaskModel
 
 REPORT = "report.html"
 

@@ -19,11 +19,11 @@ from e2vpt.data import ImageSource, Split, make_loader
 from e2vpt.data.load import read_labelled
 from e2vpt.errors import AdapterError
 from e2vpt.prompting.folding import folded
-from e2vpt.runs.embed import embed_images
-from e2vpt.runs.finding import run_of
-from e2vpt.runs.identity import SPLITS, saved_images
-from e2vpt.runs.labelled import Labels, WhichSplit, labelled_images
-from e2vpt.runs.predict import Prediction, as_sources, predict_images
+from e2vpt.runs.folders.finding import run_of
+from e2vpt.runs.folders.identity import SPLITS, saved_images
+from e2vpt.runs.models.embed import embed_images
+from e2vpt.runs.models.labelled import Labels, WhichSplit, labelled_images
+from e2vpt.runs.models.predict import Prediction, as_sources, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
 
 

@@ -15,7 +15,7 @@ from e2vpt import Preprocessing
 from e2vpt.data import ImageFile, Split, eval_transform, make_loader
 from e2vpt.data.listing import list_folder
 from e2vpt.errors import DataError, UnreadableImages
-from e2vpt.runs.predict import find_images, predict_images, stack_probabilities
+from e2vpt.runs.models.predict import find_images, predict_images, stack_probabilities
 
 HOW = Preprocessing(
     image_size=(16, 16),

@@ -13,8 +13,8 @@ from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt.errors import AdapterFormatError, ConfigError, HubError, RunError
-from e2vpt.runs.card import is_generated
-from e2vpt.runs.sharing import public_files, pull_adapter, push_run
+from e2vpt.runs.cards.card import is_generated
+from e2vpt.runs.cards.sharing import public_files, pull_adapter, push_run
 from e2vpt.serving.start import named_adapter
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from e2vpt.errors import RunError
-from e2vpt.runs.lock import only_one
+from e2vpt.runs.folders.lock import only_one
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from e2vpt.runs.lock import only_one
+from e2vpt.runs.folders.lock import only_one
 with only_one(Path(sys.argv[1])):
     Path(sys.argv[2]).touch()
     time.sleep(600)

@@ -12,10 +12,10 @@ from typing import Any
 
 from e2vpt.adapters.info import AdapterInfo
 from e2vpt.errors import visible
-from e2vpt.runs.card_metadata import card_metadata
-from e2vpt.runs.folder import ADAPTER, CONFIG
+from e2vpt.runs.cards.card_metadata import card_metadata
+from e2vpt.runs.folders.folder import ADAPTER, CONFIG
+from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.progress import per_block
-from e2vpt.runs.run_config import RunConfig
 from e2vpt.training.evaluate import Metrics
 
 _MOST_CLASSES = 100

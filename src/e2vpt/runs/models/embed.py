@@ -16,7 +16,7 @@ from e2vpt.errors import ConfigError, UnreadableImages, needs
 from e2vpt.files.atomic import write_atomic, write_csv
 from e2vpt.prompting.folding import folded
 from e2vpt.prompting.parts import classifier, evaluating
-from e2vpt.runs.predict import opened_batches
+from e2vpt.runs.models.predict import opened_batches
 
 
 def embed_images(

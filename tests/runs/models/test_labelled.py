@@ -14,7 +14,7 @@ from support.tasks_for_tests import CLASSES, write_images, write_task
 
 import e2vpt
 from e2vpt.errors import DataError, RunError, UnreadableImages
-from e2vpt.runs.task_model import Evaluation
+from e2vpt.runs.models.task_model import Evaluation
 
 Command = Callable[..., tuple[int, str, str]]
 

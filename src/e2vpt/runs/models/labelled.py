@@ -16,7 +16,7 @@ from e2vpt.data import ImageSource, OnProgress, Split
 from e2vpt.data.images import unreadable_images
 from e2vpt.data.splits import Labelled, LabelledData
 from e2vpt.errors import DataError, UnreadableImages, visible
-from e2vpt.runs.identity import ImageRow, digests
+from e2vpt.runs.folders.identity import ImageRow, digests
 
 WhichSplit = Literal["train", "val", "test", "all"]
 

@@ -11,10 +11,10 @@ from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.backbones.load import load_backbone
 from e2vpt.data import Task
 from e2vpt.files.atomic import make_folder
-from e2vpt.runs.identity import hold_images, image_rows
-from e2vpt.runs.lock import only_one
-from e2vpt.runs.opening import check_out, forget_failed_start, open_folder
-from e2vpt.runs.run_config import RunConfig
+from e2vpt.runs.folders.identity import hold_images, image_rows
+from e2vpt.runs.folders.lock import only_one
+from e2vpt.runs.folders.opening import check_out, forget_failed_start, open_folder
+from e2vpt.runs.folders.run_config import RunConfig
 
 
 @contextmanager

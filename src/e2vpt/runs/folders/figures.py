@@ -12,7 +12,7 @@ from typing import Any
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import look_at
-from e2vpt.runs.folder import ADAPTER, read_config
+from e2vpt.runs.folders.folder import ADAPTER, read_config
 from e2vpt.training.evaluate import Metrics
 
 FIGURES = "figures.json"

@@ -8,9 +8,9 @@ import pytest
 
 from e2vpt import RunConfig
 from e2vpt.errors import RunError
-from e2vpt.runs.lock import LOCK
-from e2vpt.runs.opening import check_out, forget_failed_start, open_folder
-from e2vpt.runs.run_config import saved_run_config
+from e2vpt.runs.folders.lock import LOCK
+from e2vpt.runs.folders.opening import check_out, forget_failed_start, open_folder
+from e2vpt.runs.folders.run_config import saved_run_config
 
 
 def test_a_folder_that_another_job_is_just_opening(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, kind: str) -> None:
 
 
 def test_of_two_that_start_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import e2vpt.runs.opening as module
+    import e2vpt.runs.folders.opening as module
 
     real = module.make_folder
 

@@ -21,10 +21,10 @@ from e2vpt.files.atomic import copy_atomic, make_folder
 from e2vpt.files.downloads import check_connection
 from e2vpt.files.hub import LOG_IN, check_repository, hub_errors, hub_file
 from e2vpt.files.paths import check_folder_place, listed, look_at
-from e2vpt.runs.card import CARD, card_of, is_generated, read_card
-from e2vpt.runs.finding import adapter_path
-from e2vpt.runs.folder import ADAPTER, CONFIG, holds_run, read_config
-from e2vpt.runs.run_config import saved_run_config
+from e2vpt.runs.cards.card import CARD, card_of, is_generated, read_card
+from e2vpt.runs.folders.finding import adapter_path
+from e2vpt.runs.folders.folder import ADAPTER, CONFIG, holds_run, read_config
+from e2vpt.runs.folders.run_config import saved_run_config
 
 _KEPT = ("task", "classes", "fingerprint", "e2vpt", "begun")
 """Of config.json, beside the settings."""

@@ -12,7 +12,7 @@ from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt.errors import RunError
-from e2vpt.runs.card import card_of, is_generated, write_card
+from e2vpt.runs.cards.card import card_of, is_generated, write_card
 
 
 @pytest.fixture(scope="module")

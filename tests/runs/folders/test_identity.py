@@ -7,7 +7,7 @@ from pathlib import Path
 from support.tasks_for_tests import write_task
 
 import e2vpt
-from e2vpt.runs.identity import changed_images, changed_settings, image_rows
+from e2vpt.runs.folders.identity import changed_images, changed_settings, image_rows
 
 
 def test_rows_say_split_class_and_content(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from e2vpt.adapters.files import read_adapter
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import look_at
-from e2vpt.runs.augmenting import augmentation_of
-from e2vpt.runs.card_text import CardFacts, model_card
-from e2vpt.runs.figures import read_figures
-from e2vpt.runs.finding import task_name
-from e2vpt.runs.folder import ADAPTER, CONFIG, holds_run, is_by_the_paper, read_config
-from e2vpt.runs.identity import SPLITS, saved_images
-from e2vpt.runs.run_config import saved_run_config
+from e2vpt.runs.cards.card_text import CardFacts, model_card
+from e2vpt.runs.folders.augmentation import augmentation_of
+from e2vpt.runs.folders.figures import read_figures
+from e2vpt.runs.folders.finding import task_name
+from e2vpt.runs.folders.folder import ADAPTER, CONFIG, holds_run, is_by_the_paper, read_config
+from e2vpt.runs.folders.identity import SPLITS, saved_images
+from e2vpt.runs.folders.run_config import saved_run_config
 
 CARD = "README.md"
 _SEAL = re.compile(r"\n<!-- e2vpt ([0-9a-f]{64}) -->\n\Z")

@@ -12,7 +12,7 @@ from e2vpt.config.fields import check_choices, from_dict, to_dict
 from e2vpt.errors import ConfigError, RunError, check_type
 from e2vpt.files.paths import look_at
 from e2vpt.methods.names import check_method, own_lr
-from e2vpt.runs.folder import CONFIG, kind_of, read_config
+from e2vpt.runs.folders.folder import CONFIG, kind_of, read_config
 
 _PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")

@@ -15,9 +15,9 @@ from typing import Any
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import create_atomic, make_folder
 from e2vpt.files.paths import check_folder_place, listed, look_at
-from e2vpt.runs.folder import CONFIG, GRID_FOLDER, PRUNE_FOLDER, TASKS, read_config
-from e2vpt.runs.identity import SPLITS, changed_settings
-from e2vpt.runs.lock import LOCK
+from e2vpt.runs.folders.folder import CONFIG, GRID_FOLDER, PRUNE_FOLDER, TASKS, read_config
+from e2vpt.runs.folders.identity import SPLITS, changed_settings
+from e2vpt.runs.folders.lock import LOCK
 
 
 def open_folder(

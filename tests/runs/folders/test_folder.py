@@ -9,9 +9,9 @@ import pytest
 
 from e2vpt import RunConfig
 from e2vpt.errors import RunError
-from e2vpt.runs.folder import kind_of
-from e2vpt.runs.opening import open_folder
-from e2vpt.runs.run_config import saved_run_config
+from e2vpt.runs.folders.folder import kind_of
+from e2vpt.runs.folders.opening import open_folder
+from e2vpt.runs.folders.run_config import saved_run_config
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from e2vpt.adapters.reading import read_stored
 from e2vpt.backbones.placing import placed
 from e2vpt.data.preprocess import check_rgb
 from e2vpt.errors import check_type
-from e2vpt.runs.finding import adapter_path, run_of
-from e2vpt.runs.folder import CONFIG, read_config
-from e2vpt.runs.task_model import TaskModel
+from e2vpt.runs.folders.finding import adapter_path, run_of
+from e2vpt.runs.folders.folder import CONFIG, read_config
+from e2vpt.runs.models.task_model import TaskModel
 
 
 def load(

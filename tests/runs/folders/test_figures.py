@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2vpt.errors import RunError
-from e2vpt.runs.figures import FIGURES, read_figures, save_figures
+from e2vpt.runs.folders.figures import FIGURES, read_figures, save_figures
 from e2vpt.training.evaluate import Metrics
 
 TEST = Metrics(accuracy=0.75, mean_class_accuracy=2 / 3, loss=1e-3, num_images=12)

@@ -8,7 +8,7 @@ from pathlib import Path
 from e2vpt.errors import SHOWN, RunError
 from e2vpt.files.hub import ON_THE_HUB, hub_file
 from e2vpt.files.paths import listed, look_at
-from e2vpt.runs.folder import ADAPTER, CONFIG, LAST, kind_of, read_config
+from e2vpt.runs.folders.folder import ADAPTER, CONFIG, LAST, kind_of, read_config
 
 
 def adapter_path(adapter_or_run: str | Path) -> Path:

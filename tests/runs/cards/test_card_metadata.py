@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2vpt.runs.card_metadata import base_model
+from e2vpt.runs.cards.card_metadata import base_model
 
 
 def test_base_models() -> None:

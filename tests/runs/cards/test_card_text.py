@@ -14,7 +14,7 @@ from support.tasks_for_tests import TINY_PREPROCESSING, tiny_vit
 
 import e2vpt
 from e2vpt import AdapterInfo, RunConfig
-from e2vpt.runs.card_text import CardFacts, model_card
+from e2vpt.runs.cards.card_text import CardFacts, model_card
 from e2vpt.training.evaluate import Metrics
 
 NAMES = (

@@ -14,7 +14,7 @@ from support.tasks_for_tests import tiny_vit, write_task
 
 import e2vpt
 from e2vpt.errors import ConfigError
-from e2vpt.runs.embed import features, write_features
+from e2vpt.runs.models.embed import features, write_features
 
 Command = Callable[..., tuple[int, str, str]]
 NAMES = ["a b.png", "ü,1.png"]
