@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -109,6 +109,16 @@ def test_a_setting_without_effect_is_shown_nowhere_and_refused() -> None:
     assert not [flag for flag in ("--help", "--help-all") if "--lr" in called(command, flag)]
     with pytest.raises(ConfigError, match="lr has no effect here"):
         called(command, "--lr", "0.1")
+
+
+def test_a_flag_of_the_command_itself_can_be_without_effect_too() -> None:
+    @partial(with_config_flags, idle={"near": "here"})
+    def command(train: TrainConfig, near: Annotated[str, typer.Option(help="Where.")] = "") -> None:
+        """Help text."""
+
+    assert not [flag for flag in ("--help", "--help-all") if "--near" in called(command, flag)]
+    with pytest.raises(ConfigError, match="near has no effect here"):
+        called(command, "--near", "a")
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30))

@@ -135,6 +135,14 @@ def test_bad_input(e2vpt_command: Command, directory: Path, tmp_path: Path, more
     assert code == 1 and message in said
 
 
+def test_only_vtab_has_sources_to_choose_from(e2vpt_command: Command, directory: Path) -> None:
+    assert "--source" in e2vpt_command("bench", "vtab", "--help")[1]
+    assert "--source" not in e2vpt_command("bench", "fgvc", "--help-all")[1]
+    asked = ("--backbone", "demo", "--data", str(directory), "--source", "tfds")
+    code, _, said = e2vpt_command("bench", "fgvc", *asked)
+    assert code == 1 and "source has no effect with FGVC" in said
+
+
 @pytest.mark.parametrize("place", ["x" * 300, "a\0b"])
 def test_places_that_cannot_be_looked_at(
     e2vpt_command: Command, directory: Path, tmp_path: Path, place: str

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperOption
@@ -49,11 +49,13 @@ def with_config_flags(
 ) -> Callable[..., None]:
     """A command with parameters named as groups of settings, as one with a flag for each of their fields.
 
-    A parameter `given` is no flag: it gets all that stood on the command line, by name. Settings in `idle`
-    change nothing in this command: no help shows them, and giving one is refused for the reason there.
+    A parameter `given` is no flag: it gets all that stood on the command line, by name. Flags in `idle`,
+    those of the command itself too, change nothing: no help shows them, and giving one is refused for the
+    reason there.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
     own = [p for name, p in parameters.items() if name not in GROUPS and name != "given"]
+    shown = [_hidden(p) if p.name in idle else p for p in own]
     groups = [name for name in GROUPS if name in parameters]
     generated = [_flag(group, field, hint, defaults, idle) for group, field, hint in _fields(groups)]
     names = [parameter.name for parameter in generated]
@@ -67,9 +69,15 @@ def with_config_flags(
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    signature = inspect.Signature([context, *own, *generated, _HELP_ALL])
+    signature = inspect.Signature([context, *shown, *generated, _HELP_ALL])
     wrapper.__signature__ = signature  # type: ignore[attr-defined]
     return wrapper
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A flag that is understood, and that no help shows."""
+    kind = get_args(parameter.annotation)[0]
+    return parameter.replace(annotation=Annotated[kind, typer.Option(hidden=True)])
 
 
 def _stood_there(ctx: typer.Context, name: str) -> bool:

@@ -63,7 +63,7 @@ def _command(kind: Benchmark) -> Callable[..., None]:
             typer.Option("--data", metavar="DIR", help="Where the data sets are."),
         ] = None,
         source: Annotated[
-            Source | None, typer.Option(help="VTAB: whose images, where the directory has several.")
+            Source | None, typer.Option(help="Whose images, where the directory has several.")
         ] = None,
         tasks: Annotated[str, typer.Option(help="Some of the tasks; all that are there if empty.")] = "",
         methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(
@@ -137,7 +137,9 @@ def _command(kind: Benchmark) -> Callable[..., None]:
 
 
 vtab = with_config_flags(_command("vtab"), idle=_IDLE)
-fgvc = with_config_flags(_command("fgvc"), idle=_IDLE)
+fgvc = with_config_flags(
+    _command("fgvc"), idle={**_IDLE, "source": "with FGVC, whose sets come from one source each"}
+)
 
 
 def _check(kind: Benchmark, directory: str, tasks: Sequence[str]) -> None:
