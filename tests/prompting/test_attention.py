@@ -18,10 +18,12 @@ from support.backbones_for_tests import (
 )
 from support.oracles.attention import PlainAttention
 from support.oracles.gated import GatedAttention, gated_oracle
+from support.prompting_for_tests import each_model, made
 from torch import Tensor
 
 import e2vpt
 from e2vpt.benchmarks.cost import flops
+from e2vpt.prompting.attention import AttentionWithPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -157,3 +159,19 @@ def test_a_gated_mask_is_over_image_tokens() -> None:
     oracle = GatedAttention(backbone.blocks[1].attn, norm, layer, layer.masked_visual(2))
     assert relative(attention(x, attn_mask=mask), oracle(x, attn_mask=mask)) < 1e-12
     assert relative(attention(x, is_causal=True), oracle(x, is_causal=True)) < 1e-12
+
+
+@each_model
+def test_attention_dropout_reaches_every_weight(kind: str) -> None:
+    """With all weights dropped nothing is found: at image tokens, at prompts, in a softmax of their own."""
+    model = made(kind)
+    found: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, AttentionWithPrompts):
+            module.attn_drop.p = 1 - 1e-12
+            module.proj.register_forward_pre_hook(lambda _, args: found.append(args[0].detach()))
+    model.train()(images_for(model))
+    assert found and not any(rows.any() for rows in found)
+    found.clear()
+    model.eval()(images_for(model))
+    assert found and all(rows.any() for rows in found)
