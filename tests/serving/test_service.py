@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -90,6 +91,18 @@ def test_an_image_past_its_deadline_gets_504_and_is_not_computed(adapters: dict[
         assert post(0)[0] == 200
     # The one whose pass had begun, and the last one.
     assert computed == [1, 1]
+
+
+def test_a_client_that_would_wait_longer_gets_the_servers_deadline(adapters: dict[str, Path]) -> None:
+    service = make_service(adapters, Limits(deadline=0.3, max_wait=0))
+    go = held_back(service)
+    data = [base64.b64encode(PNG).decode()]
+    images = {"name": "images", "datatype": "BYTES", "shape": [1], "data": data}
+    an_hour = {"inputs": [images], "parameters": {"timeout": 3_600_000_000}}
+    with running_server(service) as server, server.client() as client:
+        answer = client.post("/v2/models/task0/infer", json=an_hour)
+        go.set()
+    assert answer.status_code == 504 and "within the deadline" in answer.text
 
 
 def test_a_load_blocks_no_other_task(adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
