@@ -21,8 +21,8 @@ from typing import Any
 
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.data import Split, Task, make_loader
-from e2vpt.data.load import load_task
 from e2vpt.data.randomness import shuffled
+from e2vpt.data.sources.load import load_task
 from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.runs.recipe import train_and_prune

@@ -44,6 +44,18 @@ INSIDE = {
         "suite",
     ],
     "insight": ["documents", "explanations", "reports"],
+    "prompting": [
+        *("scaled_frozen", "sites", "tuned_linear", "token_path", "tables", "prompts", "attend", "attention"),
+        *("parts", "families", "initial", "restoring", "folding", "install", "rows"),
+    ],
+    "data": [
+        *("decoding", "randomness", "task", "sources", "preprocess", "transforms", "samples"),
+        *("batches", "loaders"),
+    ],
+    "serving": [
+        *("refusals", "logs", "limits", "tokens", "store", "wire", "images", "batcher", "catalogue"),
+        *("metrics", "service", "observed", "routes", "app", "listen", "replicas", "start"),
+    ],
     "runs": [
         *("folders", "reporting", "progress", "models", "cards", "prepare", "augmenting"),
         *("scoring", "run", "recipe", "protocol", "start", "train", "estimator"),
@@ -143,10 +155,10 @@ def test_planted_doubles_and_importers_are_seen(planted: Tree) -> None:
 
 
 def test_the_parser_of_imports_sees_all_forms() -> None:
-    source = "import e2vpt.data.hub, os\nfrom e2vpt import errors\nfrom e2vpt.data import hub, load_task\n"
+    source = "import e2vpt.data.task, os\nfrom e2vpt import errors\nfrom e2vpt.data import task, load_task\n"
     inner = "def f():\n    from e2vpt.errors import E2VPTError\n    import e2vpt\n    from e2vpt import fit\n"
     found = list(imports(ast.parse(source + inner), TREE))
-    assert sorted(found) == ["", "", "data", "data.hub", "data.hub", "errors", "errors"]
+    assert sorted(found) == ["", "", "data", "data.task", "data.task", "errors", "errors"]
 
 
 def test_modules_and_public_names_say_what_they_are_for() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.contestants import Case, make_contestants
 from e2vpt.config import TrainConfig
-from e2vpt.data.load import load_task
+from e2vpt.data.sources.load import load_task
 from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.reporting import Reporting

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from e2vpt.data.batches import epoch_batches
-from e2vpt.data.images import ImageFile, ImageInMemory
+from e2vpt.data.decoding.images import ImageFile, ImageInMemory
 from e2vpt.data.loaders import Loader, make_loader
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.data.task import Split

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from e2vpt.data.images import ImageInMemory
+from e2vpt.data.decoding.images import ImageInMemory
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.data.samples import TaskDataset
 from e2vpt.data.task import Split

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from e2vpt.data.images import ImageInMemory
+from e2vpt.data.decoding.images import ImageInMemory
 from e2vpt.data.task import Split, Task
 from e2vpt.errors import DataError
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from e2vpt.benchmarks.fgvc.read import FgvcName
-from e2vpt.data.images import ImageFile
+from e2vpt.data.decoding.images import ImageFile
 from e2vpt.data.task import Task
 
 # Of each class so many images train and so many test, unless a data set says otherwise.

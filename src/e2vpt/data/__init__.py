@@ -3,23 +3,10 @@
 May import: errors, config, files.
 Never: prompting, and anything that knows a benchmark.
 
+decoding/       one image: which files are images, what decoding costs, pixels; finding every broken one
 randomness.py   random choices that depend on named numbers only
-pixels.py       any pixel format to 8-bit RGB
-formats.py      which files are images
-cost.py         what decoding an image costs
-room.py         how many pixels are decoded at once
-images.py       one image: where it lies, decoding, finding every broken one
 task.py         a task and its splits, checked
-repeats.py      images that are in two classes or two splits
-splits.py       names of splits; splitting off what the data does not have
-listing.py      what lies in a folder or a .tar
-archives.py     .zip, and .tar.gz
-folders.py      class folders
-tables.py       CSV files
-hub.py          Hugging Face data sets
-hub_columns.py  which of their columns are images and labels
-objects.py      torchvision-style data set objects
-load.py         a task from whichever of these
+sources/        a task from class folders, archives, tables, the Hub or data set objects; splits, repeats
 preprocess.py   how images become tensors
 transforms.py   image to tensor, augmentation
 samples.py      one image of a split, read when asked for
@@ -31,8 +18,8 @@ loader = make_loader(task.train, preprocessing_for(backbone, DataConfig()), batc
 """
 
 from e2vpt.data.batches import epoch_batches
-from e2vpt.data.formats import image_suffixes
-from e2vpt.data.images import (
+from e2vpt.data.decoding.formats import image_suffixes
+from e2vpt.data.decoding.images import (
     ImageFile,
     ImageInMemory,
     ImageSource,
@@ -40,12 +27,12 @@ from e2vpt.data.images import (
     decode,
     verify_images,
 )
-from e2vpt.data.load import load_task
 from e2vpt.data.loaders import Loader, make_loader
-from e2vpt.data.objects import from_datasets
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
 from e2vpt.data.samples import TaskDataset
-from e2vpt.data.splits import build_task, stratified_split
+from e2vpt.data.sources.load import load_task
+from e2vpt.data.sources.objects import from_datasets
+from e2vpt.data.sources.splits import build_task, stratified_split
 from e2vpt.data.task import Split, Task
 from e2vpt.data.transforms import eval_transform, train_transform
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from e2vpt.data.images import ImageSource, OnProgress, unreadable_images
+from e2vpt.data.decoding.images import ImageSource, OnProgress, unreadable_images
 from e2vpt.errors import DataError, UnreadableImages, check_type
 
 

@@ -19,19 +19,19 @@ from e2vpt.backbones.families import ROTARY_ATTENTIONS, is_swin
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError, UnsupportedBackbone, check_type
 from e2vpt.prompting.attention import AttentionWithPrompts
-from e2vpt.prompting.beit_attention import PromptedBeitAttention
-from e2vpt.prompting.edges import EdgeOfBeit, install_edges
-from e2vpt.prompting.eva import install_in_eva
+from e2vpt.prompting.families.beit_attention import PromptedBeitAttention
+from e2vpt.prompting.families.edges import EdgeOfBeit, install_edges
+from e2vpt.prompting.families.eva import install_in_eva
+from e2vpt.prompting.families.rotary_attention import PromptedRotaryAttention
+from e2vpt.prompting.families.swin import install_live_prompts
+from e2vpt.prompting.families.vit import install_short_path
+from e2vpt.prompting.families.vit_attention import PromptedAttention
+from e2vpt.prompting.families.window_attention import PromptedCosineWindowAttention, PromptedWindowAttention
 from e2vpt.prompting.initial import init_key_value, init_visual
 from e2vpt.prompting.parts import classifier, evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.restoring import remember
-from e2vpt.prompting.rotary_attention import PromptedRotaryAttention
 from e2vpt.prompting.sites import Site, find_sites
-from e2vpt.prompting.swin import install_live_prompts
-from e2vpt.prompting.vit import install_short_path
-from e2vpt.prompting.vit_attention import PromptedAttention
-from e2vpt.prompting.window_attention import PromptedCosineWindowAttention, PromptedWindowAttention
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from e2vpt.config import PruneConfig
 from e2vpt.data import Task
-from e2vpt.data.repeats import repeated_images
+from e2vpt.data.sources.repeats import repeated_images
 from e2vpt.errors import check_type, in_lines, visible
 from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.models.load import load

@@ -18,16 +18,16 @@ with needs("serve", "Serving needs FastAPI and uvicorn"):
     from starlette.responses import Response
 
 import e2vpt
-from e2vpt.serving.json_body import json_response
 from e2vpt.serving.logs import LOGGER
 from e2vpt.serving.observed import Observed
-from e2vpt.serving.openinference import openinference_routes
-from e2vpt.serving.page_routes import page_routes
 from e2vpt.serving.refusals import Refused
-from e2vpt.serving.requests import Gate
+from e2vpt.serving.routes.openinference import openinference_routes
+from e2vpt.serving.routes.page_routes import page_routes
+from e2vpt.serving.routes.requests import Gate
+from e2vpt.serving.routes.tasks_routes import own_routes
 from e2vpt.serving.service import Service
-from e2vpt.serving.tasks_routes import own_routes
 from e2vpt.serving.tokens import Tokens
+from e2vpt.serving.wire.json_body import json_response
 
 
 def create_app(service: Service, tokens: Tokens) -> FastAPI:

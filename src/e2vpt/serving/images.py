@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from e2vpt.data import Preprocessing, eval_transform
-from e2vpt.data.images import decode
-from e2vpt.data.room import held
+from e2vpt.data.decoding.images import decode
+from e2vpt.data.decoding.room import held
 from e2vpt.data.transforms import Transform
 from e2vpt.errors import UnreadableImages, visible
 from e2vpt.serving.refusals import Refused

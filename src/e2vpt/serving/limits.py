@@ -14,7 +14,7 @@ class Limits:
     """Bounds of a server.
 
     Beside these, the library's own hold: pixels of an image, and those of all images decoded at once
-    (`data.room`); bytes and header of an adapter file.
+    (`data.decoding.room`); bytes and header of an adapter file.
 
     Attributes:
         max_batch: images in one forward pass.

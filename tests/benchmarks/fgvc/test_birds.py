@@ -8,7 +8,7 @@ import pytest
 from support.fgvc_for_tests import write_cub, write_nabirds
 
 from e2vpt.benchmarks.fgvc.birds import read_cub, read_nabirds
-from e2vpt.data.listing import list_folder
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.errors import DataError
 
 

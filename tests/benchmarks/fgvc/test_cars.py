@@ -10,7 +10,7 @@ from scipy.io import savemat
 from support.fgvc_for_tests import CARS, cells, write_car_annotations, write_cars, write_cars_older
 
 from e2vpt.benchmarks.fgvc.cars import read_cars
-from e2vpt.data.listing import list_folder
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.errors import DataError
 
 

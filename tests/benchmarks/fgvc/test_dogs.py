@@ -8,7 +8,7 @@ import pytest
 from support.fgvc_for_tests import DOGS, write_dog_list, write_dogs
 
 from e2vpt.benchmarks.fgvc.dogs import read_dogs
-from e2vpt.data.listing import list_folder
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.errors import DataError
 
 

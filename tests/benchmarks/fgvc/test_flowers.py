@@ -11,7 +11,7 @@ from support.fgvc_for_tests import write_flowers
 from torchvision.datasets import Flowers102
 
 from e2vpt.benchmarks.fgvc.flowers import flower_names, read_flowers
-from e2vpt.data.listing import list_folder
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.errors import DataError, MissingExtra
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from e2vpt.benchmarks.fgvc.folders import KnownPaths, image_files, open_fgvc
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage
-from e2vpt.data.listing import list_folder
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.errors import DataError
 
 

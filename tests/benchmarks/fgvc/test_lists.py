@@ -15,8 +15,8 @@ from e2vpt.benchmarks.fgvc.lists import (
     read_file,
     read_pairs,
 )
-from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import list_folder, list_tar
+from e2vpt.data.decoding.images import ImageFile
+from e2vpt.data.sources.listing import list_folder, list_tar
 from e2vpt.errors import DataError
 
 

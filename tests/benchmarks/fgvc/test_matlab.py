@@ -13,7 +13,7 @@ from scipy.io import savemat
 from support.fgvc_for_tests import cells
 
 from e2vpt.benchmarks.fgvc.matlab import MAX_MAT_BYTES, MatFile, mat_numbers, mat_texts, read_mat
-from e2vpt.data.images import ImageFile
+from e2vpt.data.decoding.images import ImageFile
 from e2vpt.errors import DataError, MissingExtra
 
 

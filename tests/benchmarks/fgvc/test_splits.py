@@ -12,8 +12,8 @@ from support.fgvc_for_tests import write_vpt_json
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage
 from e2vpt.benchmarks.fgvc.splits import read_vpt_splits, spare_for_validation
-from e2vpt.data.listing import list_folder
-from e2vpt.data.splits import SplitName
+from e2vpt.data.sources.listing import list_folder
+from e2vpt.data.sources.splits import SplitName
 from e2vpt.errors import DataError
 
 IMAGES = {"images/a.jpg": 10, "images/b.jpg": 10, "images/c.jpg": 20, "images/d.jpg": 20}

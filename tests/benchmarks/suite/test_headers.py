@@ -20,7 +20,7 @@ from e2vpt.benchmarks.suite.headers import (
 )
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.benchmarks.vtab.tfds import BinaryImage
-from e2vpt.data.images import ImageFile, ImageSource
+from e2vpt.data.decoding.images import ImageFile, ImageSource
 from e2vpt.data.task import Split
 
 

@@ -23,7 +23,7 @@ from e2vpt.benchmarks.suite.cell import Protocol, entry_of, run_cell
 from e2vpt.benchmarks.suite.plan import PlannedTask, Speeds, plan, plan_markdown, published_tasks
 from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.config import GridConfig
-from e2vpt.data.images import ImageInMemory
+from e2vpt.data.decoding.images import ImageInMemory
 from e2vpt.data.task import Split, Task
 from e2vpt.runs.reporting import Reporting
 

@@ -18,7 +18,7 @@ from e2vpt.benchmarks.suite.cell import CELL_ROWS, Protocol, cell_folder
 from e2vpt.benchmarks.suite.run import all_rows, cells_of, merge, run_suite
 from e2vpt.benchmarks.suite.tasks import Suite
 from e2vpt.data import Split, Task
-from e2vpt.data.images import ImageInMemory
+from e2vpt.data.decoding.images import ImageInMemory
 from e2vpt.errors import DataError, RunError
 from e2vpt.files.atomic import write_json_lines
 from e2vpt.runs.reporting import Reporting

@@ -13,7 +13,7 @@ from support.tasks_for_tests import tiny_vit, write_images
 
 from e2vpt import Preprocessing
 from e2vpt.data import ImageFile, Split, eval_transform, make_loader
-from e2vpt.data.listing import list_folder
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.errors import DataError, UnreadableImages
 from e2vpt.runs.models.predict import find_images, predict_images, stack_probabilities
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container
 from typing import TypeVar
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file, read_pairs
-from e2vpt.data.listing import Listing, refuse
+from e2vpt.data.sources.listing import Listing, refuse
 
 _Value = TypeVar("_Value")
 _LABELS, _SPLITS = "image_class_labels.txt", "train_test_split.txt"

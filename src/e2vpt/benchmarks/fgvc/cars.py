@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file
 from e2vpt.benchmarks.fgvc.matlab import MatFile, mat_numbers, mat_texts, read_mat
-from e2vpt.data.listing import Listing
-from e2vpt.data.splits import SplitName
+from e2vpt.data.sources.listing import Listing
+from e2vpt.data.sources.splits import SplitName
 from e2vpt.errors import DataError
 
 _TEST = ("cars_test_annos_withlabels.mat", "cars_test_annos_withlabels (1).mat")

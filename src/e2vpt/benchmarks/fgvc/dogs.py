@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, distinct_names, find_file
 from e2vpt.benchmarks.fgvc.matlab import mat_numbers, mat_texts, read_mat
-from e2vpt.data.listing import Listing
-from e2vpt.data.splits import SplitName
+from e2vpt.data.sources.listing import Listing
+from e2vpt.data.sources.splits import SplitName
 from e2vpt.errors import DataError
 
 

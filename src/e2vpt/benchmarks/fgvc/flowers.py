@@ -6,8 +6,8 @@ from collections import Counter
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists, ListedImage, find_file
 from e2vpt.benchmarks.fgvc.matlab import MatFile, mat_numbers, read_mat
-from e2vpt.data.listing import Listing, refuse
-from e2vpt.data.splits import SplitName
+from e2vpt.data.sources.listing import Listing, refuse
+from e2vpt.data.sources.splits import SplitName
 from e2vpt.errors import DataError, MissingExtra
 
 _SETS: dict[str, SplitName] = {"trnid": "train", "valid": "val", "tstid": "test"}

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from e2vpt.benchmarks.fgvc.lists import ImageLists
-from e2vpt.data.formats import is_image
-from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing, Parts, list_folder, list_tar, refuse
+from e2vpt.data.decoding.formats import is_image
+from e2vpt.data.decoding.images import ImageFile
+from e2vpt.data.sources.listing import Listing, Parts, list_folder, list_tar, refuse
 from e2vpt.errors import DataError, visible
 from e2vpt.files.paths import look_at
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing, refuse
-from e2vpt.data.splits import SplitName
+from e2vpt.data.decoding.images import ImageFile
+from e2vpt.data.sources.listing import Listing, refuse
+from e2vpt.data.sources.splits import SplitName
 from e2vpt.errors import SHOWN, DataError, UnreadableImages, visible
 
 Key = TypeVar("Key")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from e2vpt.benchmarks.fgvc.lists import read_file
-from e2vpt.data.images import ImageFile
+from e2vpt.data.decoding.images import ImageFile
 from e2vpt.errors import DataError, needs
 
 MAX_MAT_BYTES = 16 << 20

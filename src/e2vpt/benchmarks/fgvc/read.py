@@ -15,9 +15,9 @@ from e2vpt.benchmarks.fgvc.folders import image_files, open_fgvc
 from e2vpt.benchmarks.fgvc.lists import ImageLists
 from e2vpt.benchmarks.fgvc.splits import read_vpt_splits, spare_for_validation
 from e2vpt.config import DataConfig
-from e2vpt.data.images import ImageSource
-from e2vpt.data.listing import Listing
-from e2vpt.data.splits import SplitName, build_task
+from e2vpt.data.decoding.images import ImageSource
+from e2vpt.data.sources.listing import Listing
+from e2vpt.data.sources.splits import SplitName, build_task
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError
 

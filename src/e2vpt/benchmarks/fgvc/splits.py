@@ -10,10 +10,10 @@ from math import ceil, floor
 
 from e2vpt.benchmarks.fgvc.folders import KnownPaths
 from e2vpt.benchmarks.fgvc.lists import ImageLists, find_file, read_file
-from e2vpt.data.images import ImageFile
-from e2vpt.data.listing import Listing, refuse
+from e2vpt.data.decoding.images import ImageFile
 from e2vpt.data.randomness import shuffled
-from e2vpt.data.splits import SplitName
+from e2vpt.data.sources.listing import Listing, refuse
+from e2vpt.data.sources.splits import SplitName
 from e2vpt.errors import DataError, visible
 
 _FILES: dict[SplitName, str] = {"train": "train.json", "val": "val.json", "test": "test.json"}

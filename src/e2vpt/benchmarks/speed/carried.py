@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.errors import ConfigError
+from e2vpt.prompting.families.swin import from_windows, to_windows, window_mask
 from e2vpt.prompting.prompts import BlockPrompts
 from e2vpt.prompting.sites import find_sites
-from e2vpt.prompting.swin import from_windows, to_windows, window_mask
 
 
 class CarriedAttention(nn.Module):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from e2vpt.benchmarks.vtab.tfds import BinaryImage
-from e2vpt.data.images import ImageFile, ImageSource
+from e2vpt.data.decoding.images import ImageFile, ImageSource
 from e2vpt.data.task import Split
 from e2vpt.errors import UnreadableImages
 

@@ -19,7 +19,7 @@ from e2vpt.benchmarks.suite.tasks import Benchmark
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VTAB
 from e2vpt.config.fields import as_tuple
-from e2vpt.data.images import ImageFile, ImageSource
+from e2vpt.data.decoding.images import ImageFile, ImageSource
 from e2vpt.data.task import Split, Task
 from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.prepare import eval_loader

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from e2vpt.benchmarks.vtab.data import VtabData
 from e2vpt.benchmarks.vtab.tasks import TRAIN_IMAGES, VAL_IMAGES, VtabTask
-from e2vpt.data.images import ImageFile
+from e2vpt.data.decoding.images import ImageFile
 from e2vpt.data.task import Split, Task
 from e2vpt.errors import DataError, in_lines, visible
 from e2vpt.files.paths import look_at

@@ -17,7 +17,7 @@ from e2vpt.benchmarks.vtab.tfds import (
     prepared_versions,
     read_slice,
 )
-from e2vpt.data.images import ImageSource
+from e2vpt.data.decoding.images import ImageSource
 from e2vpt.data.task import Split, Task
 from e2vpt.errors import DataError, visible
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from e2vpt.benchmarks.vtab.example import Values, parse_example
 from e2vpt.benchmarks.vtab.tfrecord import read_records
-from e2vpt.data.images import ImageFile
+from e2vpt.data.decoding.images import ImageFile
 from e2vpt.errors import DataError, visible
 from e2vpt.files.paths import listed, look_at
 

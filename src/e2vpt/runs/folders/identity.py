@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from e2vpt.data import ImageSource, Task
-from e2vpt.data.images import content_digest
+from e2vpt.data.decoding.images import content_digest
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import write_csv
 

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data import ImageSource, OnProgress, Split
-from e2vpt.data.images import unreadable_images
-from e2vpt.data.splits import Labelled, LabelledData
+from e2vpt.data.decoding.images import unreadable_images
+from e2vpt.data.sources.splits import Labelled, LabelledData
 from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.runs.folders.identity import ImageRow, digests
 

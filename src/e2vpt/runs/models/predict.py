@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from e2vpt.config.fields import check_count
 from e2vpt.data import ImageFile, ImageInMemory, ImageSource, Preprocessing, eval_transform, image_suffixes
-from e2vpt.data.listing import list_folder
-from e2vpt.data.room import held
+from e2vpt.data.decoding.room import held
+from e2vpt.data.sources.listing import list_folder
 from e2vpt.data.transforms import Transform
 from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.files.paths import look_at

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data import ImageSource, Split, make_loader
-from e2vpt.data.load import read_labelled
+from e2vpt.data.sources.load import read_labelled
 from e2vpt.errors import AdapterError
 from e2vpt.prompting.folding import folded
 from e2vpt.runs.folders.finding import run_of
