@@ -37,6 +37,7 @@ _IDLE = {
     ),
     **dict.fromkeys(("keep_tokens", "keep_segments"), "in a search, which tries --keep-choices"),
     **dict.fromkeys(("finalists", "tolerance"), "in a search, whose trials keep what they pruned"),
+    "prune_at": "in a search, whose trials train twice where they prune",
 }
 
 

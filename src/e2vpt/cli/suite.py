@@ -39,6 +39,7 @@ _IDLE = {
     "lr": "in a benchmark, whose methods have their own rates; --tune tries others",
     "seed": "in a benchmark, which has --seeds",
     "train_on": "in a benchmark, whose protocol says so",
+    "prune_at": "in a benchmark, which trains twice where it prunes",
 }
 _IDLE_WITH: dict[str, dict[str, str]] = {
     "fast": dict.fromkeys(field_names("grid"), "without --protocol paper"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -130,7 +131,7 @@ def train_command(
     leave_processes()
 
 
-@with_config_flags
+@partial(with_config_flags, idle={"prune_at": "for a run that is trained already"})
 def prune_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `e2vpt train --no-prune`.")],
     prune: PruneConfig,

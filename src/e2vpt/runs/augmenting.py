@@ -67,9 +67,10 @@ class SwitchingBatches:
         return self._plain.num_images
 
 
-def switching(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Loader | SwitchingBatches:
-    """The batches of a run's first training."""
-    epochs = prepared.config.train.epochs
+def switching(
+    prepared: Prepared, out: Path, say: Callable[[str], None], epochs: int
+) -> Loader | SwitchingBatches:
+    """The batches of a run's first training, of so many epochs."""
     if not asks(prepared):
         return prepared.train
     if prepared.val is None:

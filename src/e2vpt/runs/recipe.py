@@ -38,6 +38,7 @@ from e2vpt.runs.scoring import pairs_to_try, prunable, scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.schedule import Part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,12 +88,14 @@ def train_and_prune(
     The first training scores tokens and segments. Ways to keep `prune.keep` of them are applied to its result
     and evaluated as they are; the `prune.finalists` with the lowest validation loss are rewound and trained
     again. The best on validation is kept; the unpruned prompts only where they are better than it by more
-    than `prune.tolerance`. A killed run resumes: finished trainings are not repeated.
+    than `prune.tolerance`. With `prune.prune_at` below 1 the two are parts of one training and its schedule.
+    A killed run resumes: finished trainings are not repeated.
 
     Raises:
         As `train_run`; ConfigError where there are no visual prompts to prune.
     """
     prune, out, reporting = prune or PruneConfig(), Path(out), reporting or Reporting()
+    prune.first_epochs(config.train.epochs)  # cheap to refuse now
     parts = {PRUNE_FOLDER: to_dict(prune)}
     check = prunable(prune)
     with opened_run(task, config, out, resume=resume, like=like, parts=parts, check=check) as prepared:
@@ -103,11 +106,12 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     """What is missing of a run in its folder."""
     origin = snapshot(prepared.model)
     reporting.stage(trainable_line(prepared.model))
-    reporting.stage("Training with all prompts")
+    before, after = _parts(prune, prepared.config.train.epochs)
+    reporting.stage(f"Training with all prompts{_of_schedule(prune, before, prepared)}")
     pairs = pairs_to_try(prune, prepared.model)
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
-    batches = switching(prepared, out, reporting.stage)
+    batches = switching(prepared, out, reporting.stage, before.num_epochs)
     first = train_into(
         prepared,
         out,
@@ -115,6 +119,7 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
         adapter=UNPRUNED,
         training="all prompts",
         batches=batches,
+        part=before,
         reporting=reporting.before(again),
     )
     trained = snapshot(prepared.model)
@@ -138,9 +143,10 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     for number, trial in enumerate(trials[:again], 1):
         reporting.stage(
             f"Training again with {trial.row.tokens:.0%} of tokens, {trial.row.segments:.0%} of segments"
+            f"{_of_schedule(prune, after, prepared)}"
         )
         later = reporting.before(min(again, len(trials)) - number)
-        finalists.append(_retrained(prepared, start, trial, out, later))
+        finalists.append(_retrained(prepared, start, trial, after, out, later))
         rows.append(finalists[-1].row)
         if process_rank()[0] == 0:
             write_table(out / PRUNE_FOLDER / "table.csv", rows)
@@ -157,6 +163,20 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     model = prepared.model.eval()
     done = Trained(model=model, preprocessing=prepared.preprocessing, adapter=out / ADAPTER, result=result)
     return Pruned(trained=done, tried=rows)
+
+
+def _parts(prune: PruneConfig, epochs: int) -> tuple[Part, Part]:
+    """The epochs before pruning and after it: parts of one schedule, or a whole one each."""
+    first = prune.first_epochs(epochs)
+    before = Part(first=0, end=first)
+    return before, (Part(first=first, end=epochs) if prune.prunes_within else before)
+
+
+def _of_schedule(prune: PruneConfig, part: Part, prepared: Prepared) -> str:
+    """Which epochs of its schedule a training has, where that is not all of them."""
+    if not prune.prunes_within:
+        return ""
+    return f", epochs {part.first + 1} to {part.end} of {prepared.config.train.epochs}"
 
 
 def _start(prepared: Prepared, prune: PruneConfig, origin: Snapshot, trained: Snapshot) -> Snapshot:
@@ -192,13 +212,13 @@ def _same(a: Selection, b: Selection) -> bool:
 
 
 def _retrained(
-    prepared: Prepared, start: Snapshot, trial: _Trial, out: Path, reporting: Reporting
+    prepared: Prepared, start: Snapshot, trial: _Trial, part: Part, out: Path, reporting: Reporting
 ) -> _Finalist:
     pair = (trial.row.tokens, trial.row.segments)
     folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
     training = "{:.0%} of tokens, {:.0%} of segments".format(*pair)
-    result = train_into(prepared, folder, resume=True, training=training, reporting=reporting)
+    result = train_into(prepared, folder, resume=True, training=training, part=part, reporting=reporting)
     return _Finalist(
         row=_tried(prepared, "retrained", pair, size=_size(folder / ADAPTER), epochs=len(result.history)),
         selection=trial.selection,

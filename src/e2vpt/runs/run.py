@@ -28,6 +28,7 @@ from e2vpt.runs.reporting import Reporting
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.schedule import Part
 from e2vpt.training.steps import Batches
 
 
@@ -67,7 +68,7 @@ def train_run(
     folder, reporting = Path(out), reporting or Reporting()
     with opened_run(task, config, folder, resume=resume, like=like) as prepared:
         reporting.stage(trainable_line(prepared.model))
-        batches = switching(prepared, folder, reporting.stage)
+        batches = switching(prepared, folder, reporting.stage, config.train.epochs)
         result = train_into(prepared, folder, resume=resume, batches=batches, reporting=reporting)
     return Trained(
         model=prepared.model.eval(),
@@ -126,13 +127,14 @@ def train_into(
     adapter: str = ADAPTER,
     training: str = "the only one",
     batches: Batches | None = None,
+    part: Part | None = None,
     reporting: Reporting | None = None,
 ) -> FitResult:
     """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.
 
     The best epoch's adapter is written under the name `adapter`; `training` is what the log calls this
-    training, as a pruned run has several. `batches` are those of `prepared` where not
-    given.
+    training, as a pruned run has several. `batches` are those of `prepared` where not given; `part` as in
+    `fit`.
     """
     reporting = reporting or Reporting()
     if process_rank()[0] == 0:
@@ -152,6 +154,7 @@ def train_into(
         prepared.config.train,
         checkpoint=out / CHECKPOINT,
         resume=resume,
+        part=part,
         on_step=reporting.on_step,
         on_epoch=after_epoch,
     )

@@ -117,6 +117,8 @@ def plan_run(
     assert out is not None  # the source is known, of which it has its name, or the run that is resumed
     check_out(out, resume=resume)
     pruning = pruning if prunes else None
+    if pruning is not None:
+        pruning.first_epochs(config.train.epochs)
     check_backbone_fits(config, pruning)
     return RunPlan(source=config.source, config=config, prune=pruning, out=out)
 

@@ -25,9 +25,10 @@ from e2vpt.training.evaluate import Metrics, evaluate
 from e2vpt.training.finite import check_finite, overflow_is_divergence
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.loss import mixed, summed_hits, summed_loss, summed_weight
-from e2vpt.training.optimizer import class_weights, learning_rate, make_optimizer, set_learning_rate
+from e2vpt.training.optimizer import class_weights, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
+from e2vpt.training.schedule import Part, learning_rate, set_learning_rate
 from e2vpt.training.step_report import StepReport, StepTeller
 from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps
 from e2vpt.training.sums import RunningSums
@@ -45,10 +46,11 @@ class Epochs:
         train_loader: Batches,
         val_loader: Batches | None,
         config: TrainConfig,
+        part: Part,
         on_step: Callable[[StepReport], None] | None,
     ) -> None:
         self.accelerator = open_processes()
-        self.config = config
+        self.config, self.part = config, part
         device = self.accelerator.device
         if config.precision == "fp16" and device.type == "cpu":
             raise ConfigError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
@@ -76,26 +78,27 @@ class Epochs:
         self.class_weights = class_weights(train_loader, config, model, parameters[0])
         self.first_epoch = 0
         listener = on_step if self.accelerator.is_main_process else None
-        self.tell = StepTeller(listener, config.epochs, self.num_steps, self.accelerator)
+        self.tell = StepTeller(listener, part.num_epochs, self.num_steps, self.accelerator)
         self.replayed = Replayed(self._forward_backward, parameters) if self._can_replay() else None
 
     def train_epoch(self, epoch: int, average: AveragedWeights) -> Row:
         """One pass over the training images; the weights after every step go into the average."""
         config, rank = self.config, self.accelerator.process_index
-        set_epoch(self.train_loader, epoch)  # It may evaluate the model, which draws random numbers.
-        torch.manual_seed(_seed(config.seed, epoch, rank))
+        scheduled = self.part.first + epoch
+        set_epoch(self.train_loader, scheduled)  # It may evaluate the model, which draws random numbers.
+        torch.manual_seed(_seed(config.seed, scheduled, rank))
         self.model.train()
         began, figures, lr = time.monotonic(), RunningSums(4), 0.0
-        first = epoch * self.num_steps
+        first = scheduled * self.num_steps
         for index, parts in enumerate(steps(self.train_loader, config.accumulation)):
             lr = learning_rate(first + index, self.num_steps * config.epochs, config)
             self._check_labels(parts, epoch)
             given = parts
             if config.mixup and self.outputs:
-                given = mixed(parts, self.outputs, config.mixup, (config.seed, epoch, index, rank))
+                given = mixed(parts, self.outputs, config.mixup, (config.seed, scheduled, index, rank))
             with overflow_is_divergence(epoch + 1):
                 self._step(given, lr, figures)
-            average.add(first + index + 1)
+            average.add(epoch * self.num_steps + index + 1)
             self.last_parts = parts
             self.tell(epoch, index + 1, figures, began)
         weighted_loss, weight, hits, images = self._sum(figures.read()).tolist()
@@ -162,7 +165,7 @@ class Epochs:
     def check(self, row: Row) -> None:
         """Stop before a broken epoch is kept: the checkpoint of the epoch before stays as it is."""
         check_finite(row, row, self.optimizer)
-        is_last = row["epoch"] == self.config.epochs
+        is_last = row["epoch"] == self.part.num_epochs
         if self.val_loader is None and is_last:  # nobody has seen yet what the last step made
             check_finite(row, {"a loss after the last step": self._evaluate(self.last_parts).loss})
 

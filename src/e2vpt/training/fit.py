@@ -22,6 +22,7 @@ from e2vpt.training.checkpoint import (
     trained_state,
 )
 from e2vpt.training.epochs import Epochs
+from e2vpt.training.schedule import Part
 from e2vpt.training.step_report import StepReport
 from e2vpt.training.steps import Batches, check_arguments
 
@@ -52,6 +53,7 @@ def fit(
     *,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    part: Part | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_epoch: Callable[[list[Row]], None] | None = None,
 ) -> FitResult:
@@ -64,6 +66,8 @@ def fit(
     epoch. With `checkpoint` the state is kept there after every epoch, and `resume` goes on from it to the
     same numbers as a training that was never interrupted. Under `torchrun` or `accelerate launch` each
     process gives its own share as loaders made with its `rank` and `world`.
+    With `part` only these epochs of the schedule are trained, counted from 1 in the history; others, before
+    or after, are another training's. Learning rates and orders of images are those of one.
     `on_epoch` is told the history after every epoch, and when a training is resumed, the one it goes on from.
 
     Warns where `config.batch_size` is set beside a loader of one's own, whose batches decide.
@@ -75,7 +79,10 @@ def fit(
     """
     config = TrainConfig() if config is None else config
     check_arguments(model, train_loader, val_loader, config)
-    run = Epochs(model, train_loader, val_loader, config, on_step)
+    part = Part(first=0, end=config.epochs) if part is None else part
+    if part.end > config.epochs:
+        raise ConfigError(f"part ends after epoch {part.end}; the schedule has {config.epochs}.")
+    run = Epochs(model, train_loader, val_loader, config, part, on_step)
     progress = Progress(history=[], best={}, best_epoch=-1)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and resume and path.exists():
@@ -92,7 +99,7 @@ def fit(
     if not progress.history and waits_for_images(model):
         raise ConfigError(NEEDS_IMAGES)
     run.first_epoch = len(progress.history)
-    for epoch in range(run.first_epoch, config.epochs):
+    for epoch in range(run.first_epoch, part.num_epochs):
         if progress.is_over(config.patience):
             break
         with run.frozen, written_out(model, run.autocast):

@@ -1,8 +1,7 @@
-"""The optimizer of a training, its learning rate at every step, and the weights of classes."""
+"""The optimizer of a training, and the weights of classes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ def make_optimizer(
     """SGD with momentum, or AdamW; on a GPU all of its parameters are updated at once.
 
     Output scales have no weight decay: it would draw them from one, where the backbone is, to zero. The head
-    of a timm model may have a learning rate of its own (`set_learning_rate`).
+    of a timm model may have a learning rate of its own (`schedule.set_learning_rate`).
 
     Raises:
         ConfigError: that is asked for, and the head is not known.
@@ -48,20 +47,6 @@ def _head_parameters(model: nn.Module) -> set[int]:
             f"head_lr_scale: {type(model).__name__} has no get_classifier() that says what its head is."
         )
     return {id(parameter) for parameter in classifier(unwrapped(model)).parameters()}
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of the next step; of the head its own multiple."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
-
-
-def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a half cosine to zero (reference.md section 3)."""
-    warm = round(config.warmup * num_steps)
-    if step < warm:
-        return config.peak_lr * (step + 1) / warm
-    return config.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
 
 
 def class_weights(loader: Batches, config: TrainConfig, model: nn.Module, parameter: Tensor) -> Tensor | None:

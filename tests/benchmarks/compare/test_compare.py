@@ -264,9 +264,10 @@ def test_a_method_that_prunes_divides_the_epochs_of_its_peers(
 
     monkeypatch.setattr("e2vpt.benchmarks.compare.compare.run_trial", record)
     config = dataclasses.replace(comparison.config, train=TrainConfig(epochs=24, batch_size=9))
-    for equal, epochs in ((True, 12), (False, 24)):
-        asked = dataclasses.replace(comparison, config=config, equal_epochs=equal, seeds=1)
-        compare_methods(asked, tmp_path / str(equal))
+    for equal, at, epochs in ((True, 1.0, 12), (False, 1.0, 24), (True, 0.5, 24)):
+        prune = dataclasses.replace(comparison.prune, prune_at=at)
+        asked = dataclasses.replace(comparison, config=config, equal_epochs=equal, seeds=1, prune=prune)
+        compare_methods(asked, tmp_path / f"{equal}-{at}")
         assert given == {"linear": 24, "ours": epochs}
 
 

@@ -154,7 +154,7 @@ def _run(
         config = dataclasses.replace(config, data=data, train=train)
     prune = _pruning(comparison, rows, trial, out) if entry.prunes else None
     if prune is not None and comparison.equal_epochs:
-        epochs = max(1, config.train.epochs // (1 + prune.finalists))
+        epochs = max(1, int(config.train.epochs / prune.trainings + 1e-9))
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
     task = comparison.tasks[trial.task]
     rows.append(run_trial(trial, task, config, prune, out, reporting))
