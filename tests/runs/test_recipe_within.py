@@ -46,7 +46,7 @@ def test_both_parts_have_the_rates_of_one_training(task: e2vpt.Task, tmp_path: P
     assert [row.epochs for row in done.tried if row.epochs] == [2, 3]
     assert read_adapter(tmp_path / "run/adapter.safetensors").visual_kept == 0.5
     assert said[1] == "Training with all prompts, epochs 1 to 2 of 5"
-    assert said[-1].startswith("Training again with") and said[-1].endswith(", epochs 3 to 5 of 5")
+    assert said[-1].startswith("Going on with") and said[-1].endswith(", epochs 3 to 5 of 5")
 
 
 class Killed(Exception):

@@ -141,10 +141,7 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     rows = [unpruned, *(trial.row for trial in trials)]
     finalists = []
     for number, trial in enumerate(trials[:again], 1):
-        reporting.stage(
-            f"Training again with {trial.row.tokens:.0%} of tokens, {trial.row.segments:.0%} of segments"
-            f"{_of_schedule(prune, after, prepared)}"
-        )
+        reporting.stage(_said_of(trial.row, prune, after, prepared))
         later = reporting.before(min(again, len(trials)) - number)
         finalists.append(_retrained(prepared, start, trial, after, out, later))
         rows.append(finalists[-1].row)
@@ -170,6 +167,13 @@ def _parts(prune: PruneConfig, epochs: int) -> tuple[Part, Part]:
     first = prune.first_epochs(epochs)
     before = Part(first=0, end=first)
     return before, (Part(first=first, end=epochs) if prune.prunes_within else before)
+
+
+def _said_of(row: Tried, prune: PruneConfig, part: Part, prepared: Prepared) -> str:
+    """What is trained after pruning."""
+    begun = "Going on" if prune.prunes_within else "Training again"
+    shares = f"{row.tokens:.0%} of tokens, {row.segments:.0%} of segments"
+    return f"{begun} with {shares}{_of_schedule(prune, part, prepared)}"
 
 
 def _of_schedule(prune: PruneConfig, part: Part, prepared: Prepared) -> str:
