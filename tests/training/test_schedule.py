@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2vpt import fit
 from e2vpt.errors import ConfigError
-from e2vpt.training.schedule import Part
+from e2vpt.training.schedule import EpochRange
 
 
 class Told(list[tuple[Tensor, Tensor]]):
@@ -36,8 +36,8 @@ def test_two_parts_are_one_training() -> None:
     data = batches([5, 4, 4])
     history = fit(whole, Told(data), config=settings).history
     told = Told(data)
-    first = fit(parted, told, config=settings, part=Part(first=0, end=2))
-    then = fit(parted, told, config=settings, part=Part(first=2, end=5))
+    first = fit(parted, told, config=settings, part=EpochRange(first=0, end=2))
+    then = fit(parted, told, config=settings, part=EpochRange(first=2, end=5))
     same(whole, parted, 0)
     assert told.epochs == [0, 1, 2, 3, 4]
     rows = [*first.history, *then.history]
@@ -48,6 +48,6 @@ def test_two_parts_are_one_training() -> None:
 def test_parts_that_are_none() -> None:
     for first, end in ((2, 2), (3, 2), (-1, 2)):
         with pytest.raises(ConfigError, match="are none"):
-            Part(first=first, end=end)
+            EpochRange(first=first, end=end)
     with pytest.raises(ConfigError, match="part ends after epoch 3; the schedule has 2"):
-        fit(tiny_vit(), batches([4]), config=config(epochs=2), part=Part(first=0, end=3))
+        fit(tiny_vit(), batches([4]), config=config(epochs=2), part=EpochRange(first=0, end=3))

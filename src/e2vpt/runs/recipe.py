@@ -38,7 +38,7 @@ from e2vpt.runs.scoring import pairs_to_try, prunable, scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
 from e2vpt.training.processes import as_the_first, process_rank
-from e2vpt.training.schedule import Part
+from e2vpt.training.schedule import EpochRange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,21 +162,21 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     return Pruned(trained=done, tried=rows)
 
 
-def _parts(prune: PruneConfig, epochs: int) -> tuple[Part, Part]:
+def _parts(prune: PruneConfig, epochs: int) -> tuple[EpochRange, EpochRange]:
     """The epochs before pruning and after it: parts of one schedule, or a whole one each."""
     first = prune.first_epochs(epochs)
-    before = Part(first=0, end=first)
-    return before, (Part(first=first, end=epochs) if prune.prunes_within else before)
+    before = EpochRange(first=0, end=first)
+    return before, (EpochRange(first=first, end=epochs) if prune.prunes_within else before)
 
 
-def _said_of(row: Tried, prune: PruneConfig, part: Part, prepared: Prepared) -> str:
+def _said_of(row: Tried, prune: PruneConfig, part: EpochRange, prepared: Prepared) -> str:
     """What is trained after pruning."""
     begun = "Going on" if prune.prunes_within else "Training again"
     shares = f"{row.tokens:.0%} of tokens, {row.segments:.0%} of segments"
     return f"{begun} with {shares}{_of_schedule(prune, part, prepared)}"
 
 
-def _of_schedule(prune: PruneConfig, part: Part, prepared: Prepared) -> str:
+def _of_schedule(prune: PruneConfig, part: EpochRange, prepared: Prepared) -> str:
     """Which epochs of its schedule a training has, where that is not all of them."""
     if not prune.prunes_within:
         return ""
@@ -216,7 +216,7 @@ def _same(a: Selection, b: Selection) -> bool:
 
 
 def _retrained(
-    prepared: Prepared, start: Snapshot, trial: _Trial, part: Part, out: Path, reporting: Reporting
+    prepared: Prepared, start: Snapshot, trial: _Trial, part: EpochRange, out: Path, reporting: Reporting
 ) -> _Finalist:
     pair = (trial.row.tokens, trial.row.segments)
     folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)

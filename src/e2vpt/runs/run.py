@@ -28,7 +28,7 @@ from e2vpt.runs.reporting import Reporting
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
 from e2vpt.training.processes import as_the_first, process_rank
-from e2vpt.training.schedule import Part
+from e2vpt.training.schedule import EpochRange
 from e2vpt.training.steps import Batches
 
 
@@ -127,7 +127,7 @@ def train_into(
     adapter: str = ADAPTER,
     training: str = "the only one",
     batches: Batches | None = None,
-    part: Part | None = None,
+    part: EpochRange | None = None,
     reporting: Reporting | None = None,
 ) -> FitResult:
     """Train the model as it is now, log and adapters going to `out`; afterwards it holds the best epoch.

@@ -28,7 +28,7 @@ from e2vpt.training.loss import mixed, summed_hits, summed_loss, summed_weight
 from e2vpt.training.optimizer import class_weights, make_optimizer
 from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
-from e2vpt.training.schedule import Part, learning_rate, set_learning_rate
+from e2vpt.training.schedule import EpochRange, learning_rate, set_learning_rate
 from e2vpt.training.step_report import StepReport, StepTeller
 from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps
 from e2vpt.training.sums import RunningSums
@@ -46,7 +46,7 @@ class Epochs:
         train_loader: Batches,
         val_loader: Batches | None,
         config: TrainConfig,
-        part: Part,
+        part: EpochRange,
         on_step: Callable[[StepReport], None] | None,
     ) -> None:
         self.accelerator = open_processes()

@@ -22,7 +22,7 @@ from e2vpt.training.checkpoint import (
     trained_state,
 )
 from e2vpt.training.epochs import Epochs
-from e2vpt.training.schedule import Part
+from e2vpt.training.schedule import EpochRange
 from e2vpt.training.step_report import StepReport
 from e2vpt.training.steps import Batches, check_arguments
 
@@ -53,7 +53,7 @@ def fit(
     *,
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    part: Part | None = None,
+    part: EpochRange | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_epoch: Callable[[list[Row]], None] | None = None,
 ) -> FitResult:
@@ -79,7 +79,7 @@ def fit(
     """
     config = TrainConfig() if config is None else config
     check_arguments(model, train_loader, val_loader, config)
-    part = Part(first=0, end=config.epochs) if part is None else part
+    part = EpochRange(first=0, end=config.epochs) if part is None else part
     if part.end > config.epochs:
         raise ConfigError(f"part ends after epoch {part.end}; the schedule has {config.epochs}.")
     run = Epochs(model, train_loader, val_loader, config, part, on_step)

@@ -12,7 +12,7 @@ from e2vpt.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class EpochRange:
     """The epochs of a schedule that one training has: from `first` on, before `end`, both counted from 0.
 
     Raises:
