@@ -3,7 +3,7 @@
     python scripts/ideas.py TASK... --weights FILE --table ideas.json --seeds 0,1 --out rows.jsonl
 
 The table names variants: settings by group, as in {"crop": {"data": {"augment": "crop"}}}, with `method`,
-and `prune` for two trainings of half the epochs. Test images are never read. Rows that are there already are
+and `prune` for two trainings of half the epochs, or, with {"prune_at": 0.5}, for one. Test images are never read. Rows that are there already are
 not made again, so a killed run goes on where it was. With `--shots` few training images of each class are
 left, drawn by the seed, and no validation images: the last epoch is kept, and measured on them afterwards.
 """
@@ -73,8 +73,9 @@ def arguments() -> argparse.Namespace:
 
 
 def config_of(asked: argparse.Namespace, variant: Mapping[str, Any], seed: int) -> RunConfig:
-    """The settings of one training; a variant that prunes divides its epochs between two trainings."""
-    epochs = asked.epochs // 2 if "prune" in variant else asked.epochs
+    """The settings of one training; a variant that trains twice to prune divides its epochs between them."""
+    trainings = PruneConfig(**variant["prune"]).trainings if "prune" in variant else 1
+    epochs = int(asked.epochs / trainings)
     shared: dict[str, Any] = {
         "prompts": RECIPE["prompts"],
         "data": {"image_size": asked.image_size},
