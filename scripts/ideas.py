@@ -3,9 +3,10 @@
     python scripts/ideas.py TASK... --weights FILE --table ideas.json --seeds 0,1 --out rows.jsonl
 
 The table names variants: settings by group, as in {"crop": {"data": {"augment": "crop"}}}, with `method`,
-and `prune` for two trainings of half the epochs, or, with {"prune_at": 0.5}, for one. Test images are never read. Rows that are there already are
-not made again, so a killed run goes on where it was. With `--shots` few training images of each class are
-left, drawn by the seed, and no validation images: the last epoch is kept, and measured on them afterwards.
+and `prune` for two trainings of half the epochs, or for one of all with {"prune": {"prune_at": 0.5}}. Test
+images are never read. Rows that are there already are not made again, so a killed run goes on where it was.
+With `--shots` few training images of each class are left, drawn by the seed, and no validation images: the
+last epoch is kept, and measured on them afterwards.
 """
 
 from __future__ import annotations
