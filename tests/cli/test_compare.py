@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,13 @@ def test_known_rates_are_not_chosen_again(run, tmp_path: Path) -> None:  # type:
     assert "| 0.003 |" in out and "| 0.02 |" in out
     code, _, err = run(*WORDS.split(), "--resume", "--rates", "linear=0.003,bias=0.01")
     assert code == 1 and "bias was compared with rate 0.02, now 0.01. Give its rate as before" in err
+
+
+@pytest.mark.parametrize("more", ["", "--prune-at 1", "--rewind initial"])
+def test_few_epochs_prune_late_unless_somebody_says_when(run, tmp_path: Path, more: str) -> None:  # type: ignore[no-untyped-def]
+    words = WORDS.replace("linear,bias", "e2vpt").replace("--epochs 1", "--epochs 4").replace(" forms", "")
+    code, out, err = run(*words.split(), "--num-visual", "2", "--rates", "e2vpt=0.01", *more.split())
+    assert code == 0 and "| e2vpt |" in out
+    assert ("4 epochs are few for two trainings: pruning comes within one, at 75%" in err) == (not more)
+    asked = json.loads((tmp_path / "table/final/e2vpt/shapes-seed0/prune/config.json").read_text())
+    assert (asked["prune_at"], asked["rewind"]) == ((1.0, "initial") if more else (0.75, "none"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +43,7 @@ def compare_command(
     data: DataConfig,
     train: TrainConfig,
     prune: PruneConfig,
+    given: Mapping[str, Any],
     backbone: NewBackbone = None,
     methods: Annotated[str, typer.Option(help=f"Which, of {', '.join(ENTRIES)}.")] = ",".join(ENTRIES),
     seeds: Annotated[int, typer.Option(min=1, help="Final trainings of each method on each task.")] = 3,
@@ -61,7 +63,8 @@ def compare_command(
 ) -> None:
     """Compare methods: three learning rates each, chosen on validation images, then seeds; one table.
 
-    --epochs counts all trainings of a run: a method that prunes divides them between two.
+    --epochs counts all trainings of a run: a method that prunes divides them between two, or, where each
+    would have fewer than ten, prunes late in one.
     """
     name = named_backbone(backbone)
     check_out(out, resume=resume)
@@ -76,6 +79,7 @@ def compare_command(
         prune=prune,
         seeds=seeds,
         equal_epochs=True,
+        late_where_few=not given.keys() & {"prune_at", "rewind"},
     )
     with kept_when_interrupted(out), reported() as reporting:
         rows = compare_methods(comparison, out, resume=resume, reporting=reporting)

@@ -253,24 +253,6 @@ def test_bad_comparisons(comparison: Comparison, tmp_path: Path) -> None:
         dataclasses.replace(comparison, config=dataclasses.replace(comparison.config, data=data))
 
 
-def test_a_method_that_prunes_divides_the_epochs_of_its_peers(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: dict[str, int] = {}
-
-    def record(trial: Any, _: Any, config: RunConfig, *others: Any) -> dict[str, Any]:
-        given[trial.method] = config.train.epochs
-        return trial.row() | {"val_accuracy": 0.5, "diverged": False}
-
-    monkeypatch.setattr("e2vpt.benchmarks.compare.compare.run_trial", record)
-    config = dataclasses.replace(comparison.config, train=TrainConfig(epochs=24, batch_size=9))
-    for equal, at, epochs in ((True, 1.0, 12), (False, 1.0, 24), (True, 0.5, 24)):
-        prune = dataclasses.replace(comparison.prune, prune_at=at)
-        asked = dataclasses.replace(comparison, config=config, equal_epochs=equal, seeds=1, prune=prune)
-        compare_methods(asked, tmp_path / f"{equal}-{at}")
-        assert given == {"linear": 24, "ours": epochs}
-
-
 def test_the_papers_rows_have_its_key_value_prompts_or_as_many_as_asked() -> None:
     shared = RunConfig(backbone="demo")
     for name in ("e2vpt-paper", "e2vpt-paper-no-prune", "e2vpt-kv", "kv"):

@@ -30,6 +30,11 @@ from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.start import check_backbone_fits
 
 COMPARISON_TRIALS = "trials.jsonl"
+FEWEST_EPOCHS = 10
+"""What each of two trainings needs: with 6 + 6 epochs one of seven tasks stayed at 47 %, and had 87 % where
+it was pruned late in one training of 12 (docs/diary.md)."""
+LATE = 0.75
+"""When methods prune in a comparison of fewer epochs, as a share of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +51,7 @@ class Comparison:
             the best epoch by validation images. A method with nothing to choose then needs no tuning.
         equal_epochs: the epochs of the settings are those of all trainings of a run together, so that a
             method that prunes and trains again gets no more than its peers.
+        late_where_few: with `equal_epochs`, prune within one training where two would have few epochs each.
     """
 
     tasks: Mapping[str, Task]
@@ -56,6 +62,7 @@ class Comparison:
     seeds: int = 3
     final_on: Literal["train", "train+val"] = "train"
     equal_epochs: bool = False
+    late_where_few: bool = True
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.tune_on) - set(self.tasks))
@@ -70,6 +77,15 @@ class Comparison:
         blind = [name for name, task in self.tasks.items() if task.val is None or task.test is None]
         if blind:
             raise ConfigError(f"{', '.join(blind)}: a comparison needs validation and test images.")
+
+    @property
+    def pruning(self) -> PruneConfig:
+        """How methods prune: as asked, or within one training where two would have too few epochs."""
+        epochs, asked = self.config.train.epochs, self.prune
+        few = self.equal_epochs and 1 < epochs < FEWEST_EPOCHS * asked.trainings
+        if not (few and self.late_where_few) or asked.prunes_within:
+            return asked
+        return dataclasses.replace(asked, prune_at=LATE, rewind="none")
 
     def tuning(self, name: str) -> Iterator[Trial]:
         """What is tried to choose a method's rate, and its pruning where validation images are for that."""
@@ -101,6 +117,10 @@ def compare_methods(
         And what `check_backbone_fits` raises.
     """
     reporting = reporting or Reporting()
+    prunes = any(entry.prunes for entry in comparison.entries.values())
+    if prunes and comparison.pruning != comparison.prune:
+        epochs = comparison.config.train.epochs
+        reporting.stage(f"{epochs} epochs are few for two trainings: pruning comes within one, at {LATE:.0%}")
     for entry in comparison.entries.values():
         check_backbone_fits(config_of(comparison.config, entry, entry.lrs[0], 0))
     tasks = {out / TASKS / name: task for name, task in comparison.tasks.items()}
@@ -167,16 +187,16 @@ def _pruning(
     """What to prune: where the final training has no validation images, what they chose in the tuning before;
     None where they chose not to."""
     if trial.stage == "tuning" or comparison.final_on == "train":
-        return comparison.prune
+        return comparison.pruning
     task = trial.task if trial.task in comparison.tune_on else comparison.tune_on[0]
     tuned = dataclasses.replace(trial, stage="tuning", task=task, seed=0).found_in(rows)
     if tuned is None or tuned["diverged"]:
-        return comparison.prune
+        return comparison.pruning
     check_rows(out / COMPARISON_TRIALS, [tuned], {"tokens": float, "segments": float})
     if tuned["tokens"] == tuned["segments"] == 1.0:
         return None
     return dataclasses.replace(
-        comparison.prune, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],)
+        comparison.pruning, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],)
     )
 
 
@@ -184,5 +204,5 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
     """What must be the same to go on; entries, tasks and seeds may be added later."""
     shared = comparison.config.to_dict() | {"method": None, "source": None}
     shared["train"] |= {"lr": None, "seed": None}
-    own = {"prune": to_dict(comparison.prune), "tune_on": list(comparison.tune_on)}
+    own = {"prune": to_dict(comparison.pruning), "tune_on": list(comparison.tune_on)}
     return shared | own | {"final_on": comparison.final_on, "equal_epochs": comparison.equal_epochs}
