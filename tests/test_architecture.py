@@ -58,7 +58,7 @@ INSIDE = {
     ],
     "runs": [
         *("folders", "reporting", "progress", "models", "cards", "prepare", "augmenting"),
-        *("scoring", "run", "recipe", "protocol", "start", "train", "estimator"),
+        *("scoring", "run", "trying", "retraining", "recipe", "protocol", "start", "train", "estimator"),
     ],
 }
 

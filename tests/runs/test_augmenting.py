@@ -18,7 +18,7 @@ import e2vpt
 from e2vpt import DataConfig, PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.data.transforms import Augment
 from e2vpt.pruning.applying import visual_kept
-from e2vpt.runs import augmenting, prepare, recipe
+from e2vpt.runs import augmenting, prepare, recipe, retraining
 from e2vpt.runs.augmenting import SwitchingBatches, borne_augmentation
 from e2vpt.runs.folders.augmentation import AUGMENTATION
 from e2vpt.runs.recipe import train_and_prune
@@ -195,7 +195,8 @@ def test_both_trainings_have_what_the_first_bears(
         assert visual_kept(prepared.model) == 1
         return real_question(prepared, *rest)
 
-    monkeypatch.setattr(recipe, "train_into", watched)
+    for module in (recipe, retraining):
+        monkeypatch.setattr(module, "train_into", watched)
     monkeypatch.setattr(recipe, "borne", of_all_prompts)
     prune = PruneConfig(tolerance=1.0)
     train_and_prune(task, CONFIG, prune, tmp_path / "auto")

@@ -24,6 +24,7 @@ from e2vpt.errors import ConfigError, RunError
 from e2vpt.files import atomic
 from e2vpt.prompting.parts import classifier, tuned_parameters
 from e2vpt.pruning.rewinding import snapshot
+from e2vpt.runs import recipe, retraining, trying
 from e2vpt.runs.prepare import prepare
 from e2vpt.runs.recipe import Pruned, train_and_prune
 from e2vpt.runs.reporting import Reporting
@@ -102,13 +103,14 @@ def test_survivors_start_again_where_they_were_asked_to(
     out = tmp_path / "run"
     prune = dataclasses.replace(PRUNE, rewind=rewind, rewind_head=with_head, keep_tokens=(0.5,))
     with pytest.MonkeyPatch.context() as patch:
-        real = e2vpt.runs.recipe.train_into
+        real = recipe.train_into
 
         def watched(prepared: Any, folder: Path, **options: Any) -> Any:
             seen.append(snapshot(prepared.model))
             return real(prepared, folder, **options)
 
-        patch.setattr(e2vpt.runs.recipe, "train_into", watched)
+        for module in (recipe, retraining):
+            patch.setattr(module, "train_into", watched)
         pruned = train_and_prune(task, config, prune, out)
     start = seen[1].layers[0]["visual"]
     assert start is not None
@@ -136,13 +138,13 @@ def test_survivors_start_again_where_they_were_asked_to(
 def test_unpruned_prompts_stay_where_pruned_ones_are_worse(
     task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = e2vpt.runs.recipe.evaluate
+    real = trying.evaluate
     scored = iter([0.9, 0.5, 0.5, 0.5, 0.8, 0.9, 0.5, 0.5, 0.5, 0.8])
 
     def evaluate(*args: Any, **options: Any) -> Any:
         return dataclasses.replace(real(*args, **options), accuracy=next(scored))
 
-    monkeypatch.setattr(e2vpt.runs.recipe, "evaluate", evaluate)
+    monkeypatch.setattr(trying, "evaluate", evaluate)
     strict = train_and_prune(task, CONFIG, dataclasses.replace(PRUNE, tolerance=0.05), tmp_path / "strict")
     assert [row.chosen for row in strict.tried] == [True] + [False] * 4
     adapter = (tmp_path / "strict/adapter.safetensors").read_bytes()

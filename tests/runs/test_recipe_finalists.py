@@ -11,7 +11,7 @@ from support.tasks_for_tests import write_task
 
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig, load_adapter
-from e2vpt.runs import recipe
+from e2vpt.runs import trying
 from e2vpt.runs.recipe import train_and_prune
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,14 +28,14 @@ def test_the_finalist_that_validation_prefers_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winner: int
 ) -> None:
     task = e2vpt.load_task(write_task(tmp_path / "shapes"))
-    real = recipe.evaluate
+    real = trying.evaluate
     # The unpruned prompts, three trials, two finalists.
     scored = iter([0.9, 0.5, 0.5, 0.5, *((0.8, 0.6) if winner == 0 else (0.6, 0.8))])
 
     def evaluate(*args: Any, **options: Any) -> Any:
         return dataclasses.replace(real(*args, **options), accuracy=next(scored))
 
-    monkeypatch.setattr(recipe, "evaluate", evaluate)
+    monkeypatch.setattr(trying, "evaluate", evaluate)
     pruned = train_and_prune(task, CONFIG, PruneConfig(finalists=2, tolerance=0.2), tmp_path / "run")
     assert [row.chosen for row in pruned.tried] == [False] * 4 + [winner == 0, winner == 1]
     row = pruned.tried[4 + winner]

@@ -96,7 +96,7 @@ import dataclasses
 from pathlib import Path
 from safetensors.torch import save_file
 from e2vpt import PromptConfig, TrainConfig, load_task
-from e2vpt.runs import recipe, scoring
+from e2vpt.runs import recipe, scoring, trying
 from e2vpt.training.checkpoint import trained_state
 from e2vpt.prompting.parts import prompt_layers
 from e2vpt.training.processes import leave_processes, process_rank
@@ -104,7 +104,7 @@ from e2vpt.runs.folders.run_config import RunConfig
 
 rank, _ = process_rank()
 out, sign = Path({out!r}), 1 - 2 * rank
-score, evaluate = scoring.score, recipe.evaluate
+score, evaluate = scoring.score, trying.evaluate
 
 def own_scores(*args, **settings):
     scores = score(*args, **settings)
@@ -115,7 +115,7 @@ def own_metrics(*args, **settings):
     metrics = evaluate(*args, **settings)
     return dataclasses.replace(metrics, loss=sign * metrics.loss, accuracy=rank + metrics.accuracy)
 
-scoring.score, recipe.evaluate = own_scores, own_metrics
+scoring.score, trying.evaluate = own_scores, own_metrics
 train, prompts = TrainConfig(epochs=1, batch_size=8), PromptConfig(num_visual=4)
 config = RunConfig(backbone="demo", train=train, prompts=prompts)
 told = []
