@@ -9,7 +9,7 @@ demo: .venv/ready ## a linear head alone against E²VPT, offline, in half a minu
 	$(PY) -m e2vpt demo
 
 test: .venv/ready ## every test
-	$(PY) -m pytest -q -n 2 --dist worksteal --durations 25
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist worksteal --durations 25
 
 check: format lint types test ## what CI runs
 
