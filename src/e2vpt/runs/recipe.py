@@ -92,8 +92,9 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     """What is missing of a run in its folder."""
     origin = snapshot(prepared.model)
     reporting.stage(trainable_line(prepared.model))
-    before, after = epochs_around(prune, prepared.config.train.epochs)
-    reporting.stage(f"Training with all prompts{of_schedule(prune, before, prepared)}")
+    epochs = prepared.config.train.epochs
+    before, after = epochs_around(prune, epochs)
+    reporting.stage(f"Training with all prompts{of_schedule(before, epochs)}")
     pairs = pairs_to_try(prune, prepared.model)
     # Without validation images there is nothing to choose by.
     again = min(prune.finalists, len(pairs)) if prepared.val is not None else 1
@@ -112,8 +113,8 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     reporting.stage("Scoring tokens and segments")
     path, of = out / PRUNE_FOLDER / "scores.safetensors", _digest(out / UNPRUNED)
     scores = scores_of(prepared, prune, path, of, reporting)
-    size, epochs = num_bytes(out / UNPRUNED), len(first.history)
-    unpruned = tried_now(prepared, "unpruned", (1.0, 1.0), size=size, epochs=epochs)
+    size, trained_for = num_bytes(out / UNPRUNED), len(first.history)
+    unpruned = tried_now(prepared, "unpruned", (1.0, 1.0), size=size, epochs=trained_for)
     trials = trials_of(prepared, prune, trained, scores, pairs, out)
     start = start_of(prepared, prune, origin, trained)
     if asks(prepared):
@@ -122,7 +123,7 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
     rows = [unpruned, *(trial.row for trial in trials)]
     finalists: list[Finalist] = []
     for number, trial in enumerate(trials[:again], 1):
-        reporting.stage(said_of(trial.row, prune, after, prepared))
+        reporting.stage(said_of(trial.row, after, epochs))
         later = reporting.before(min(again, len(trials)) - number)
         finalists.append(trained_again(prepared, start, trial, after, out, later))
         rows.append(finalists[-1].row)

@@ -65,8 +65,9 @@ def trained_again(
     pair = (trial.row.tokens, trial.row.segments)
     folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
-    training = "{:.0%} of tokens, {:.0%} of segments".format(*pair)
-    result = train_into(prepared, folder, resume=True, training=training, part=part, reporting=reporting)
+    result = train_into(
+        prepared, folder, resume=True, training=_shares(trial.row), part=part, reporting=reporting
+    )
     return Finalist(
         row=tried_now(
             prepared, "retrained", pair, size=num_bytes(folder / ADAPTER), epochs=len(result.history)
@@ -78,18 +79,19 @@ def trained_again(
     )
 
 
-def said_of(row: Tried, prune: PruneConfig, part: EpochRange, prepared: Prepared) -> str:
-    """What is trained after pruning."""
-    begun = "Going on" if prune.prunes_within else "Training again"
-    shares = f"{row.tokens:.0%} of tokens, {row.segments:.0%} of segments"
-    return f"{begun} with {shares}{of_schedule(prune, part, prepared)}"
+def said_of(row: Tried, part: EpochRange, epochs: int) -> str:
+    """What is trained after pruning: these epochs of a schedule of so many."""
+    begun = "Going on" if part.first else "Training again"
+    return f"{begun} with {_shares(row)}{of_schedule(part, epochs)}"
 
 
-def of_schedule(prune: PruneConfig, part: EpochRange, prepared: Prepared) -> str:
+def of_schedule(part: EpochRange, epochs: int) -> str:
     """Which epochs of its schedule a training has, where that is not all of them."""
-    if not prune.prunes_within:
-        return ""
-    return f", epochs {part.first + 1} to {part.end} of {prepared.config.train.epochs}"
+    return "" if part.num_epochs == epochs else f", epochs {part.first + 1} to {part.end} of {epochs}"
+
+
+def _shares(row: Tried) -> str:
+    return f"{row.tokens:.0%} of tokens, {row.segments:.0%} of segments"
 
 
 def num_bytes(path: Path) -> int:
