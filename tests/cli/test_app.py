@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from support.commands_for_tests import TRAIN
@@ -92,3 +94,14 @@ def test_unreadable_images_can_be_left_out(run, home: Path) -> None:  # type: ig
     empty = ("torn/ring/00.png", "--skip-unreadable")
     assert run("predict", "torn-run", *empty)[0] == 1, "nothing was read"
     assert run("embed", "torn-run", *empty, "--out", "none.csv")[0] == 1
+
+
+def test_flags_and_help_of_every_command_need_no_torch() -> None:
+    """Torch and timm take seconds to import."""
+    script = (
+        "import importlib, sys; from e2vpt.cli.app import COMMANDS\n"
+        "for module, _ in COMMANDS.values(): importlib.import_module(f'e2vpt.cli.{module}')\n"
+        "print(*sorted({'torch', 'timm', 'numpy', 'PIL', 'fastapi', 'ray'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr

@@ -26,8 +26,7 @@ import e2vpt
 from e2vpt import MethodConfig, PromptConfig
 from e2vpt.errors import BackboneMismatch, ConfigError
 from e2vpt.methods.adapt import adapt
-from e2vpt.methods.names import METHODS
-from e2vpt.methods.peft import PEFT_METHODS
+from e2vpt.methods.names import METHODS, PEFT_METHODS
 from e2vpt.prompting.restoring import restore
 
 pytestmark = pytest.mark.usefixtures("one_thread")

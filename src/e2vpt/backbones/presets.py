@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import timm
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
@@ -48,8 +46,8 @@ PRESETS: Mapping[str, Preset] = {
                 "tag": "mocov3",
                 "url": "",
                 "hf_hub_id": None,
-                "mean": timm.data.IMAGENET_DEFAULT_MEAN,
-                "std": timm.data.IMAGENET_DEFAULT_STD,
+                "mean": (0.485, 0.456, 0.406),
+                "std": (0.229, 0.224, 0.225),
                 "crop_pct": 0.875,
                 "interpolation": "bilinear",
             }

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from e2vpt.backbones.presets import PRESETS
-from e2vpt.backbones.supported import Architecture, matching, near_names
 from e2vpt.cli.options import AsJson
 from e2vpt.errors import BackboneError
+
+if TYPE_CHECKING:
+    from e2vpt.backbones.supported import Architecture
 
 
 def backbones_command(
@@ -23,6 +25,8 @@ def backbones_command(
     as_json: AsJson = False,
 ) -> None:
     """List the backbones that can be adapted: parameters, input size, pooling, pretrained tags, licence."""
+    from e2vpt.backbones.supported import matching, near_names
+
     words = words or []
     found = matching(words)
     presets = {

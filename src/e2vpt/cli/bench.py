@@ -9,18 +9,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import torch
 import typer
 
-from e2vpt.backbones.placing import default_device
-from e2vpt.benchmarks.load.generator import Load, generate
-from e2vpt.benchmarks.load.report import load_row, write_load_report
-from e2vpt.benchmarks.load.server import address, noise_images, own_server, task_names
-from e2vpt.benchmarks.machine import machine
-from e2vpt.benchmarks.speed.contestants import Case, SpeedMethod
-from e2vpt.benchmarks.speed.measure import COMPARED, MODES, SpeedConfig, measure_speed
-from e2vpt.benchmarks.speed.report import write_report
-from e2vpt.benchmarks.speed.tasks import measure_tasks, write_task_report
+from e2vpt.benchmarks.speed.names import COMPARED, MODES, SpeedMethod
 from e2vpt.cli.options import note_slow, words
 from e2vpt.cli.suite import fgvc, vtab
 from e2vpt.errors import ConfigError
@@ -58,6 +49,14 @@ def speed(
     ),
 ) -> None:
     """Time, FLOPs and memory of ours, LoRA, full fine-tuning and the official form, in turns."""
+    import torch
+
+    from e2vpt.backbones.placing import default_device
+    from e2vpt.benchmarks.machine import machine
+    from e2vpt.benchmarks.speed.contestants import Case
+    from e2vpt.benchmarks.speed.measure import SpeedConfig, measure_speed
+    from e2vpt.benchmarks.speed.report import write_report
+
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or default_device()
@@ -109,6 +108,13 @@ def tasks(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/bench-tasks"),
 ) -> None:
     """Time of a batch in which every image has its own task, beside one task, LoRA by row, and no batch."""
+    import torch
+
+    from e2vpt.backbones.placing import default_device
+    from e2vpt.benchmarks.machine import machine
+    from e2vpt.benchmarks.speed.contestants import Case
+    from e2vpt.benchmarks.speed.tasks import measure_tasks, write_task_report
+
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or default_device()
@@ -134,6 +140,11 @@ def serve_load(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/bench-serve"),
 ) -> None:
     """Put load on a server at given rates: latency, throughput, batches, errors. E2VPT_TOKEN is its token."""
+    from e2vpt.benchmarks.load.generator import Load, generate
+    from e2vpt.benchmarks.load.report import load_row, write_load_report
+    from e2vpt.benchmarks.load.server import address, noise_images, own_server, task_names
+    from e2vpt.benchmarks.machine import machine
+
     make_folder(out)
     token = os.environ.get("E2VPT_TOKEN", "")
     with nullcontext(url) if url is not None else own_server(loaded) as server:

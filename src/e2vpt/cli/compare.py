@@ -9,10 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
 from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named, with_rates
-from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
-from e2vpt.benchmarks.machine import machine
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
     NewBackbone,
@@ -24,9 +21,7 @@ from e2vpt.cli.options import (
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError
-from e2vpt.runs.folders.opening import check_out
 from e2vpt.runs.progress import reported
-from e2vpt.runs.start import absolute, named_backbone
 
 _IDLE = {
     "lr": "in a comparison, which tries rates for each method; --rates fixes them",
@@ -66,6 +61,12 @@ def compare_command(
     --epochs counts all trainings of a run: a method that prunes divides them between two, or, where each
     would have fewer than ten, prunes late in one.
     """
+    from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
+    from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
+    from e2vpt.benchmarks.machine import machine
+    from e2vpt.runs.folders.opening import check_out
+    from e2vpt.runs.start import absolute, named_backbone
+
     name = named_backbone(backbone)
     check_out(out, resume=resume)
     tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}

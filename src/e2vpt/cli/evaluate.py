@@ -20,14 +20,9 @@ from e2vpt.cli.options import (
     Weights,
     separator_meant,
 )
+from e2vpt.config.images import WhichSplit
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.insight.reports.measured import measure_images
-from e2vpt.insight.reports.tables import write_answers
-from e2vpt.insight.reports.writing import write_adapter_report
-from e2vpt.runs.models.labelled import WhichSplit
-from e2vpt.runs.models.load import load
-from e2vpt.runs.models.task_model import evaluation
 from e2vpt.runs.progress import image_check, left_out_text, percent, say
 
 
@@ -48,6 +43,12 @@ def eval_command(
     separator: Separator = ",",
 ) -> None:
     """Measure an adapter's accuracy on labelled images; without splits in the data, on all of them."""
+    from e2vpt.insight.reports.measured import measure_images
+    from e2vpt.insight.reports.tables import write_answers
+    from e2vpt.insight.reports.writing import write_adapter_report
+    from e2vpt.runs.models.load import load
+    from e2vpt.runs.models.task_model import evaluation
+
     between = separator_meant(separator, bom, wanted=csv is not None, how="--csv FILE")
     for path in (report, csv):
         if path is not None:

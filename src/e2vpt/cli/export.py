@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from e2vpt.cli.options import Backbone, Weights
 from e2vpt.errors import ConfigError, visible
-from e2vpt.export.bundle import export_bundle
-from e2vpt.export.checked import BATCHES, Exported, ExportFormat, check_target
-from e2vpt.export.task import export_task
-from e2vpt.export.tasks import export_tasks
-from e2vpt.multitask.tasks import MultiTask
-from e2vpt.runs.folders.finding import adapter_path, task_name
-from e2vpt.runs.models.load import load, plain_backbone
+from e2vpt.export.formats import ExportFormat
+
+if TYPE_CHECKING:
+    from e2vpt.export.checked import Exported
+    from e2vpt.multitask.tasks import MultiTask
 
 
 def export_command(
@@ -50,6 +48,12 @@ def export_command(
     ] = False,
 ) -> None:
     """Write an adapted model to a file that works alone, and check what it computes."""
+    from e2vpt.export.bundle import export_bundle
+    from e2vpt.export.checked import BATCHES, check_target
+    from e2vpt.export.task import export_task
+    from e2vpt.export.tasks import export_tasks
+    from e2vpt.runs.models.load import load
+
     if as_bundle == (form is not None):
         raise ConfigError("Choose one: --format onnx, --format torch-export, or --bundle.")
     if as_bundle and with_preprocessing:
@@ -74,6 +78,10 @@ def export_command(
 
 def _loaded(adapters: list[Path], backbone: str | None, weights: Path | None) -> MultiTask:
     """Tasks called as their files, or run folders, are."""
+    from e2vpt.multitask.tasks import MultiTask
+    from e2vpt.runs.folders.finding import adapter_path, task_name
+    from e2vpt.runs.models.load import plain_backbone
+
     paths = [adapter_path(adapter) for adapter in adapters]
     names = [task_name(path) for path in paths]
     for name in names:

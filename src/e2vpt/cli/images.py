@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,10 +24,10 @@ from e2vpt.cli.options import (
 from e2vpt.cli.output import print_csv, print_json, print_text
 from e2vpt.errors import ConfigError, DataError, UnreadableImages, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.runs.models.embed import write_features
-from e2vpt.runs.models.load import load
-from e2vpt.runs.models.predict import Prediction, find_images
 from e2vpt.runs.progress import image_check, left_out_text, say
+
+if TYPE_CHECKING:
+    from e2vpt.runs.models.predict import Prediction
 
 ImageArguments = Annotated[
     list[str],
@@ -56,6 +56,9 @@ def predict_command(
     Images that cannot be read are listed, the others are still done. The exit code then is 1, or 0 with
     --skip-unreadable.
     """
+    from e2vpt.runs.models.load import load
+    from e2vpt.runs.models.predict import find_images
+
     if as_json and as_csv:
         raise ConfigError("--json and --csv contradict each other; choose one.")
     between = separator_meant(separator, bom, wanted=as_csv, how="--csv")
@@ -84,6 +87,10 @@ def embed_command(
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Write features of images: what the head of the adapted backbone sees, one row for each image."""
+    from e2vpt.runs.models.embed import write_features
+    from e2vpt.runs.models.load import load
+    from e2vpt.runs.models.predict import find_images
+
     if out.suffix not in (".npy", ".csv", ".parquet"):
         raise ConfigError(f"--out is {out}; expected a name that ends in .npy, .csv or .parquet.")
     check_file_place(out)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 
-from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.options import AdapterArgument, AsJson
 from e2vpt.cli.output import describe, plain
-from e2vpt.runs.folders.finding import adapter_path
 
 
 def info_command(
@@ -15,5 +13,8 @@ def info_command(
     as_json: AsJson = False,
 ) -> None:
     """Show what an adapter file holds; no backbone is needed."""
+    from e2vpt.adapters.files import read_adapter
+    from e2vpt.runs.folders.finding import adapter_path
+
     found = read_adapter(adapter_path(adapter))
     print(json.dumps(plain(found)) if as_json else describe(found))

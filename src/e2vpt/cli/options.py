@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from e2vpt.backbones.presets import PRESETS
 from e2vpt.config import DataConfig
-from e2vpt.data import Task, load_task
 from e2vpt.errors import ConfigError
-from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.progress import image_check, say
-from e2vpt.training.bf16 import slow_bf16_note
+
+if TYPE_CHECKING:
+    from e2vpt.data import Task
+    from e2vpt.runs.folders.run_config import RunConfig
 
 PRESET_NAMES = ", ".join(sorted(PRESETS))
 Weights = Annotated[Path | None, typer.Option(help="Local weights of the backbone instead of a download.")]
@@ -60,6 +60,8 @@ def separator_meant(separator: str, bom: bool, *, wanted: bool, how: str) -> str
 
 def load_images(source: str, data: DataConfig) -> Task:
     """The task at a source, every image looked at, with a progress bar."""
+    from e2vpt.data import load_task
+
     with image_check("Reading images") as update:
         return load_task(source, data, progress=update)
 
@@ -76,6 +78,8 @@ def kept_when_interrupted(out: Path, again: str = "the same command with --resum
 
 def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:
     """The settings of a run as the commands get them; `parts` are further fields."""
+    from e2vpt.runs.folders.run_config import RunConfig
+
     config = RunConfig(backbone=backbone, weights=None if weights is None else str(weights), **parts)
     note_slow(config.train.precision)
     return config
@@ -83,6 +87,10 @@ def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:
 
 def note_slow(precision: str, *, on_cpu: bool | None = None) -> None:
     """A word where bf16 is asked of a CPU that has none; `on_cpu` None: where there is nothing faster."""
+    import torch
+
+    from e2vpt.training.bf16 import slow_bf16_note
+
     on_cpu = not torch.accelerator.is_available() if on_cpu is None else on_cpu
     note = slow_bf16_note() if on_cpu and precision == "bf16" else None
     if note is not None:

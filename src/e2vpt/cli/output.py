@@ -7,25 +7,26 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from e2vpt.adapters.info import AdapterInfo
 from e2vpt.benchmarks.spread import spread
 from e2vpt.config.fields import to_dict
 from e2vpt.errors import visible
 from e2vpt.files.atomic import spreadsheet_text
-from e2vpt.insight.reports.measured import Measured
-from e2vpt.insight.reports.mistakes import confusion
-from e2vpt.insight.reports.report import RunReport
-from e2vpt.runs.folders.tried import Tried
-from e2vpt.runs.models.predict import Prediction
 from e2vpt.runs.progress import console, per_block, percent
-from e2vpt.runs.protocol import ProtocolRow
-from e2vpt.search.space import TrialResult
+
+if TYPE_CHECKING:
+    from e2vpt.adapters.info import AdapterInfo
+    from e2vpt.insight.reports.measured import Measured
+    from e2vpt.insight.reports.report import RunReport
+    from e2vpt.runs.folders.tried import Tried
+    from e2vpt.runs.models.predict import Prediction
+    from e2vpt.runs.protocol import ProtocolRow
+    from e2vpt.search.space import TrialResult
 
 _FEW_CLASSES = 12
 
@@ -131,6 +132,8 @@ def _prompts(info: AdapterInfo) -> dict[str, str]:
 
 def print_measured(measured: Sequence[Measured], classes: Sequence[str]) -> None:
     """Accuracy on images that were set aside, on stdout; of every class where there are few."""
+    from e2vpt.insight.reports.mistakes import confusion
+
     for m in measured:
         word = "test accuracy" if m.split == "test" else "val accuracy"
         print(f"{word:18} {percent(m.metrics.accuracy)} of {m.metrics.num_images} images")

@@ -11,7 +11,6 @@ from e2vpt.cli.options import DATA_HELP
 from e2vpt.cli.output import print_measured, print_temperature
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_file_place
-from e2vpt.insight.reports.writing import REPORT, write_html_report, write_report_comparison
 from e2vpt.runs.progress import image_check
 
 
@@ -30,6 +29,8 @@ def report_command(
     ] = False,
 ) -> None:
     """Make the HTML report of a run; of several runs, also a page that compares them."""
+    from e2vpt.insight.reports.writing import REPORT, write_html_report, write_report_comparison
+
     several = len(runs) > 1
     if len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError("A run is named twice.")

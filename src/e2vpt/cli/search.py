@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.flags import with_recipe_flags
 from e2vpt.cli.options import (
     DataArgument,
@@ -22,13 +21,7 @@ from e2vpt.cli.options import (
 from e2vpt.cli.output import describe, print_trials
 from e2vpt.config import DataConfig, PromptConfig, PruneConfig, SearchConfig, TrainConfig
 from e2vpt.errors import visible
-from e2vpt.runs.folders.folder import ADAPTER
-from e2vpt.runs.folders.opening import check_out
 from e2vpt.runs.progress import reported, say
-from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
-from e2vpt.runs.train import describe_task
-from e2vpt.search.here import search_here
-from e2vpt.search.on_cluster import search_on_cluster
 
 _IDLE = {
     **dict.fromkeys(
@@ -61,6 +54,14 @@ def search_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
 ) -> None:
     """Search rates, prompt lengths, keep ratios and initial values by validation accuracy."""
+    from e2vpt.adapters.files import read_adapter
+    from e2vpt.runs.folders.folder import ADAPTER
+    from e2vpt.runs.folders.opening import check_out
+    from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
+    from e2vpt.runs.train import describe_task
+    from e2vpt.search.here import search_here
+    from e2vpt.search.on_cluster import search_on_cluster
+
     if out is not None:
         check_out(out, resume=resume)
     source = absolute(source)

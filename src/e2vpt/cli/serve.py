@@ -6,21 +6,17 @@ import enum
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from e2vpt.cli.options import Backbone, Weights
 from e2vpt.errors import ConfigError, visible
 from e2vpt.files.paths import check_folder_place
-from e2vpt.runs.folders.lock import locked
 from e2vpt.runs.progress import say
-from e2vpt.serving.app import create_app
 from e2vpt.serving.limits import Limits
 from e2vpt.serving.listen import is_loopback, open_socket, serve
 from e2vpt.serving.logs import log_to_stderr
-from e2vpt.serving.replicas import serve_replicas
-from e2vpt.serving.start import Precision, named_adapter, open_service
 from e2vpt.serving.tokens import Tokens, read_tokens
 
 _SHOWN = 20
@@ -49,7 +45,8 @@ def serve_command(
         str | None, typer.Option(help="cpu, cuda or cuda:1; a GPU where there is one.", show_default=False)
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="Of the forward pass; bf16 takes half the memory, and suits GPUs.")
+        Literal["fp32", "bf16"],
+        typer.Option(help="Of the forward pass; bf16 takes half the memory, and suits GPUs."),
     ] = "fp32",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all networks.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
@@ -86,6 +83,10 @@ def serve_command(
     Open Inference Protocol v2 below /v2, plain JSON and forms at /v1/predict, Prometheus at /metrics.
     Requests for different tasks share a batch.
     """
+    from e2vpt.serving.app import create_app
+    from e2vpt.serving.replicas import serve_replicas
+    from e2vpt.serving.start import named_adapter, open_service
+
     limits = Limits(
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
@@ -143,6 +144,8 @@ def _only_server(store: Path | None) -> AbstractContextManager[None]:
     """The store's lock: each server keeps the index in memory, so a second would undo changes."""
     if store is None:
         return nullcontext()
+    from e2vpt.runs.folders.lock import locked
+
     check_folder_place(store)
     return locked(store, "--store")
 

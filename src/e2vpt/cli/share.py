@@ -9,7 +9,6 @@ import typer
 
 from e2vpt.cli.options import AdapterArgument
 from e2vpt.errors import visible
-from e2vpt.runs.cards.sharing import pull_adapter, push_run
 from e2vpt.runs.progress import say
 
 Repository = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")]
@@ -24,6 +23,8 @@ def push_command(
 
     Classes, the name of the data and the settings are in them; no image, no file name and no path is.
     """
+    from e2vpt.runs.cards.sharing import push_run
+
     pushed = push_run(adapter, repository, public=public)
     for name, size in pushed.files.items():
         print(f"{name:18} {size:,} bytes")
@@ -38,6 +39,8 @@ def pull_command(
     out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME when not given.")] = None,
 ) -> None:
     """Download an adapter from the Hugging Face Hub, for predict, eval, serve and the others."""
+    from e2vpt.runs.cards.sharing import pull_adapter
+
     folder = Path("runs") / repository.rpartition("/")[2] if out is None else out
     print(visible(str(pull_adapter(repository, folder, revision=revision))))
     say(f"Use it: e2vpt predict {folder} photos/")

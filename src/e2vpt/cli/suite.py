@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named
-from e2vpt.benchmarks.compare.report import RESULT_FILES
-from e2vpt.benchmarks.fgvc.read import FGVC
-from e2vpt.benchmarks.machine import machine
-from e2vpt.benchmarks.suite.cell import Protocol
-from e2vpt.benchmarks.suite.check import check_fgvc_sets, check_markdown, check_vtab
-from e2vpt.benchmarks.suite.plan import plan, plan_markdown, published_tasks
-from e2vpt.benchmarks.suite.report import write_suite
-from e2vpt.benchmarks.suite.run import all_rows, merge, run_suite
-from e2vpt.benchmarks.suite.tasks import Benchmark, Suite, open_suite
 from e2vpt.benchmarks.vtab.data import Source
-from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import BackboneName, Weights, run_config, words
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import BY_THE_PAPER, field_names, refuse_idle
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import reported, say
-from e2vpt.runs.start import absolute
+
+if TYPE_CHECKING:
+    from e2vpt.benchmarks.suite.cell import Protocol
+    from e2vpt.benchmarks.suite.tasks import Benchmark, Suite
 
 SUITE_METHODS = (
     *("full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter", "lora"),
@@ -103,6 +96,11 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         ] = 0,
         address: Annotated[str | None, typer.Option(help="A Ray cluster to run the cells on.")] = None,
     ) -> None:
+        from e2vpt.benchmarks.suite.cell import Protocol
+        from e2vpt.benchmarks.suite.run import merge
+        from e2vpt.benchmarks.suite.tasks import open_suite
+        from e2vpt.runs.start import absolute
+
         refuse_idle(given, _IDLE_WITH[protocol])
         if data.skip_unreadable:
             raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
@@ -144,6 +142,8 @@ fgvc = with_config_flags(
 
 
 def _check(kind: Benchmark, directory: str, tasks: Sequence[str]) -> None:
+    from e2vpt.benchmarks.suite.check import check_fgvc_sets, check_markdown, check_vtab
+
     look = check_vtab if kind == "vtab" else check_fgvc_sets
     found = look(directory, tasks, on_task=lambda name: say(f"Reading {name}"))
     print("\n".join(check_markdown(found)))
@@ -153,6 +153,8 @@ def _check(kind: Benchmark, directory: str, tasks: Sequence[str]) -> None:
 
 def _plan(kind: Benchmark, names: Collection[str], protocol: Protocol, methods: Sequence[str]) -> None:
     """Of some tasks, or of all where none is named."""
+    from e2vpt.benchmarks.suite.plan import plan, plan_markdown, published_tasks
+
     tasks = [task for task in published_tasks(kind) if not names or task.name in names]
     found = []
     for method in methods:
@@ -164,6 +166,11 @@ def _plan(kind: Benchmark, names: Collection[str], protocol: Protocol, methods: 
 def _run(
     suite: Suite, protocol: Protocol, methods: Sequence[str], out: Path, where: Mapping[str, Any]
 ) -> None:
+    from e2vpt.benchmarks.compare.report import RESULT_FILES
+    from e2vpt.benchmarks.machine import machine
+    from e2vpt.benchmarks.suite.report import write_suite
+    from e2vpt.benchmarks.suite.run import all_rows, run_suite
+
     with reported() as reporting:
         try:
             failed = run_suite(suite, protocol, methods, out, reporting=reporting, **where)
@@ -181,6 +188,9 @@ def _run(
 
 
 def _known_tasks(kind: Benchmark, names: list[str]) -> list[str]:
+    from e2vpt.benchmarks.fgvc.read import FGVC
+    from e2vpt.benchmarks.vtab.tasks import VTAB
+
     whole: Collection[str] = VTAB if kind == "vtab" else FGVC
     unknown = [name for name in names if name not in whole]
     if unknown:

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from e2vpt.adapters.files import read_adapter
 from e2vpt.cli.flags import with_config_flags, with_recipe_flags
 from e2vpt.cli.options import (
     DATA_HELP,
     NewBackbone,
     Weights,
-    kept_when_interrupted,
     load_images,
     note_slow,
 )
-from e2vpt.cli.output import describe, print_final, print_measured, print_temperature, print_tried
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import field_names
 from e2vpt.config.recipes import RECIPES, Recipe
-from e2vpt.data import ImageFile, Task
-from e2vpt.errors import ConfigError, visible
-from e2vpt.insight.reports.tensorboard import tensorboard_log
-from e2vpt.insight.reports.writing import REPORT, write_html_report
+from e2vpt.errors import ConfigError
 from e2vpt.methods.names import METHODS, Method
-from e2vpt.runs.folders.folder import ADAPTER
-from e2vpt.runs.folders.opening import check_out
-from e2vpt.runs.folders.run_config import RunConfig, saved_run_config
-from e2vpt.runs.progress import image_check, reported, say
-from e2vpt.runs.protocol import train_by_the_paper
-from e2vpt.runs.start import RunPlan, load_checked, plan_run
-from e2vpt.runs.train import describe_task, train_task
-from e2vpt.training.checkpoint import Row
-from e2vpt.training.processes import leave_processes, process_rank
+from e2vpt.runs.progress import image_check
 
 _NO_SETTINGS = {
     *("source", "backbone", "out", "resume", "no_prune", "protocol"),
@@ -111,6 +95,11 @@ def train_command(
         )
     if calibrate and no_report:
         raise ConfigError("--calibrate needs the report's evaluation; leave out --no-report.")
+    from e2vpt.cli import training
+    from e2vpt.insight.reports.tensorboard import tensorboard_log
+    from e2vpt.runs.start import load_checked, plan_run
+    from e2vpt.training.processes import leave_processes, process_rank
+
     asked = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
     if no_prune:
         asked["prune"] = False
@@ -120,14 +109,14 @@ def train_command(
     with image_check("Reading images") as update:
         task = load_checked(plan, update)
     if protocol == "paper":
-        _train_by_the_paper(task, plan.config, prune, grid, plan.out, resume=resume)
+        training.train_protocol_and_print(task, plan.config, prune, grid, plan.out, resume=resume)
     else:
         on_epoch = tensorboard_log(plan.out) if tensorboard else None
-        _train(task, plan.config, plan.prune, plan.out, resume=resume, on_epoch=on_epoch)
+        training.train_and_print(task, plan.config, plan.prune, plan.out, resume=resume, on_epoch=on_epoch)
     if process_rank()[0] == 0:
         if not no_report:
-            _report(task, plan.out, calibrate=calibrate)
-        _print_next(task, plan)
+            training.report_and_print(task, plan.out, calibrate=calibrate)
+        training.print_next(task, plan)
     leave_processes()
 
 
@@ -140,67 +129,18 @@ def prune_command(
     ] = None,
 ) -> None:
     """Prune the prompts of a finished run, rewind and train again, keep the best; the first one stays too."""
+    from e2vpt.cli.training import report_and_print, train_and_print
+    from e2vpt.runs.folders.opening import check_out
+    from e2vpt.runs.folders.run_config import saved_run_config
+    from e2vpt.training.processes import leave_processes, process_rank
+
     config = saved_run_config(run)
     source = source or config.source
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
     check_out(run, resume=True)
     task = load_images(source, config.data)
-    _train(task, config, prune, run, resume=True, again="the same command")
+    train_and_print(task, config, prune, run, resume=True, again="the same command")
     if process_rank()[0] == 0:
-        _report(task, run, calibrate=False)
+        report_and_print(task, run, calibrate=False)
     leave_processes()
-
-
-def _train(
-    task: Task,
-    config: RunConfig,
-    prune: PruneConfig | None,
-    out: Path,
-    *,
-    resume: bool,
-    on_epoch: Callable[[Row], None] | None = None,
-    again: str = "the same command with --resume",
-) -> None:
-    with kept_when_interrupted(out, again):
-        done = train_task(task, config, prune, out, resume=resume, verbose=True, on_epoch=on_epoch)
-    if process_rank()[0] == 0:
-        if done.tried:
-            print_tried(done.tried)
-        print(f"{'adapter':18} {visible(str(done.trained.adapter))}")
-        print(describe(read_adapter(done.trained.adapter)))
-
-
-def _report(task: Task, out: Path, *, calibrate: bool) -> None:
-    """Test accuracy and the report; the one time that the test images are looked at."""
-    with image_check("Evaluating") as update:
-        report = write_html_report(out, task=task, calibrate=calibrate, on_images=update)
-    print_measured([m for m in report.measured if m.split == "test"], report.info.classes)
-    if calibrate:
-        print_temperature(report)
-    print(f"{'report':18} {visible(str(out / REPORT))}")
-
-
-def _print_next(task: Task, plan: RunPlan) -> None:
-    """A command that can be pasted as it is."""
-    found = (task.test or task.val or task.train).images[0]
-    if isinstance(found, ImageFile) and found.size is None:
-        words = ["e2vpt", "predict", str(plan.out), os.path.relpath(found.path), "--topk", "3"]
-    else:
-        words = ["e2vpt", "eval", str(plan.out), plan.source]
-    print(f"{'next':18} {visible(shlex.join(words))}")
-
-
-def _train_by_the_paper(
-    task: Task, config: RunConfig, prune: PruneConfig, grid: GridConfig, out: Path, *, resume: bool
-) -> None:
-    if process_rank()[0] == 0:
-        say(describe_task(task))
-    with kept_when_interrupted(out), reported() as reporting:
-        rows = train_by_the_paper(
-            task, config, out, prune=prune, grid=grid, resume=resume, reporting=reporting
-        )
-    if process_rank()[0] == 0:
-        print_final(rows)
-        print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
-        print(describe(read_adapter(out / ADAPTER)))

@@ -7,6 +7,9 @@ from typing import Literal
 
 from e2vpt.config.fields import check_choices, check_count, check_number, option, require
 
+WhichSplit = Literal["train", "val", "test", "all"]
+"""Labelled images that are asked for."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:

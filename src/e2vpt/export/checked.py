@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from e2vpt.errors import ConfigError, ExportError
+from e2vpt.export.formats import EXPORT_FORMATS, ExportFormat
 from e2vpt.export.onnx_files import check_onnx, onnx_bytes, opened_onnx
 from e2vpt.export.torch_files import opened_torch, torch_bytes
 from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import check_file_place
 
-ExportFormat = Literal["onnx", "torch-export"]
 TOLERANCE = 1e-4
 """Largest difference of a logit."""
 BATCHES = (1, 7)
@@ -54,8 +54,8 @@ def check_target(path: Path, form: ExportFormat) -> None:
         MissingExtra: ONNX without its packages.
         RunError: not there.
     """
-    if form not in ("onnx", "torch-export"):
-        raise ConfigError(f"The format is {form!r}; expected onnx or torch-export.")
+    if form not in EXPORT_FORMATS:
+        raise ConfigError(f"The format is {form!r}; expected {' or '.join(EXPORT_FORMATS)}.")
     if form == "onnx":
         check_onnx()
     check_file_place(path)

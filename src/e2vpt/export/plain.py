@@ -10,7 +10,7 @@ from torch import nn
 
 from e2vpt.backbones.families import unwrapped
 from e2vpt.methods.adapt import Adapted
-from e2vpt.methods.peft import PEFT_METHODS
+from e2vpt.methods.names import PEFT_METHODS
 from e2vpt.prompting.tuned_linear import TunedLinear
 
 

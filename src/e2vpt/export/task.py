@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from e2vpt.adapters.info import AdapterInfo
 from e2vpt.data.preprocess import TENSORFLOW, Preprocessing
 from e2vpt.errors import ConfigError, check_type
-from e2vpt.export.checked import BATCHES, Exported, ExportFormat, Reference, check_target, write_checked
+from e2vpt.export.checked import BATCHES, Exported, Reference, check_target, write_checked
+from e2vpt.export.formats import ExportFormat
 from e2vpt.export.graphs import EXAMPLES, FromPixels, trace
 from e2vpt.export.plain import plain_copy
 from e2vpt.runs.models.task_model import TaskModel

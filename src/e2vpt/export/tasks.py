@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from e2vpt.data.preprocess import Preprocessing
 from e2vpt.errors import ConfigError, check_type
-from e2vpt.export.checked import BATCHES, Exported, ExportFormat, Reference, check_target, write_checked
+from e2vpt.export.checked import BATCHES, Exported, Reference, check_target, write_checked
+from e2vpt.export.formats import ExportFormat
 from e2vpt.export.graphs import EXAMPLES, trace
 from e2vpt.export.task import notes_of, random_images
 from e2vpt.files.atomic import write_atomic

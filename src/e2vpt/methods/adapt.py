@@ -14,8 +14,8 @@ from torch import nn
 from e2vpt.backbones.fingerprint import fingerprint
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.errors import ConfigError, check_type
-from e2vpt.methods.names import check_method, prompts_of
-from e2vpt.methods.peft import PEFT_METHODS, inject
+from e2vpt.methods.names import PEFT_METHODS, check_method, prompts_of
+from e2vpt.methods.peft import inject
 from e2vpt.methods.tuning import BESIDE, TUNE
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier, prompt_layers, tuned_parameters

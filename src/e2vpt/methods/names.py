@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError
-from e2vpt.methods.peft import PEFT_METHODS
 
 Method = Literal[
     "e2vpt",
@@ -31,6 +30,8 @@ Method = Literal[
     "ia3",
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
+PEFT_METHODS: tuple[Method, ...] = METHODS[METHODS.index("lora") :]
+"""Those that Hugging Face PEFT puts into the model."""
 _OWN_LR: Mapping[str, float] = {
     "linear": 5e-3,
     "full": 3e-4,

@@ -14,7 +14,6 @@ from e2vpt.config import MethodConfig
 from e2vpt.errors import needs
 from e2vpt.methods.projections import call_projections
 
-PEFT_METHODS = ("lora", "dora", "loha", "lokr", "oft", "ia3")
 _QKV = ["qkv", "q_proj", "k_proj", "v_proj"]
 
 

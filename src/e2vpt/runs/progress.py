@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,8 +22,10 @@ from rich.text import Text
 
 from e2vpt.errors import in_lines, visible
 from e2vpt.runs.reporting import Reporting
-from e2vpt.training.checkpoint import Row
-from e2vpt.training.step_report import StepReport
+
+if TYPE_CHECKING:
+    from e2vpt.training.checkpoint import Row
+    from e2vpt.training.step_report import StepReport
 
 console = Console(stderr=True, highlight=False)
 """Progress goes to stderr, so that results on stdout can be piped."""

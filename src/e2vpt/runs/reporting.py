@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from e2vpt.training.checkpoint import Row
-from e2vpt.training.processes import process_rank
-from e2vpt.training.step_report import StepReport
+if TYPE_CHECKING:  # Commands that only talk start without torch.
+    from e2vpt.training.checkpoint import Row
+    from e2vpt.training.step_report import StepReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,12 +62,18 @@ class Reporting:
         def count(number: int) -> None:
             nonlocal done
             done += number
-            if self.on_images is not None and process_rank()[0] == 0:
+            if self.on_images is not None and _is_first_process():
                 self.on_images(done, total)
 
         return count
 
     def stage(self, text: str) -> None:
         """Say what begins."""
-        if self.on_stage is not None and process_rank()[0] == 0:
+        if self.on_stage is not None and _is_first_process():
             self.on_stage(text)
+
+
+def _is_first_process() -> bool:
+    from e2vpt.training.processes import process_rank
+
+    return process_rank()[0] == 0

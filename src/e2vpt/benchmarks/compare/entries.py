@@ -6,14 +6,16 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e2vpt.config.fields import check_number
 from e2vpt.config.recipes import PUBLISHED_PROMPTS
 from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
 from e2vpt.errors import ConfigError
-from e2vpt.methods.peft import PEFT_METHODS
-from e2vpt.runs.folders.run_config import RunConfig
+from e2vpt.methods.names import PEFT_METHODS
+
+if TYPE_CHECKING:
+    from e2vpt.runs.folders.run_config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from e2vpt.backbones.families import is_vit
 from e2vpt.backbones.load import build_backbone
 from e2vpt.benchmarks.speed.carried import CarriedForm
+from e2vpt.benchmarks.speed.names import PROMPTED, SpeedMethod
 from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.config.fields import check_choices, check_count
 from e2vpt.errors import ConfigError
@@ -26,20 +27,6 @@ from e2vpt.prompting.sites import find_sites
 from e2vpt.training.frozen import HeldFrozen
 from e2vpt.training.prefix import first_tokens
 
-SpeedMethod = Literal[
-    "plain",
-    "linear",
-    "full",
-    "bias",
-    "lora",
-    "carried",
-    "carried-fused",
-    "e2vpt",
-    "e2vpt-bias",
-    "e2vpt-scale",
-    "late",
-]
-PROMPTED: tuple[SpeedMethod, ...] = get_args(SpeedMethod)[5:]
 _BESIDE: dict[SpeedMethod, Literal["bias", "scale"]] = {"e2vpt-bias": "bias", "e2vpt-scale": "scale"}
 
 

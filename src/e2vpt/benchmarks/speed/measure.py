@@ -12,26 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from e2vpt.benchmarks.cost import flops, peak_memory, saved_bytes
 from e2vpt.benchmarks.machine import machine
 from e2vpt.benchmarks.speed.clock import Timing, take_turns
-from e2vpt.benchmarks.speed.contestants import (
-    Case,
-    Contestant,
-    SpeedMethod,
-    contestant_names,
-    make_contestants,
-)
+from e2vpt.benchmarks.speed.contestants import Case, Contestant, contestant_names, make_contestants
+from e2vpt.benchmarks.speed.names import COMPARED, MODES, Mode, SpeedMethod
 from e2vpt.config.fields import check_count, require
 from e2vpt.files.atomic import make_folder, read_json_lines, write_json_lines
 from e2vpt.prompting.folding import folded
-
-Mode = Literal["inference", "step"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-COMPARED: tuple[SpeedMethod, ...] = ("linear", "full", "lora", "carried", "carried-fused", "e2vpt")
-"""What is measured beside the plain forward pass, unless asked otherwise."""
 
 SpeedRow = dict[str, Any]
 """One contestant in one mode: the fields of its Case, mode, method, num_visual, num_kv, num_tuned; seconds,

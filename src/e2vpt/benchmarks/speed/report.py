@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from e2vpt.benchmarks.machine import report_head
-from e2vpt.benchmarks.speed.contestants import PROMPTED
 from e2vpt.benchmarks.speed.measure import SpeedRow, case_in_words
+from e2vpt.benchmarks.speed.names import PROMPTED
 from e2vpt.benchmarks.tables import markdown_table
 from e2vpt.files.atomic import write_atomic, write_csv
 

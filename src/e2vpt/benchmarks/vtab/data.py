@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from e2vpt.data.task import Task
+if TYPE_CHECKING:
+    from e2vpt.data.task import Task
 
 Source = Literal["tfds", "image lists"]
 

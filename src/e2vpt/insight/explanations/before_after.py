@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from e2vpt.config.fields import check_count
+from e2vpt.config.images import WhichSplit
 from e2vpt.data import Split
 from e2vpt.errors import DataError, visible
 from e2vpt.insight.explanations.embedding import Embedding, check_embeds, embedding
 from e2vpt.insight.explanations.separation import Numbered
 from e2vpt.runs.models.embed import embed_images
-from e2vpt.runs.models.labelled import WhichSplit
 from e2vpt.runs.models.load import plain_backbone
 from e2vpt.runs.models.task_model import TaskModel
 

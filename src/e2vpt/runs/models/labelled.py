@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from e2vpt.adapters.info import AdapterInfo
+from e2vpt.config.images import WhichSplit
 from e2vpt.data import ImageSource, OnProgress, Split
 from e2vpt.data.decoding.images import unreadable_images
 from e2vpt.data.sources.splits import Labelled, LabelledData
 from e2vpt.errors import DataError, UnreadableImages, visible
 from e2vpt.runs.folders.identity import ImageRow, digests
-
-WhichSplit = Literal["train", "val", "test", "all"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from e2vpt.adapters.info import AdapterInfo
+from e2vpt.config.images import WhichSplit
 from e2vpt.data import ImageSource, Split, make_loader
 from e2vpt.data.sources.load import read_labelled
 from e2vpt.errors import AdapterError
@@ -22,7 +23,7 @@ from e2vpt.prompting.folding import folded
 from e2vpt.runs.folders.finding import run_of
 from e2vpt.runs.folders.identity import SPLITS, saved_images
 from e2vpt.runs.models.embed import embed_images
-from e2vpt.runs.models.labelled import Labels, WhichSplit, labelled_images
+from e2vpt.runs.models.labelled import Labels, labelled_images
 from e2vpt.runs.models.predict import Prediction, as_sources, predict_images
 from e2vpt.training.evaluate import Metrics, evaluate
 
