@@ -153,7 +153,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     asked = parser.parse_args(words)
-    for module in ("e2vpt.cli.train", "e2vpt.cli.search", "accelerate", "optuna", "sqlalchemy"):
+    for module in ("e2vpt.cli.jobs.training", "e2vpt.search.here", "accelerate", "optuna", "sqlalchemy"):
         importlib.import_module(module)
     torch.set_num_threads(1)  # With another number of threads, sums are in another order.
     rows: list[dict[str, object]] = []

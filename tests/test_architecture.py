@@ -43,6 +43,7 @@ INSIDE = {
         "fgvc",
         "suite",
     ],
+    "cli": ["options", "flags", "output", "jobs", "commands", "app"],
     "insight": ["documents", "explanations", "reports"],
     "prompting": [
         *("scaled_frozen", "sites", "tuned_linear", "token_path", "tables", "prompts", "attend", "attention"),

@@ -100,7 +100,7 @@ def test_flags_and_help_of_every_command_need_no_torch() -> None:
     """Torch and timm take seconds to import."""
     script = (
         "import importlib, sys; from e2vpt.cli.app import COMMANDS\n"
-        "for module, _ in COMMANDS.values(): importlib.import_module(f'e2vpt.cli.{module}')\n"
+        "for module, _ in COMMANDS.values(): importlib.import_module(f'e2vpt.cli.commands.{module}')\n"
         "print(*sorted({'torch', 'timm', 'numpy', 'PIL', 'fastapi', 'ray'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

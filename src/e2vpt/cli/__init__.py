@@ -1,6 +1,6 @@
 """One function for each command; flags, tables and progress on the terminal.
 
-May import: every package. What works is imported by the command that needs it, when it runs: flags, help and
-refusals start without torch.
+May import: every package. Inside it stand, each below those before it: options, flags and output; jobs;
+commands; app.
 Nothing but `__main__` imports this package.
 """

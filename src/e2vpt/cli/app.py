@@ -36,7 +36,7 @@ COMMANDS = {
     "pull": ("share", "pull_command"),
     "demo": ("demo", "demo_command"),
 }
-"""Name to module of `cli` and what it is there."""
+"""Name to module of `cli.commands` and what it is there."""
 
 SHORT_HELP = {
     "train": "Train an adapter from labelled images: train, prune, rewind, train again, keep the best.",
@@ -72,7 +72,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         if name != wanted:
             app.command(name, help=SHORT_HELP[name])(_not_loaded(name))
             continue
-        found: Any = getattr(importlib.import_module(f"e2vpt.cli.{module}"), attribute)
+        found: Any = getattr(importlib.import_module(f"e2vpt.cli.commands.{module}"), attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:

@@ -95,7 +95,7 @@ def train_command(
         )
     if calibrate and no_report:
         raise ConfigError("--calibrate needs the report's evaluation; leave out --no-report.")
-    from e2vpt.cli import training
+    from e2vpt.cli.jobs import training
     from e2vpt.insight.reports.tensorboard import tensorboard_log
     from e2vpt.runs.start import load_checked, plan_run
     from e2vpt.training.processes import leave_processes, process_rank
@@ -129,7 +129,7 @@ def prune_command(
     ] = None,
 ) -> None:
     """Prune the prompts of a finished run, rewind and train again, keep the best; the first one stays too."""
-    from e2vpt.cli.training import report_and_print, train_and_print
+    from e2vpt.cli.jobs.training import report_and_print, train_and_print
     from e2vpt.runs.folders.opening import check_out
     from e2vpt.runs.folders.run_config import saved_run_config
     from e2vpt.training.processes import leave_processes, process_rank

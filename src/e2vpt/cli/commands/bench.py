@@ -12,8 +12,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from e2vpt.benchmarks.speed.names import COMPARED, MODES, SpeedMethod
+from e2vpt.cli.commands.suite import fgvc, vtab
 from e2vpt.cli.options import note_slow, words
-from e2vpt.cli.suite import fgvc, vtab
 from e2vpt.errors import ConfigError
 from e2vpt.files.atomic import make_folder
 from e2vpt.runs.progress import countdown, say

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import e2vpt
-from e2vpt.cli.drawings import place_names, write_drawings
+from e2vpt.cli.jobs.drawings import place_names, write_drawings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2vpt.cli.drawings import GRID, SIDE, draw, place_names, write_drawings
+from e2vpt.cli.jobs.drawings import GRID, SIDE, draw, place_names, write_drawings
 
 
 @pytest.mark.parametrize("place", range(GRID**2))

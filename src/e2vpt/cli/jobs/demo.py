@@ -22,7 +22,7 @@ from rich.table import Table
 
 from e2vpt.adapters.files import read_adapter
 from e2vpt.backbones.load import load_backbone
-from e2vpt.cli.drawings import place_names, write_drawings
+from e2vpt.cli.jobs.drawings import place_names, write_drawings
 from e2vpt.config import RECIPE_PROMPTS, MethodConfig, TrainConfig
 from e2vpt.data import Task, load_task
 from e2vpt.runs.folders.folder import ADAPTER, CHECKPOINT

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from e2vpt.backbones.supported import supported_architectures
-from e2vpt.cli.backbones import backbones_command
+from e2vpt.cli.commands.backbones import backbones_command
 from e2vpt.errors import BackboneError
 
 

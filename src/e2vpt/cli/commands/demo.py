@@ -12,6 +12,6 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the images and both runs.")] = Path("runs/demo"),
 ) -> None:
     """Compare a linear head with E²VPT on images drawn here: offline, in half a minute."""
-    from e2vpt.cli.demo_runs import run_demo
+    from e2vpt.cli.jobs.demo import run_demo
 
     run_demo(out)

@@ -52,7 +52,7 @@ def explain_command(
     _refuse_idle(of_pictures if embed is not None else of_embed, "with" if embed is not None else "without")
     if embed is None and not pictures:
         raise ConfigError("Name pictures to explain, or labelled images to plot with --embed DATA.")
-    from e2vpt.cli.explaining import explain_pictures, plot_embedding
+    from e2vpt.cli.jobs.explaining import explain_pictures, plot_embedding
 
     if embed is None:
         explain_pictures(

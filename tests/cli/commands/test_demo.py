@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from e2vpt import TrainConfig, read_adapter
-from e2vpt.cli import demo_runs as module
+from e2vpt.cli.jobs import demo as module
 from e2vpt.runs.reporting import Reporting
 from e2vpt.training.fit import StepReport
 
