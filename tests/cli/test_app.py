@@ -96,12 +96,33 @@ def test_unreadable_images_can_be_left_out(run, home: Path) -> None:  # type: ig
     assert run("embed", "torn-run", *empty, "--out", "none.csv")[0] == 1
 
 
-def test_flags_and_help_of_every_command_need_no_torch() -> None:
+REFUSED = (
+    "export run --out model",
+    "explain run",
+    "predict run photos --json --csv",
+    "embed run photos --out features.txt",
+    "eval run photos --bom",
+    "train photos --calibrate --no-report",
+    "serve run --replicas 2",
+    "bench vtab --backbone demo --lr 1",
+)
+
+
+def test_help_and_refused_flags_need_no_torch() -> None:
     """Torch and timm take seconds to import."""
-    script = (
-        "import importlib, sys; from e2vpt.cli.app import COMMANDS\n"
-        "for module, _ in COMMANDS.values(): importlib.import_module(f'e2vpt.cli.commands.{module}')\n"
-        "print(*sorted({'torch', 'timm', 'numpy', 'PIL', 'fastapi', 'ray'} & sys.modules.keys()))"
-    )
+    script = f"""
+import importlib, sys
+from e2vpt.cli.app import COMMANDS, main
+for module, _ in COMMANDS.values():
+    importlib.import_module(f"e2vpt.cli.commands.{{module}}")
+for words in {REFUSED}:
+    sys.argv = ["e2vpt", *words.split()]
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, end=" ")
+print(*sorted({{"torch", "timm", "numpy", "PIL", "fastapi", "ray"}} & sys.modules.keys()))
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+    assert done.stdout.split() == ["1"] * len(REFUSED), done.stderr
+    assert done.stderr.count("error: ") == len(REFUSED)

@@ -43,16 +43,16 @@ def eval_command(
     separator: Separator = ",",
 ) -> None:
     """Measure an adapter's accuracy on labelled images; without splits in the data, on all of them."""
+    between = separator_meant(separator, bom, wanted=csv is not None, how="--csv FILE")
+    for path in (report, csv):
+        if path is not None:
+            check_file_place(path)
     from e2vpt.insight.reports.measured import measure_images
     from e2vpt.insight.reports.tables import write_answers
     from e2vpt.insight.reports.writing import write_adapter_report
     from e2vpt.runs.models.load import load
     from e2vpt.runs.models.task_model import evaluation
 
-    between = separator_meant(separator, bom, wanted=csv is not None, how="--csv FILE")
-    for path in (report, csv):
-        if path is not None:
-            check_file_place(path)
     model = load(adapter, backbone, weights=weights)
     if (report or csv) and len(model.info.classes) < 2:
         raise ConfigError(f"{adapter} has one class: nothing to tell it from, so no --report and no --csv.")

@@ -48,12 +48,6 @@ def export_command(
     ] = False,
 ) -> None:
     """Write an adapted model to a file that works alone, and check what it computes."""
-    from e2vpt.export.bundle import export_bundle
-    from e2vpt.export.checked import BATCHES, check_target
-    from e2vpt.export.task import export_task
-    from e2vpt.export.tasks import export_tasks
-    from e2vpt.runs.models.load import load
-
     if as_bundle == (form is not None):
         raise ConfigError("Choose one: --format onnx, --format torch-export, or --bundle.")
     if as_bundle and with_preprocessing:
@@ -61,6 +55,12 @@ def export_command(
     if len(adapters) > 1 and (as_bundle or with_preprocessing):
         flag = "--bundle" if as_bundle else "--with-preprocessing"
         raise ConfigError(f"{flag} is for one adapter; {len(adapters)} were given.")
+    from e2vpt.export.bundle import export_bundle
+    from e2vpt.export.checked import BATCHES, check_target
+    from e2vpt.export.task import export_task
+    from e2vpt.export.tasks import export_tasks
+    from e2vpt.runs.models.load import load
+
     made: Exported
     if form is None:
         made = export_bundle(adapters[0], out, backbone, weights=weights)

@@ -56,12 +56,12 @@ def predict_command(
     Images that cannot be read are listed, the others are still done. The exit code then is 1, or 0 with
     --skip-unreadable.
     """
-    from e2vpt.runs.models.load import load
-    from e2vpt.runs.models.predict import find_images
-
     if as_json and as_csv:
         raise ConfigError("--json and --csv contradict each other; choose one.")
     between = separator_meant(separator, bom, wanted=as_csv, how="--csv")
+    from e2vpt.runs.models.load import load
+    from e2vpt.runs.models.predict import find_images
+
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     found = model.predictions(images, topk=topk, batch_size=batch_size)
@@ -87,13 +87,13 @@ def embed_command(
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Write features of images: what the head of the adapted backbone sees, one row for each image."""
+    if out.suffix not in (".npy", ".csv", ".parquet"):
+        raise ConfigError(f"--out is {out}; expected a name that ends in .npy, .csv or .parquet.")
+    check_file_place(out)
     from e2vpt.runs.models.embed import write_features
     from e2vpt.runs.models.load import load
     from e2vpt.runs.models.predict import find_images
 
-    if out.suffix not in (".npy", ".csv", ".parquet"):
-        raise ConfigError(f"--out is {out}; expected a name that ends in .npy, .csv or .parquet.")
-    check_file_place(out)
     images = find_images(_expand_stdin(files))
     model = load(adapter, backbone, weights=weights)
     left_out: dict[str, str] = {}

@@ -83,10 +83,6 @@ def serve_command(
     Open Inference Protocol v2 below /v2, plain JSON and forms at /v1/predict, Prometheus at /metrics.
     Requests for different tasks share a batch.
     """
-    from e2vpt.serving.app import create_app
-    from e2vpt.serving.replicas import serve_replicas
-    from e2vpt.serving.start import named_adapter, open_service
-
     limits = Limits(
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
@@ -107,6 +103,10 @@ def serve_command(
         )
     if engine is ServerEngine.uvicorn and replicas > 1:
         raise ConfigError(f"--replicas is {replicas}. More than one need --engine ray.")
+    from e2vpt.serving.app import create_app
+    from e2vpt.serving.replicas import serve_replicas
+    from e2vpt.serving.start import named_adapter, open_service
+
     named = [named_adapter(word) for word in adapters or []]
     opened = functools.partial(
         open_service,

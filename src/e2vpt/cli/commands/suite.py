@@ -96,14 +96,14 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         ] = 0,
         address: Annotated[str | None, typer.Option(help="A Ray cluster to run the cells on.")] = None,
     ) -> None:
+        refuse_idle(given, _IDLE_WITH[protocol])
+        if data.skip_unreadable:
+            raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
         from e2vpt.benchmarks.suite.cell import Protocol
         from e2vpt.benchmarks.suite.run import merge
         from e2vpt.benchmarks.suite.tasks import open_suite
         from e2vpt.runs.start import absolute
 
-        refuse_idle(given, _IDLE_WITH[protocol])
-        if data.skip_unreadable:
-            raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
         names, some = list(entries_named(words(methods))), _known_tasks(kind, words(tasks))
         # A worker elsewhere starts in another folder.
         own_weights = None if weights is None else Path(absolute(str(weights)))
