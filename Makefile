@@ -2,9 +2,8 @@
 .PHONY: demo gpu test check format lint types docs constraints clean
 PY := .venv/bin/python
 
-# Of 25,000 Python files a fifth is ever imported; each is compiled then, instead of all of them here (a minute).
 .venv/ready: pyproject.toml constraints.txt
-	python3 -m venv .venv && $(PY) -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]' && touch $@
+	python3 -m venv .venv && $(PY) -m pip install -q $(PIP_FLAGS) --disable-pip-version-check -c constraints.txt -e '.[dev]' && touch $@
 
 demo: .venv/ready ## a linear head alone against E²VPT, offline, in half a minute
 	$(PY) -m e2vpt demo

@@ -45,6 +45,8 @@ def running_cluster() -> Iterator[RayCluster]:
     """Start it, and end it afterwards."""
     # A token of its own keeps it apart from any other cluster of this machine.
     own = {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # Workers are nice by 15 otherwise, and hardly run while other tests keep both cores busy.
+    own["RAY_worker_niceness"] = "0"
     inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT],
