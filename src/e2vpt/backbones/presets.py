@@ -46,7 +46,7 @@ PRESETS: Mapping[str, Preset] = {
                 "tag": "mocov3",
                 "url": "",
                 "hf_hub_id": None,
-                "mean": (0.485, 0.456, 0.406),
+                "mean": (0.485, 0.456, 0.406),  # ImageNet's, here so that names of presets need no timm
                 "std": (0.229, 0.224, 0.225),
                 "crop_pct": 0.875,
                 "interpolation": "bilinear",

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from e2vpt.config import PromptConfig
 from e2vpt.errors import ConfigError
 
+_PeftMethod = Literal["lora", "dora", "loha", "lokr", "oft", "ia3"]
 Method = Literal[
     "e2vpt",
     "vpt-deep",
@@ -22,15 +23,10 @@ Method = Literal[
     "layernorm",
     "adapter",
     "sidetune",
-    "lora",
-    "dora",
-    "loha",
-    "lokr",
-    "oft",
-    "ia3",
+    _PeftMethod,
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
-PEFT_METHODS: tuple[Method, ...] = METHODS[METHODS.index("lora") :]
+PEFT_METHODS: tuple[Method, ...] = get_args(_PeftMethod)
 """Those that Hugging Face PEFT puts into the model."""
 _OWN_LR: Mapping[str, float] = {
     "linear": 5e-3,
