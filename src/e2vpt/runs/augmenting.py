@@ -21,7 +21,7 @@ from e2vpt.runs.folders.augmentation import Borne, read_borne, write_borne
 from e2vpt.runs.prepare import Prepared, holds_tokens, train_loader
 from e2vpt.training.epochs import AUTOCAST
 from e2vpt.training.evaluate import evaluate
-from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.processes import as_the_first, is_first_process, process_rank
 
 MOST_LOST = 0.08
 """Share of the validation images that a model may lose and still be said to know them."""
@@ -105,7 +105,7 @@ def borne(prepared: Prepared, out: Path, say: Callable[[str], None]) -> Borne:
     known = as_the_first(read_borne(out))
     if known is None:
         known = as_the_first(_asked(prepared))
-        if process_rank()[0] == 0:
+        if is_first_process():
             write_borne(out, known)
         if known.plain is not None:  # It was said before the first epoch that there are no images to ask.
             say(str(known))

@@ -38,7 +38,7 @@ from e2vpt.runs.run import opened_run, train_into
 from e2vpt.runs.scoring import prunable, scores_asked, scores_of
 from e2vpt.training.evaluate import evaluate
 from e2vpt.training.fit import FitResult
-from e2vpt.training.processes import process_rank
+from e2vpt.training.processes import is_first_process
 
 ProtocolRow = dict[str, Any]
 """One finished training: stage, name, lr, weight_decay, tokens, segments, kept, seed, epochs, accuracy and
@@ -172,7 +172,7 @@ def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) 
         rewind(prepared.model, snapshot(prepared.model), selection)
         _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})
     _drop_checkpoints(protocol, "final", but=None)
-    if process_rank()[0] == 0:
+    if is_first_process():
         usable = [row["name"] for row in protocol.of("final") if not row["diverged"]]
         if not usable:
             raise RunError(f"Every final training diverged; see {protocol.out / PROTOCOL_TRIALS}.")
@@ -206,7 +206,7 @@ def _train(protocol: _Protocol, prepared: Prepared, asked: ProtocolRow) -> None:
             with evaluating(prepared.model), folded(prepared.model):
                 row["test_accuracy"] = evaluate(prepared.model, loader).accuracy
     protocol.rows.append(row)
-    if process_rank()[0] == 0:
+    if is_first_process():
         write_json_lines(protocol.out / PROTOCOL_TRIALS, protocol.rows)
 
 
@@ -252,7 +252,7 @@ def _with(config: RunConfig, **train: Any) -> RunConfig:
 
 def _drop_checkpoints(protocol: _Protocol, stage: str, but: ProtocolRow | None) -> None:
     """A finished training needs no checkpoint; a hundred of them would fill a disk."""
-    if process_rank()[0] == 0:
+    if is_first_process():
         for row in protocol.of(stage):
             for name in (CHECKPOINT, LAST) if row is not but else ():
                 (protocol.out / row["name"] / name).unlink(missing_ok=True)

@@ -43,7 +43,7 @@ from e2vpt.runs.run import Trained, opened_run, train_into
 from e2vpt.runs.scoring import pairs_to_try, prunable, scores_of
 from e2vpt.runs.trying import trials_of, tried_now
 from e2vpt.training.fit import FitResult
-from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.processes import as_the_first, is_first_process
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,11 +127,11 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
         later = reporting.before(min(again, len(trials)) - number)
         finalists.append(trained_again(prepared, start, trial, after, out, later))
         rows.append(finalists[-1].row)
-        if process_rank()[0] == 0:
+        if is_first_process():
             write_table(out / PRUNE_FOLDER / "table.csv", rows)
     best = max(finalists, key=lambda finalist: (finalist.row.accuracy, -finalist.row.loss))
     is_pruned = prepared.val is None or best.row.accuracy >= unpruned.accuracy - prune.tolerance
-    if process_rank()[0] == 0:
+    if is_first_process():
         write_atomic(out / PRUNE_FOLDER / "kept.svg", picture(best.selection, best.row.kept).encode())
     if is_pruned:
         return _kept(prepared, out, rows, best.row, best.state, best.result, best.folder / ADAPTER)
@@ -150,7 +150,7 @@ def _kept(
     """The run with the prompts of one row as its own, in the model, in the table and as its adapter."""
     rewind(prepared.model, state)
     rows = [dataclasses.replace(row, chosen=row is chosen) for row in rows]
-    if process_rank()[0] == 0:
+    if is_first_process():
         write_table(out / PRUNE_FOLDER / "table.csv", rows)
         copy_atomic(adapter, out / ADAPTER)
     model = prepared.model.eval()

@@ -57,23 +57,21 @@ class Reporting:
 
     def counting(self, total: int) -> Callable[[int], None]:
         """Tells `on_images`, each time it is called with how many more images are done."""
+        from e2vpt.training.processes import is_first_process
+
         done = 0
 
         def count(number: int) -> None:
             nonlocal done
             done += number
-            if self.on_images is not None and _is_first_process():
+            if self.on_images is not None and is_first_process():
                 self.on_images(done, total)
 
         return count
 
     def stage(self, text: str) -> None:
         """Say what begins."""
-        if self.on_stage is not None and _is_first_process():
+        from e2vpt.training.processes import is_first_process
+
+        if self.on_stage is not None and is_first_process():
             self.on_stage(text)
-
-
-def _is_first_process() -> bool:
-    from e2vpt.training.processes import process_rank
-
-    return process_rank()[0] == 0

@@ -27,7 +27,7 @@ from e2vpt.runs.prepare import Prepared, prepare
 from e2vpt.runs.reporting import Reporting
 from e2vpt.training.checkpoint import Row
 from e2vpt.training.fit import FitResult, fit
-from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.processes import as_the_first, is_first_process
 from e2vpt.training.schedule import EpochRange
 from e2vpt.training.steps import Batches
 
@@ -102,7 +102,7 @@ def opened_run(
     with only_one(out):
         prepared = prepare(task, config, like)
         check(prepared.model)
-        if process_rank()[0] == 0:
+        if is_first_process():
             forget_failed_start(out)
             more = {
                 "task": task.name,
@@ -114,7 +114,7 @@ def opened_run(
             open_folder(out, prepared.config.to_dict() | more, resume=resume, parts=parts)
             hold_images(out, image_rows(task))
         yield prepared
-        if process_rank()[0] == 0:
+        if is_first_process():
             write_card(out)
         as_the_first(None)  # Only then may the other processes read what the first one wrote.
 
@@ -137,7 +137,7 @@ def train_into(
     `fit`.
     """
     reporting = reporting or Reporting()
-    if process_rank()[0] == 0:
+    if is_first_process():
         make_folder(out)
     told = len(read_log(out)) if resume else 0
 
@@ -158,7 +158,7 @@ def train_into(
         on_step=reporting.on_step,
         on_epoch=after_epoch,
     )
-    if process_rank()[0] == 0:
+    if is_first_process():
         save_run_adapter(prepared, out / adapter, _metrics(result.best))
     return result
 

@@ -17,7 +17,7 @@ from e2vpt.pruning.score_files import load_scores, save_scores
 from e2vpt.pruning.scores import Scores, check_prunable, score
 from e2vpt.runs.prepare import Prepared, training_images
 from e2vpt.runs.reporting import Reporting
-from e2vpt.training.processes import as_the_first, process_rank
+from e2vpt.training.processes import as_the_first, is_first_process
 
 
 def pairs_to_try(prune: PruneConfig, model: nn.Module) -> list[tuple[float, float]]:
@@ -59,7 +59,7 @@ def scores_of(prepared: Prepared, prune: PruneConfig, path: Path, of: str, repor
             on_batch=reporting.counting(images.num_images),
         )
     )
-    if process_rank()[0] == 0:
+    if is_first_process():
         save_scores(path, scores, asked)
     return scores
 

@@ -22,7 +22,7 @@ from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.run import train_run
 from e2vpt.runs.start import load_checked, plan_run
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.processes import process_rank
+from e2vpt.training.processes import is_first_process
 
 
 def train(
@@ -86,7 +86,7 @@ def train_task(
     """
     if not verbose:
         return _run(task, config, prune, out, Reporting(on_epoch=on_epoch), resume=resume)
-    if process_rank()[0] == 0:
+    if is_first_process():
         say(describe_task(task))
     with reported() as reporting:
         return _run(task, config, prune, out, reporting.also(on_epoch), resume=resume)

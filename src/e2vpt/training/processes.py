@@ -42,6 +42,11 @@ def process_rank() -> tuple[int, int]:
     return state.process_index, state.num_processes
 
 
+def is_first_process() -> bool:
+    """Whether this process writes and reports for all that train together."""
+    return process_rank()[0] == 0
+
+
 def as_the_first(value: T) -> T:
     """What the first process has of a value that every process made; no process may skip the call.
 

@@ -98,7 +98,7 @@ def train_command(
     from e2vpt.cli.jobs import training
     from e2vpt.insight.reports.tensorboard import tensorboard_log
     from e2vpt.runs.start import load_checked, plan_run
-    from e2vpt.training.processes import leave_processes, process_rank
+    from e2vpt.training.processes import is_first_process, leave_processes
 
     asked = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
     if no_prune:
@@ -113,7 +113,7 @@ def train_command(
     else:
         on_epoch = tensorboard_log(plan.out) if tensorboard else None
         training.train_and_print(task, plan.config, plan.prune, plan.out, resume=resume, on_epoch=on_epoch)
-    if process_rank()[0] == 0:
+    if is_first_process():
         if not no_report:
             training.report_and_print(task, plan.out, calibrate=calibrate)
         training.print_next(task, plan)
@@ -132,7 +132,7 @@ def prune_command(
     from e2vpt.cli.jobs.training import report_and_print, train_and_print
     from e2vpt.runs.folders.opening import check_out
     from e2vpt.runs.folders.run_config import saved_run_config
-    from e2vpt.training.processes import leave_processes, process_rank
+    from e2vpt.training.processes import is_first_process, leave_processes
 
     config = saved_run_config(run)
     source = source or config.source
@@ -141,6 +141,6 @@ def prune_command(
     check_out(run, resume=True)
     task = load_images(source, config.data)
     train_and_print(task, config, prune, run, resume=True, again="the same command")
-    if process_rank()[0] == 0:
+    if is_first_process():
         report_and_print(task, run, calibrate=False)
     leave_processes()

@@ -21,7 +21,7 @@ from e2vpt.runs.protocol import train_by_the_paper
 from e2vpt.runs.start import RunPlan
 from e2vpt.runs.train import describe_task, train_task
 from e2vpt.training.checkpoint import Row
-from e2vpt.training.processes import process_rank
+from e2vpt.training.processes import is_first_process
 
 
 def train_and_print(
@@ -37,7 +37,7 @@ def train_and_print(
     """The trainings of a run, then what its adapter holds, on stdout."""
     with kept_when_interrupted(out, again):
         done = train_task(task, config, prune, out, resume=resume, verbose=True, on_epoch=on_epoch)
-    if process_rank()[0] == 0:
+    if is_first_process():
         if done.tried:
             print_tried(done.tried)
         print(f"{'adapter':18} {visible(str(done.trained.adapter))}")
@@ -68,13 +68,13 @@ def train_protocol_and_print(
     task: Task, config: RunConfig, prune: PruneConfig, grid: GridConfig, out: Path, *, resume: bool
 ) -> None:
     """All trainings of the paper's protocol, then what was chosen and reached, on stdout."""
-    if process_rank()[0] == 0:
+    if is_first_process():
         say(describe_task(task))
     with kept_when_interrupted(out), reported() as reporting:
         rows = train_by_the_paper(
             task, config, out, prune=prune, grid=grid, resume=resume, reporting=reporting
         )
-    if process_rank()[0] == 0:
+    if is_first_process():
         print_final(rows)
         print(f"{'adapter':18} {visible(str(out / ADAPTER))}")
         print(describe(read_adapter(out / ADAPTER)))

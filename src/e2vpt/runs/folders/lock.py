@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import make_folder, remove_unfinished
-from e2vpt.training.processes import process_rank
+from e2vpt.training.processes import is_first_process
 
 LOCK = ".lock"
 
@@ -25,7 +25,7 @@ def only_one(out: Path) -> Iterator[None]:
     Raises:
         RunError: another process works there, or `out` cannot be written to.
     """
-    if process_rank()[0] != 0:
+    if not is_first_process():
         yield
         return
     with locked(out, "--out"):
