@@ -8,12 +8,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.backbones_for_tests import images_for, relative
-from support.multitask_for_tests import CLOSE, assert_close, expected
+import torch
+from support.backbones_for_tests import images_for, relative, tiny_vit
+from support.multitask_for_tests import CLOSE, adapter, assert_close, expected
 from torch import nn
 
 from e2vpt import MultiTask
 from e2vpt.errors import AdapterError, ConfigError
+from e2vpt.files.container import read_container, write_container
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,6 +100,7 @@ def test_a_loaded_task_stays_what_it_was(three: tuple[nn.Module, dict[str, nn.Mo
     assert_close(tasks(images[:1], [before]), wanted[:1])
     assert len(before.info.classes) == len(wanted[0])
     assert tasks.num_in_memory == 0
+    assert len(tasks.slots) == 0  # nothing would ever take a version without a name from the device
     with pytest.raises(ConfigError, match="There is no task 'x'"):
         tasks.loaded("x")
 
@@ -114,3 +117,45 @@ def test_a_task_that_left_memory_is_read_again(
     (folder / "b").unlink()
     with pytest.raises(AdapterError, match="Cannot read"):
         tasks.loaded("b")
+
+
+def test_files_read_at_once_do_not_meet(tmp_path: Path) -> None:
+    backbone = tiny_vit(torch.float32)
+    models = {
+        name: adapter(tmp_path / name, backbone, seed, num_visual=3, beside=beside)
+        for seed, (name, beside) in enumerate([("own", "norm"), ("shared", "none")])
+    }
+    norm, reading = backbone.blocks[1].norm1, False  # type: ignore[index, union-attr]
+
+    def load_another(*_: object) -> None:
+        nonlocal reading
+        if not reading:
+            reading = True
+            tasks.load("shared", tmp_path / "shared")
+
+    tasks = MultiTask(backbone)
+    tasks.load("own", tmp_path / "own")
+    handle = norm.register_forward_hook(load_another)  # amid computing with the norm of the first task
+    tasks.load("own", tmp_path / "own")
+    handle.remove()
+    assert reading
+    images = images_for(backbone, 2)
+    assert_close(tasks(images, ["own", "shared"]), expected(models, images, ["own", "shared"]))
+    tasks.load("again", tmp_path / "shared")
+    assert_close(tasks(images, ["own", "again"]), expected(models, images, ["own", "shared"]))
+
+
+def test_the_same_numbers_with_another_meaning_are_another_task(
+    three: tuple[nn.Module, dict[str, nn.Module], Path],
+) -> None:
+    backbone, models, folder = three
+    header, tensors, _ = read_container(folder / "a")
+    other = {"strided": "contiguous", "contiguous": "strided"}[header["layout"]]
+    write_container(folder / "other", {**header, "layout": other}, tensors)
+    tasks = MultiTask(copy.deepcopy(backbone))
+    tasks.load("other", folder / "other")
+    tasks.load("a", folder / "a")
+    images = images_for(backbone, 1)
+    found = tasks(images, ["a"])
+    assert_close(found, expected(models, images, ["a"]))
+    assert relative(tasks(images, ["other"])[0], found[0]) > 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -22,13 +23,14 @@ class Fitting:
     """Reads adapter files for a backbone, which is not changed and need not be kept.
 
     An adapter is put on a copy without memory, as `load_adapter` does; the copy is kept for the next adapter
-    of the same settings and shapes, as making it is most of the work.
+    of the same settings and shapes, as making it is most of the work. Safe to use from several threads.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         self._blank = without_memory(backbone)
         self._weights = fingerprint(backbone)
         self._adapted: OrderedDict[Hashable, nn.Module] = OrderedDict()
+        self._lock = threading.Lock()
 
     def read(self, path: str | Path) -> tuple[AdapterInfo, dict[str, Tensor]]:
         """What an adapter file says, and its tensors.
@@ -38,7 +40,12 @@ class Fitting:
             BackboneMismatch: made for another backbone.
         """
         stored = read_stored(path)
-        info, tensors = stored.info, stored.tensors
+        with self._lock:
+            return stored.info, self._fitted(path, stored.info, stored.tensors)
+
+    def _fitted(
+        self, path: str | Path, info: AdapterInfo, tensors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         key = _key(info, tensors)
         model = self._adapted.get(key)
         if model is None:
@@ -50,7 +57,7 @@ class Fitting:
         self._adapted.move_to_end(key)
         if len(self._adapted) > _KEPT:
             self._adapted.popitem(last=False)
-        return info, fitted(tensors, model)
+        return fitted(tensors, model)
 
 
 def _key(info: AdapterInfo, tensors: Mapping[str, Tensor]) -> Hashable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ class Registry:
         self._limit = limit
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
+        self._names_of: Counter[str] = Counter()
         self._values: OrderedDict[str, TaskValues] = OrderedDict()
 
     @property
@@ -68,8 +69,9 @@ class Registry:
         with self._lock:
             before = self._entries.get(name)
             self._entries[name] = entry
+            self._names_of[entry.digest] += 1
             self._keep(values)
-            return entry, self._unneeded(before)
+            return entry, "" if before is None else self._let_go(before)
 
     def remove(self, name: str) -> str:
         """Forget a task; returns the digest that nothing needs now, or "".
@@ -80,7 +82,11 @@ class Registry:
         with self._lock:
             if name not in self._entries:
                 raise ConfigError(self._unknown(name))
-            return self._unneeded(self._entries.pop(name))
+            return self._let_go(self._entries.pop(name))
+
+    def needs(self, digest: str) -> bool:
+        """Whether some task holds what has this digest."""
+        return digest in self._names_of
 
     def values(self, entries: Sequence[Entry]) -> list[TaskValues]:
         """The values of tasks, those not in memory read again.
@@ -97,7 +103,8 @@ class Registry:
             if found[entry.digest] is None:
                 again = found[entry.digest] = self._read_again(entry)
                 with self._lock:
-                    self._keep(again)
+                    if self.needs(entry.digest):
+                        self._keep(again)
         return [values for entry in entries if (values := found[entry.digest]) is not None]
 
     def named(self, names: Sequence[str]) -> list[Entry]:
@@ -123,9 +130,11 @@ class Registry:
         while len(self._values) > self._limit:
             self._values.popitem(last=False)
 
-    def _unneeded(self, before: Entry | None) -> str:
-        if before is None or any(entry.digest == before.digest for entry in self._entries.values()):
+    def _let_go(self, before: Entry) -> str:
+        self._names_of[before.digest] -= 1
+        if self._names_of[before.digest]:
             return ""
+        del self._names_of[before.digest]
         self._values.pop(before.digest, None)
         return before.digest
 

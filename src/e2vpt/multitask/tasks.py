@@ -211,6 +211,7 @@ class MultiTask:
         with self._device:
             is_one = len({task.digest for task in tasks}) == 1
             vectors, heads = self._slots.rows(tasks[:1] if is_one else tasks)
+            self._drop_replaced(tasks)
             values_by_name, tables = of_batch(self._slots.layout, vectors, tasks[: len(vectors)])
             images = images.to(vectors.device, vectors.dtype)
             with applied(self._rows, values_by_name, tables):
@@ -257,6 +258,12 @@ class MultiTask:
         if not self._slots.most(VectorLayout.of(values.by_name)):
             size = sum(value.numel() for value in values.by_name.values())
             raise ConfigError(f"{path} brings {size:,} numbers, more than device_bytes has room for.")
+
+    def _drop_replaced(self, tasks: Iterable[TaskValues]) -> None:
+        """A version that no name has any more keeps no place on the device: nothing would take it from there."""
+        for digest in {task.digest for task in tasks}:
+            if not self._registry.needs(digest):
+                self._slots.drop(digest)
 
     def _drop(self, digest: str) -> None:
         if digest:

@@ -5,6 +5,7 @@ Shapes: p visual prompts, t rows of a table, H heads, d head width, D model widt
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from e2vpt.adapters.fitting import Fitting
 from e2vpt.adapters.info import AdapterInfo
@@ -116,15 +116,23 @@ def read_values(path: str | Path, host: Host) -> tuple[AdapterInfo, TaskValues]:
         for index, (block, prompts) in enumerate(blocks)
         if (table := _table(block, prompts, tuned)) is not None
     }
-    digest = hashlib.sha256(repr((info.method, info.classes, info.preprocessing)).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
     brought = TaskValues(
-        digest=digest.hexdigest(),
+        digest=_digest(info, tensors),
         by_name=tuned | tables,
         head=(tensors["head.weight"].float(), tensors["head.bias"].float()),
     )
     return info, brought
+
+
+def _digest(info: AdapterInfo, tensors: Mapping[str, Tensor]) -> str:
+    counts = (info.num_visual, info.num_kv, info.segments, info.layout)
+    said = (info.method, info.classes, info.preprocessing, info.prompts, *counts)
+    digest = hashlib.sha256(repr(said).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_shared(path: str | Path, info: AdapterInfo, tuned: Collection[str], host: Host) -> None:
@@ -174,12 +182,15 @@ def _table(block: HostBlock, prompts: BlockPrompts, tuned: Mapping[str, Tensor])
 
 
 def _called(module: nn.Module, path: str, tuned: Mapping[str, Tensor]) -> Projection:
-    """A module with the task's own parameters, on the CPU in float32."""
-    own = {
-        name: tuned.get(f"{path}.{name}", parameter).float().cpu()
-        for name, parameter in module.named_parameters()
-    }
-    return lambda x: functional_call(module, own, (x,))
+    """A module with the task's own parameters, on the CPU in float32.
+
+    A copy: the backbone computes with the module's parameters, in other threads even at this moment.
+    """
+    own = copy.deepcopy(module).cpu().float()
+    for name, parameter in own.named_parameters():
+        parameter.copy_(tuned.get(f"{path}.{name}", parameter))
+    made: Projection = own
+    return made
 
 
 def _name_whole_bias(block: HostBlock, tuned: dict[str, Tensor]) -> None:
