@@ -61,10 +61,11 @@ def test_an_adapter_file_is_no_bundle() -> None:
         {"backbone": "hf-hub:a/b"},
         {"backbone": "../demo"},
         {"backbone": 3},
+        {"backbone": ""},
     ],
 )
 def test_a_field_that_is_no_bundles_is_refused(found: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected the backbone's name|are expected"):
+    with pytest.raises(ValueError, match=r"expected the backbone's name|are expected|names no backbone"):
         unbundle({**HEADER, "bundle": found}, {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,8 +21,17 @@ from support.backbones_for_tests import tuned
 import e2vpt
 from e2vpt.backbones import load as backbones
 from e2vpt.config import MethodConfig, PromptConfig
-from e2vpt.errors import AdapterError, AdapterFormatError, ConfigError, E2VPTError, ExportError, WeightsError
+from e2vpt.errors import (
+    AdapterError,
+    AdapterFormatError,
+    ConfigError,
+    E2VPTError,
+    ExportError,
+    RunError,
+    WeightsError,
+)
 from e2vpt.export.bundle import export_bundle
+from e2vpt.export.task import export_task
 from e2vpt.files.container import read_container
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,6 +70,29 @@ def test_a_bundle_predicts_without_the_backbones_weights(
     found = e2vpt.load(made.path, device="cpu")
     assert found.predict(PICTURES, topk=3) == alone.predict(PICTURES, topk=3)
     assert np.array_equal(found.embed(PICTURES), alone.embed(PICTURES))
+
+
+def test_the_given_backbones_own_weights_go_in(tmp_path: Path) -> None:
+    def backbone() -> torch.nn.Module:
+        torch.manual_seed(3)
+        made: torch.nn.Module = timm.create_model("test_vit", num_classes=3, img_size=32)
+        return made
+
+    model = e2vpt.prompt(backbone(), PromptConfig(num_visual=2, num_kv=0))
+    e2vpt.save_adapter(model, tmp_path / "a.safetensors", classes=["cat", "dog", "fox"])
+    alone = e2vpt.load(tmp_path / "a.safetensors", backbone(), device="cpu")
+    made = export_bundle(tmp_path / "a.safetensors", tmp_path / "bundle.safetensors", backbone())
+    assert e2vpt.load(made.path, device="cpu").predict(PICTURES) == alone.predict(PICTURES)
+
+
+def test_no_format_writes_over_the_adapter(tmp_path: Path) -> None:
+    path = adapter(tmp_path / "a.safetensors")
+    before = path.read_bytes()
+    task = e2vpt.load(path, device="cpu")
+    for write in (partial(export_bundle, path), partial(export_task, task, form="torch-export")):
+        with pytest.raises(RunError, match=r"a\.safetensors: it is read for this"):
+            write(path)
+    assert path.read_bytes() == before
 
 
 def test_it_says_what_the_adapter_says(bundle: Path) -> None:

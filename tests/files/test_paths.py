@@ -50,12 +50,17 @@ def test_where_nothing_can_be_written_is_found_beforehand(tmp_path: Path) -> Non
     check_folder_place(tmp_path / "new/run")
     check_file_place(tmp_path / "file")
     (tmp_path / "file").touch()
-    check_file_place(tmp_path / "file")
+    check_file_place(tmp_path / "file", [tmp_path / "gone"])
+    (tmp_path / "link").symlink_to(tmp_path / "file")
     cases = [
         (partial(check_folder_place, tmp_path / "file/run"), "file is no folder that may be written to"),
         (partial(check_file_place, tmp_path / "file/f.npy"), "file is no folder that may be written to"),
         (partial(check_file_place, tmp_path / "gone/f.npy"), "gone is no folder that may be written to"),
         (partial(check_file_place, tmp_path), "it is a folder"),
+        (
+            partial(check_file_place, tmp_path / "file", [tmp_path / "gone", tmp_path / "link"]),
+            "is read for this",
+        ),
     ]
     assert not_refused(cases, RunError) == []
 

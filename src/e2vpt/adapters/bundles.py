@@ -66,6 +66,8 @@ def unbundle(
     if not isinstance(found, dict) or set(found) != {"backbone"}:
         raise ValueError(f"{_FIELD} is {found!r:.200}; expected the backbone's name.")
     name = checked_word(found["backbone"])
+    if not name:  # The adapter's own word for its backbone may be one of the hub, which no file may choose.
+        raise ValueError(f"{_FIELD} names no backbone.")
     parts: dict[str, dict[str, Tensor]] = {_ADAPTER: {}, _BACKBONE: {}}
     for key, tensor in tensors.items():
         prefix, _, rest = key.partition(".")

@@ -91,7 +91,7 @@ def choose_backbone(
 
 def _name(path: str | Path, info: AdapterInfo, name: str | None) -> str:
     strangers = info.backbone.startswith(ON_THE_HUB) and not info.backbone.startswith(f"{ON_THE_HUB}timm/")
-    if name is None and strangers:
+    if not name and strangers:
         raise BackboneMismatch(
             f"{path} was made on {info.backbone}; a file does not choose what is downloaded from the hub. "
             f"If you trust that repository: load_adapter(path, backbone={info.backbone!r})."

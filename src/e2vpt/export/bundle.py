@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from os import PathLike
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from e2vpt.export.checked import Exported, checked_difference
 from e2vpt.export.task import references
 from e2vpt.files.container import read_container, write_container
 from e2vpt.files.paths import check_file_place
+from e2vpt.runs.folders.finding import adapter_path
 from e2vpt.runs.models.load import load, plain_backbone
 
 
@@ -37,8 +39,10 @@ def export_bundle(
         ExportError: what was written gives other logits.
         RunError: the file cannot be written.
     """
+    check_type("adapter_or_run", adapter_or_run, str, PathLike)
     check_type("path", path, str, PathLike)
-    check_file_place(Path(path))
+    check_file_place(Path(path), [adapter_path(adapter_or_run)])
+    own = copy.deepcopy(backbone) if isinstance(backbone, nn.Module) else None  # loading changes it
     task = load(adapter_or_run, backbone, weights=weights, device="cpu")
     if task.info.bundled:
         raise ConfigError(f"{task.path} holds its backbone already; copy the file.")
@@ -47,7 +51,7 @@ def export_bundle(
         raise ConfigError(
             f"The backbone of {task.path} was made by hand; expected one that timm has a name for."
         )
-    plain = plain_backbone(task.path, None if backbone is None else name, weights=weights)
+    plain = own or plain_backbone(task.path, None if backbone is None else name, weights=weights)
     expected = references(task, "images")
     header, tensors, _ = read_container(task.path)
     difference = 0.0

@@ -46,8 +46,8 @@ class Exported:
     difference: float
 
 
-def check_target(path: Path, form: ExportFormat) -> None:
-    """See, before anything slow begins, that a file can be written.
+def check_target(path: Path, form: ExportFormat, read: Iterable[Path] = ()) -> None:
+    """See, before anything slow begins, that a file can be written, and is none of those that are read.
 
     Raises:
         ConfigError: an unknown format.
@@ -58,7 +58,7 @@ def check_target(path: Path, form: ExportFormat) -> None:
         raise ConfigError(f"The format is {form!r}; expected {' or '.join(EXPORT_FORMATS)}.")
     if form == "onnx":
         check_onnx()
-    check_file_place(path)
+    check_file_place(path, read)
 
 
 def write_checked(

@@ -51,7 +51,7 @@ def export_task(
             f"{task.path} has images resized in floats ({TENSORFLOW}), which uint8 pixels cannot hold. "
             "Export it without the preprocessing."
         )
-    check_target(Path(path), form)
+    check_target(Path(path), form, [task.path])
     model: nn.Module = plain_copy(task.model)
     model = FromPixels(model, preprocessing) if with_preprocessing else model
     name = "pixels" if with_preprocessing else "images"

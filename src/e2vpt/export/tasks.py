@@ -38,6 +38,11 @@ class ExportedTasks(Exported):
     vectors: Path
 
 
+def vectors_path(path: Path) -> Path:
+    """Where the vectors of the tasks in an exported file lie."""
+    return path.with_name(f"{path.stem}.vectors.safetensors")
+
+
 def export_tasks(tasks: MultiTask, path: str | PathLike[str], form: ExportFormat = "onnx") -> ExportedTasks:
     """Write the backbone of many tasks to one file, and what each of the tasks brings beside it.
 
@@ -55,7 +60,7 @@ def export_tasks(tasks: MultiTask, path: str | PathLike[str], form: ExportFormat
     check_type("tasks", tasks, MultiTask)
     check_type("path", path, str, PathLike)
     path = Path(path)
-    beside = path.with_name(f"{path.stem}.vectors.safetensors")
+    beside = vectors_path(path)
     check_target(path, form)
     check_file_place(beside)
     graph = tasks.graph().eval()

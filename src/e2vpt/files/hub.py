@@ -51,6 +51,13 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
         return Path(hf_hub_download(repository, filename, revision=revision))
 
 
+def repository_of(path: Path) -> str | None:
+    """The repository OWNER/NAME whose file this is, where it lies in the Hub's own cache."""
+    folder = path.absolute().parent
+    in_cache = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+    return "/".join(folder.parent.parent.name.split("--")[1:]) if in_cache else None
+
+
 @contextmanager
 def hub_errors(repository: str, revision: str | None = None, problem: str = "") -> Iterator[None]:
     """Inside, what the Hub refuses is a HubError; `problem` says why there is no connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -49,14 +50,18 @@ def check_folder_place(folder: Path) -> None:
     _check_takes_files(there, folder)
 
 
-def check_file_place(path: Path) -> None:
-    """Refuse a file, there or not yet, that could not be written: before anything slow begins.
+def check_file_place(path: Path, read: Iterable[Path] = ()) -> None:
+    """Refuse a file, there or not yet, that cannot or should not be written: before anything slow begins.
 
     Raises:
-        RunError: it is a folder, or the folder it is to lie in is not there or may not be written to.
+        RunError: it is a folder, one of the files that are to be read, or the folder it is to lie in is not
+            there or may not be written to.
     """
-    if look_at(path) == "folder":
+    kind = look_at(path)
+    if kind == "folder":
         raise RunError(f"Cannot write {_shown(path)}: it is a folder. Name a file.")
+    if kind == "file" and any(look_at(other) == "file" and path.samefile(other) for other in read):
+        raise RunError(f"Cannot write {_shown(path)}: it is read for this. Name another file.")
     _check_takes_files(path.parent, path)
 
 

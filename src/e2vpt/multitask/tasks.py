@@ -260,7 +260,7 @@ class MultiTask:
             raise ConfigError(f"{path} brings {size:,} numbers, more than device_bytes has room for.")
 
     def _drop_replaced(self, tasks: Iterable[TaskValues]) -> None:
-        """A version that no name has any more keeps no place on the device: nothing would take it from there."""
+        """A version that no name has any more keeps no place on the device; nothing would free it."""
         for digest in {task.digest for task in tasks}:
             if not self._registry.needs(digest):
                 self._slots.drop(digest)

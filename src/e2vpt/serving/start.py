@@ -12,7 +12,6 @@ from torch import nn
 from e2vpt.backbones.load import load_backbone
 from e2vpt.backbones.placing import placed
 from e2vpt.errors import AdapterError, ConfigError, E2VPTError, RunError
-from e2vpt.files.hub import ON_THE_HUB
 from e2vpt.files.paths import look_at
 from e2vpt.multitask.tasks import MultiTask
 from e2vpt.runs.folders.finding import adapter_path, task_name
@@ -37,7 +36,7 @@ def named_adapter(word: str) -> NamedAdapter:
     if equals and "/" not in name and look_at(Path(word)) == "nothing":
         return name, adapter_path(rest)
     path = adapter_path(word)
-    return task_name(word if word.startswith(ON_THE_HUB) else path), path
+    return task_name(path), path
 
 
 def open_service(

@@ -44,9 +44,11 @@ def eval_command(
 ) -> None:
     """Measure an adapter's accuracy on labelled images; without splits in the data, on all of them."""
     between = separator_meant(separator, bom, wanted=csv is not None, how="--csv FILE")
+    from e2vpt.runs.folders.finding import adapter_path
+
     for path in (report, csv):
         if path is not None:
-            check_file_place(path)
+            check_file_place(path, [adapter_path(adapter)])
     from e2vpt.insight.reports.measured import measure_images
     from e2vpt.insight.reports.tables import write_answers
     from e2vpt.insight.reports.writing import write_adapter_report

@@ -39,7 +39,10 @@ def explain_command(
         int | None, typer.Option(min=0, help="With --embed: of the choice and of UMAP; 0 when not given.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the page and pictures; explain beside the adapter.")
+        Path | None,
+        typer.Option(
+            help="Folder for the page and pictures; explain beside the adapter, or here for one of the Hub."
+        ),
     ] = None,
     backbone: Backbone = None,
     weights: Weights = None,

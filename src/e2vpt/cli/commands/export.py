@@ -58,31 +58,34 @@ def export_command(
     from e2vpt.export.bundle import export_bundle
     from e2vpt.export.checked import BATCHES, check_target
     from e2vpt.export.task import export_task
-    from e2vpt.export.tasks import export_tasks
+    from e2vpt.export.tasks import export_tasks, vectors_path
+    from e2vpt.files.paths import check_file_place
+    from e2vpt.runs.folders.finding import adapter_path
     from e2vpt.runs.models.load import load
 
     made: Exported
     if form is None:
         made = export_bundle(adapters[0], out, backbone, weights=weights)
     else:
-        check_target(out, form)
+        paths = [adapter_path(adapter) for adapter in adapters]
+        check_target(out, form, paths)
         if len(adapters) == 1:
             task = load(adapters[0], backbone, weights=weights, device="cpu")
             made = export_task(task, out, form, with_preprocessing=with_preprocessing)
         else:
-            made = many = export_tasks(_loaded(adapters, backbone, weights), out, form)
+            check_file_place(vectors_path(out), paths)
+            made = many = export_tasks(_loaded(paths, backbone, weights), out, form)
             print(f"{many.vectors}: a vector for each of {len(adapters)} tasks")
     tried = " and ".join(map(str, BATCHES))
     print(f"{made.path}: {made.bytes} bytes; logits of {tried} images within {made.difference:.1e}")
 
 
-def _loaded(adapters: list[Path], backbone: str | None, weights: Path | None) -> MultiTask:
+def _loaded(paths: list[Path], backbone: str | None, weights: Path | None) -> MultiTask:
     """Tasks called as their files, or run folders, are."""
     from e2vpt.multitask.tasks import MultiTask
-    from e2vpt.runs.folders.finding import adapter_path, task_name
+    from e2vpt.runs.folders.finding import task_name
     from e2vpt.runs.models.load import plain_backbone
 
-    paths = [adapter_path(adapter) for adapter in adapters]
     names = [task_name(path) for path in paths]
     for name in names:
         if names.count(name) > 1:

@@ -13,6 +13,7 @@ from rich.table import Table
 from e2vpt.config.images import WhichSplit
 from e2vpt.errors import ConfigError, UnreadableImages, visible
 from e2vpt.files.atomic import make_folder, write_atomic
+from e2vpt.files.hub import repository_of
 from e2vpt.files.paths import check_folder_place
 from e2vpt.insight.explanations.before_after import MEASURES, SPACES, BeforeAfter, embed_before_after
 from e2vpt.insight.explanations.embedding import check_embeds
@@ -96,7 +97,9 @@ def plot_embedding(
 
 def _place(out: Path | None, adapter: Path) -> Path:
     """Where to; what is missing is said before anything slow begins."""
-    out = out or adapter_path(adapter).parent / "explain"
+    if out is None:
+        path = adapter_path(adapter)
+        out = Path("explain") if repository_of(path) else path.parent / "explain"
     check_folder_place(out)
     matplotlib_module()
     return out

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from e2vpt.errors import SHOWN, RunError
-from e2vpt.files.hub import ON_THE_HUB, hub_file
+from e2vpt.files.hub import ON_THE_HUB, hub_file, repository_of
 from e2vpt.files.paths import listed, look_at
 from e2vpt.runs.folders.folder import ADAPTER, CONFIG, LAST, kind_of, read_config
 
 
-def adapter_path(adapter_or_run: str | Path) -> Path:
+def adapter_path(adapter_or_run: str | PathLike[str]) -> Path:
     """The adapter file meant by a file, a run folder, or `hf-hub:owner/name@revision`, which is downloaded.
 
     Raises:
@@ -33,10 +34,13 @@ def adapter_path(adapter_or_run: str | Path) -> Path:
 
 
 def task_name(adapter: str | Path) -> str:
-    """What a task is called whose adapter lies here: like its run folder, or like the file."""
+    """What a task is called whose adapter lies here: like its repository, its run folder, or the file."""
     path = Path(adapter)
     if path.as_posix().startswith(ON_THE_HUB):
         return path.name.partition("@")[0]
+    repository = repository_of(path)
+    if repository is not None:
+        return repository.rpartition("/")[2]
     folder = path.resolve().parent.name
     return folder if folder and path.name == ADAPTER else path.stem
 
