@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from support.serving_for_tests import AS_CLIENT, TOKEN, encoded_image, offline
 
 from e2vpt.benchmarks.load.server import started
-from e2vpt.serving.replicas import REPLICA_LOST
+from e2vpt.serving.replicas import REPLICA_LOST, _gpu_share
 
 CLOSE = 1e-5
 NAMES = ("task0", "task1", "task2")
@@ -31,6 +32,13 @@ def replicas_below(process: subprocess.Popen[bytes]) -> set[int]:
         except psutil.Error:  # it has ended meanwhile
             continue
     return found
+
+
+@pytest.mark.parametrize(("gpus", "replicas"), [(2, 3), (1, 3), (4, 2), (3, 8), (0, 2), (2, 2)])
+def test_all_replicas_have_room_on_the_gpus(gpus: int, replicas: int) -> None:
+    share = _gpu_share(gpus, replicas)
+    assert 0 <= share <= 1
+    assert share == 0 if not gpus else int(1 / share + 1e-9) * gpus >= replicas
 
 
 class Load:

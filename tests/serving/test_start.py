@@ -69,6 +69,17 @@ def test_a_lost_file_of_the_store_keeps_no_other_task_from_answering(tmp_path: P
     assert len(problems) == 2
 
 
+def test_a_damaged_upload_is_not_hidden_by_an_older_version(tmp_path: Path) -> None:
+    adapter, store = make_adapter(tmp_path / "pets.safetensors", 0), Store(tmp_path / "store")
+    store.assign("pets", store.add(make_adapter(tmp_path / "newer.safetensors", 1).read_bytes()))
+    store.paths["pets"].write_bytes(b"damaged")
+    service, problems = open_service([("pets", adapter)], store=tmp_path / "store")
+    assert len(problems) == 1 and service.catalogue.known["pets"].info is None
+    assert service._tasks.names == ()
+    service.catalogue.delete("pets")
+    assert service.catalogue.known == {}
+
+
 def test_without_a_backbone_there_is_no_service() -> None:
     with pytest.raises(ConfigError, match="Name it with --backbone"):
         open_service([])

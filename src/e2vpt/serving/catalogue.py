@@ -104,6 +104,8 @@ class Catalogue:
                 self._load(name, path, is_uploaded=True)
             except (AdapterError, ConfigError, RunError) as error:
                 reason = _for_clients(error, path, "Its file")
+                if name in self._known:  # What was uploaded since it may have other classes.
+                    self._tasks.remove(name)
                 self._known[name] = KnownTask(path=path, is_uploaded=True, info=None, reason=reason)
                 failed.append(f"{visible(name)}: {error}")
         return failed

@@ -51,7 +51,7 @@ def serve(app: ASGIApp, bound: socket.socket, limits: Limits, on_ready: Callable
         access_log=False,
         server_header=False,
         lifespan="on",
-        limit_concurrency=limits.connections,
+        limit_concurrency=limits.connections + 1,  # uvicorn counts the one that asks
         timeout_graceful_shutdown=round(limits.deadline + _GRACE),
     )
     server = _Server(config)

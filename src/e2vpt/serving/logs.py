@@ -27,10 +27,13 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Lines of JSON on stderr from this package's server and from uvicorn."""
+    """Lines of JSON on stderr: from this package's server, uvicorn, and whatever warns."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name, level in ((LOGGER, logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
+    # Of a malformed form the client is told; python-multipart would warn for each.
+    levels = {LOGGER: logging.INFO, "python_multipart": logging.ERROR}
+    logging.captureWarnings(True)
+    for name in (LOGGER, "uvicorn", "python_multipart", "py.warnings"):
+        logger, level = logging.getLogger(name), levels.get(name, logging.WARNING)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

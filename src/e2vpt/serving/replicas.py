@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import signal
@@ -81,6 +82,11 @@ def _ray_serve() -> Any:
     return serve
 
 
+def _gpu_share(gpus: float, replicas: int) -> float:
+    """Of a GPU for each replica, so that all have room: a share lies on one GPU."""
+    return 1 / math.ceil(replicas / gpus) if gpus else 0
+
+
 def _deploy(
     ray: Any,
     serve: Any,
@@ -89,12 +95,12 @@ def _deploy(
     place: tuple[str, int],
     replicas: int,
 ) -> None:
-    gpus = ray.cluster_resources().get("GPU", 0)
+    share = _gpu_share(ray.cluster_resources().get("GPU", 0), replicas)
     deployment = serve.deployment(
         serve.ingress(build)(),
         name=_NAME,
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": 1, "num_gpus": min(1, gpus / replicas)},
+        ray_actor_options={"num_cpus": 1, "num_gpus": share},
         max_ongoing_requests=limits.connections,
         health_check_period_s=_HEALTH_SECONDS,
         graceful_shutdown_wait_loop_s=0.1,

@@ -109,6 +109,8 @@ def test_it_says_what_it_serves_answers_and_stops(adapters: dict[str, Path], tmp
             timeout=60,
         )
         assert upload.status_code == 201
+        as_form = {"Content-Type": "multipart/form-data; boundary=a"}
+        assert httpx.post(f"{url}/v1/predict", content=b"--b", headers=as_form, timeout=60).status_code == 400
         # Images in the queue are answered after a signal.
         codes: list[int] = []
 
@@ -128,6 +130,8 @@ def test_it_says_what_it_serves_answers_and_stops(adapters: dict[str, Path], tmp
             thread.join()
         assert codes == [200] * 9
     assert command.lines[-1] == "Stopped; everything accepted was answered."
+    said = command.lines.index(next(line for line in command.lines if line.startswith("{")))
+    assert all(line.startswith("{") for line in command.lines[said:-1])  # a log is lines of JSON
     first = command.requests()[0]
     assert (first["method"], first["path"], first["status"], first["tasks"]) == (
         *("POST", "/v1/predict", 200),
