@@ -117,11 +117,14 @@ def table(found: Seeds, tasks: Sequence[str] = TASKS, sizes: Mapping[str, Sequen
 
 
 def sizes_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Tuned parameters without the head, and the rate, of rows of `e2vpt compare`."""
+    """Tuned parameters without the head, in the mean (pruning may keep all), and the rate."""
+    finals: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row.get("stage") == "final":
+            finals[row["method"]].append(row)
     return {
-        row["method"]: (f"{row['num_tuned']:,}", f"{row['lr']:g}")
-        for row in rows
-        if row.get("stage") == "final"
+        name: (f"{statistics.mean(row['num_tuned'] for row in found):,.0f}", f"{found[0]['lr']:g}")
+        for name, found in finals.items()
     }
 
 

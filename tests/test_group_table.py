@@ -55,6 +55,12 @@ def test_a_seed_that_is_still_under_way_does_not_count() -> None:
     )
 
 
+def test_tuned_parameters_are_a_mean_where_some_trainings_keep_all_prompts() -> None:
+    rows = [{"method": "e2vpt", "stage": "final", "lr": 0.01, "num_tuned": size} for size in (1000, 3001)]
+    tuning = {"method": "e2vpt", "stage": "tuning", "lr": 0.1, "num_tuned": 9}
+    assert script.sizes_of([*rows, tuning]) == {"e2vpt": ("2,000", "0.01")}
+
+
 def test_a_variant_that_is_best_on_one_task_only_is_not_chosen_for_it() -> None:
     scores = {"steady": flat(60.0), "lucky": flat(59.0, count8=80.0)}
     assert script.best_of(scores, list(scores), script.TASKS) == "lucky"

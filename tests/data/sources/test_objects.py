@@ -56,6 +56,21 @@ def test_tensor_data_sets_subsets_and_lists_of_pairs() -> None:
     assert {image.open().size for split in task.splits().values() for image in split.images} == {(8, 8)}
 
 
+def test_splits_with_their_own_numbering_are_read_by_names() -> None:
+    train = _Counted(targets=[i % 3 for i in range(10)], classes=["bird", "cat", "dog"])
+    lacking = _Counted(targets=[i % 2 for i in range(10)], classes=["cat", "dog"])
+    task = from_datasets("pets", train, lacking, Subset(lacking, [0, 3]))
+    assert task.val is not None and task.test is not None
+    assert [task.classes[label] for label in task.val.labels] == ["cat", "dog"] * 5
+    assert [task.classes[label] for label in task.test.labels] == ["cat", "dog"]
+    assert from_datasets("pets", train, lacking, classes=["a", "b", "c"]).val.labels[:2] == (0, 1)  # type: ignore[union-attr]
+    other = _Counted(targets=[0] * 10, classes=["fox"])
+    with pytest.raises(
+        DataError, match=r"pets val: images of 'fox'; expected classes of train: 'bird', 'cat'"
+    ):
+        from_datasets("pets", train, other)
+
+
 def test_labels_that_fit_no_class() -> None:
     with pytest.raises(DataError, match=r"pets train: labels \[1\]; expected 0 to 0"):
         from_datasets("pets", _Counted(), classes=["cat"])

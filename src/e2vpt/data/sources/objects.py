@@ -50,8 +50,9 @@ def from_datasets(
     """A task from data set objects; validation is split off `train` where it is not given.
 
     Give them without transforms, or with ToTensor at most: resizing and normalising happen here. Classes
-    are `classes`, or `train.classes`, or the labels themselves. Labels come from `.targets` where the object
-    has it, otherwise every item is read once.
+    are `classes`, or `train.classes`, or the labels themselves; a split with other `.classes` than those of
+    train, as an `ImageFolder` that lacks one has, is read by names. Labels come from `.targets` where the
+    object has it, otherwise every item is read once.
 
     Raises:
         DataError: labels that are not whole numbers, or do not fit the classes.
@@ -63,12 +64,21 @@ def from_datasets(
     }
     objects = {which: items for which, items in given.items() if items is not None}
     labels = {which: _labels(f"{name} {which}", items) for which, items in objects.items()}
-    names = list(classes if classes is not None else getattr(train, "classes", None) or [])
-    names = list(map(str, names)) or [str(label) for label in range(max(labels["train"], default=-1) + 1)]
-    found = {
-        which: _labelled(f"{name} {which}", items, labels[which], names) for which, items in objects.items()
-    }
+    names = list(map(str, classes)) if classes is not None else _classes_of(train)
+    names = names or [str(label) for label in range(max(labels["train"], default=-1) + 1)]
+    found = {}
+    for which, items in objects.items():
+        own = (_classes_of(items) if classes is None else []) or names
+        found[which] = _labelled(f"{name} {which}", items, labels[which], own, names)
     return build_task(name, names, found, config or DataConfig())
+
+
+def _classes_of(items: Any) -> list[str]:
+    """Names of classes, also behind a `Subset`; none where the object has none."""
+    found = getattr(items, "classes", None)
+    if found is None and hasattr(items, "dataset"):
+        return _classes_of(items.dataset)
+    return list(map(str, found or []))
 
 
 def _item(items: LabelledImages, index: int, name: str) -> Any:
@@ -108,13 +118,20 @@ def _whole(where: str, value: Any) -> int:
     raise DataError(f"{where}: the label is {value!r}; expected a whole number.")
 
 
-def _labelled(where: str, items: LabelledImages, labels: list[int], names: list[str]) -> Labelled:
-    outside = sorted({label for label in labels if not 0 <= label < len(names)})
+def _labelled(
+    where: str, items: LabelledImages, labels: list[int], own: list[str], names: list[str]
+) -> Labelled:
+    """Images with the names of their classes: `own` by the object's numbers, `names` those of train."""
+    outside = sorted({label for label in labels if not 0 <= label < len(own)})
     if outside:
+        raise DataError(f"{where}: labels {outside}; expected 0 to {len(own) - 1}, one for each class.")
+    unknown = sorted({own[label] for label in labels} - set(names))
+    if unknown:
         raise DataError(
-            f"{where}: labels {outside}; expected 0 to {len(names) - 1}, one for each class of train."
+            f"{where}: images of {', '.join(map(repr, unknown[:8]))}; expected classes of train: "
+            f"{', '.join(map(repr, names[:8]))}{', ...' if len(names) > 8 else ''}."
         )
     images: list[ImageSource] = [
         ImageOfObject(name=f"{where}[{i}]", items=items, index=i) for i in range(len(labels))
     ]
-    return [(image, names[label]) for image, label in zip(images, labels, strict=True)]
+    return [(image, own[label]) for image, label in zip(images, labels, strict=True)]
