@@ -50,9 +50,15 @@ def test_prunings(capsys: pytest.CaptureFixture[str]) -> None:
     fields = {name: getattr(ROW, name) for name in ("num_tuned", "bytes", "epochs", "accuracy", "loss")}
     print_tried([ROW, Tried(**(fields | retrained))])  # type: ignore[arg-type]
     shown = capsys.readouterr().out
+    assert "on validation images" in shown
     assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
     for words in ("all", "70% x 71% retrained *", "103,680", "1,449,224", "88.0%", "0.410", "* chosen"):
         assert words in shown, words
+
+
+def test_prunings_without_validation_images_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_tried([ROW], has_val=False)
+    assert "Pruning, on the training images" in capsys.readouterr().out
 
 
 def test_trials(capsys: pytest.CaptureFixture[str]) -> None:

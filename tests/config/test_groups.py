@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -31,13 +32,18 @@ def test_an_unknown_name_is_answered_with_a_near_one() -> None:
         configs_from({"grid_optimizer": "sgd"})
 
 
-def idle(method: str, **asked: object) -> set[str]:
+def configs(**values: object) -> dict[str, Any]:
+    """With prompts of both kinds."""
+    return configs_from({"num_kv": 5, **values})
+
+
+def idle(method: str, optimizer: str = "adamw", **asked: object) -> set[str]:
     """Every setting that is refused by itself."""
-    settings = {"prunes": True, "protocol": "fast", "optimizer": "adamw"} | asked
+    settings = {"prunes": True, "protocol": "fast"} | asked
     found = set()
     for name in (name for group in GROUPS for name in field_names(group)):
         with contextlib.suppress(ConfigError):
-            check_effect([name], method=method, **settings)  # type: ignore[arg-type]
+            check_effect([name], configs(optimizer=optimizer), method=method, **settings)  # type: ignore[arg-type]
             continue
         found.add(name)
     return found
@@ -61,4 +67,4 @@ def test_what_each_method_takes() -> None:
 
 def test_all_of_them_are_named() -> None:
     with pytest.raises(ConfigError, match=r"keep has no effect .*; num_kv has no effect .* Leave them out"):
-        check_effect(["num_kv", "keep", "epochs"], method="lora", prunes=False)
+        check_effect(["num_kv", "keep", "epochs"], configs(), method="lora", prunes=False)

@@ -139,6 +139,21 @@ def test_other_weights_are_named(begun: Path) -> None:
         e2vpt.train(out=begun / "run", resume=True, weights=begun / "other.safetensors", verbose=False)
 
 
+def test_weights_are_found_from_another_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from e2vpt.backbones.demo import DEMO_WEIGHTS
+
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(DEMO_WEIGHTS, tmp_path / "own.safetensors")
+    monkeypatch.chdir(tmp_path)
+    plan = plan_run(str(data), "demo", tmp_path / "run", {"weights": "own.safetensors"}, resume=False)
+    assert plan.config.weights == str(tmp_path / "own.safetensors")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plan = plan_run(str(data), "demo", tmp_path / "run", {"weights": "~/own.safetensors"}, resume=False)
+    assert plan.config.weights == str(tmp_path / "own.safetensors")
+
+
 def test_there_is_nothing_to_resume(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no run to go on with"):
         e2vpt.train(data, "demo", tmp_path / "none", resume=True)

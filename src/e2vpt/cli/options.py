@@ -79,8 +79,10 @@ def kept_when_interrupted(out: Path, again: str = "the same command with --resum
 def run_config(backbone: str, weights: Path | None, **parts: Any) -> RunConfig:
     """The settings of a run as the commands get them; `parts` are further fields."""
     from e2vpt.runs.folders.run_config import RunConfig
+    from e2vpt.runs.start import absolute
 
-    config = RunConfig(backbone=backbone, weights=None if weights is None else str(weights), **parts)
+    own = None if weights is None else absolute(str(weights))
+    config = RunConfig(backbone=backbone, weights=own, **parts)
     note_slow(config.train.precision)
     return config
 

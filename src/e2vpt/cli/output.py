@@ -156,9 +156,9 @@ def print_temperature(report: RunReport) -> None:
     print(f"{'temperature':18} {text if stored is None else f'{stored:.4g}, stored in the adapter'}")
 
 
-def print_tried(rows: Sequence[Tried]) -> None:
+def print_tried(rows: Sequence[Tried], *, has_val: bool = True) -> None:
     """The prunings that were looked at, on stdout: what was kept, and what it cost."""
-    table = Table(title="Pruning, on validation images")
+    table = Table(title=f"Pruning, on {'validation' if has_val else 'the training'} images")
     for column in ("prompts", "kept", "parameters", "bytes", "accuracy", "loss"):
         table.add_column(column, justify="left" if column == "prompts" else "right", no_wrap=True)
     for row in rows:

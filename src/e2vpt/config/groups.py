@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from e2vpt.config.effect import idle_beside_others
 from e2vpt.config.images import DataConfig
 from e2vpt.config.methods import MethodConfig
 from e2vpt.config.prompts import RECIPE_PROMPTS
@@ -59,14 +60,20 @@ def field_names(group: str) -> list[str]:
 
 
 def check_effect(
-    given: Collection[str], *, method: str, prunes: bool, protocol: str = "fast", optimizer: str = "adamw"
+    given: Collection[str], configs: Mapping[str, Any], *, method: str, prunes: bool, protocol: str = "fast"
 ) -> None:
     """Refuse settings that somebody gave and that change nothing in what was asked.
+
+    `configs` are all settings, by group.
 
     Raises:
         ConfigError: naming each of them and the reason.
     """
-    refuse_idle(given, _idle_settings(method, prunes=prunes, protocol=protocol, optimizer=optimizer))
+    optimizer = configs["train"].optimizer
+    reasons = idle_beside_others(method, configs, given, protocol)
+    refuse_idle(
+        given, reasons | _idle_settings(method, prunes=prunes, protocol=protocol, optimizer=optimizer)
+    )
 
 
 def refuse_idle(given: Collection[str], reasons: Mapping[str, str]) -> None:

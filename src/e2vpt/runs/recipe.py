@@ -33,6 +33,7 @@ from e2vpt.runs.reporting import Reporting
 from e2vpt.runs.retraining import (
     Finalist,
     epochs_around,
+    folder_names,
     num_bytes,
     of_schedule,
     said_of,
@@ -122,10 +123,12 @@ def _in_folder(prepared: Prepared, prune: PruneConfig, out: Path, reporting: Rep
         prepared = augmented(prepared, borne(prepared, out, reporting.stage).augment)
     rows = [unpruned, *(trial.row for trial in trials)]
     finalists: list[Finalist] = []
-    for number, trial in enumerate(trials[:again], 1):
+    names = folder_names([trial.row for trial in trials[:again]])
+    for number, (trial, name) in enumerate(zip(trials, names, strict=False), 1):
         reporting.stage(said_of(trial.row, after, epochs))
         later = reporting.before(min(again, len(trials)) - number)
-        finalists.append(trained_again(prepared, start, trial, after, out, later))
+        folder = out / PRUNE_FOLDER / name
+        finalists.append(trained_again(prepared, start, trial, after, folder, later))
         rows.append(finalists[-1].row)
         if is_first_process():
             write_table(out / PRUNE_FOLDER / "table.csv", rows)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2vpt.config import PruneConfig
 from e2vpt.pruning.rewinding import Snapshot, rewind, snapshot
 from e2vpt.pruning.selection import Selection
-from e2vpt.runs.folders.folder import ADAPTER, PRUNE_FOLDER
+from e2vpt.runs.folders.folder import ADAPTER
 from e2vpt.runs.folders.tried import Tried
 from e2vpt.runs.prepare import Prepared, with_new_model
 from e2vpt.runs.reporting import Reporting
@@ -58,12 +59,11 @@ def trained_again(
     start: Snapshot,
     trial: PruningTrial,
     part: EpochRange,
-    out: Path,
+    folder: Path,
     reporting: Reporting,
 ) -> Finalist:
     """A pruning from its start on, in a folder of its own below the run's; these epochs of the schedule."""
     pair = (trial.row.tokens, trial.row.segments)
-    folder = out / PRUNE_FOLDER / "{:.3f}-{:.3f}".format(*pair)
     rewind(prepared.model, start, trial.selection)
     result = train_into(
         prepared, folder, resume=True, training=_shares(trial.row), part=part, reporting=reporting
@@ -77,6 +77,12 @@ def trained_again(
         result=result,
         state=snapshot(prepared.model),
     )
+
+
+def folder_names(rows: Sequence[Tried]) -> list[str]:
+    """A folder for each of some prunings, called by its shares, with more digits where three say the same."""
+    short, long = ([f"{row.tokens:{how}}-{row.segments:{how}}" for row in rows] for how in (".3f", ".9g"))
+    return [name if short.count(name) == 1 else whole for name, whole in zip(short, long, strict=True)]
 
 
 def said_of(row: Tried, part: EpochRange, epochs: int) -> str:

@@ -16,7 +16,7 @@ from e2vpt.adapters.words import names_problem
 from e2vpt.backbones.load import planned_backbone
 from e2vpt.backbones.supported import where_to_start
 from e2vpt.backbones.weight_files import check_weights_file
-from e2vpt.config import PruneConfig
+from e2vpt.config import DataConfig, PruneConfig, TrainConfig
 from e2vpt.config.fields import as_tuple, from_dict
 from e2vpt.config.groups import TRAINING, check_effect, configs_from
 from e2vpt.config.recipes import RECIPES, recipe_groups
@@ -97,16 +97,22 @@ def plan_run(
     prunes_itself = RECIPES[recipe].get("prune", True) if saved is None else saved_prune is not None
     wanted = given.get("prune", prunes_itself)
     prunes = bool(wanted) and _has_visual(method, configs["prompts"])
+    if saved_prune is not None and not prunes:
+        raise RunError(
+            f"{out} holds a run that is pruned. Go on with it as it is, or train without pruning in another "
+            "--out."
+        )
     check_effect(
         [*settings, *also],
+        configs | {"prune": pruning},
         method=method,
         prunes=prunes or protocol == "paper",
         protocol=protocol,
-        optimizer=configs["train"].optimizer,
     )
+    _check_images_left(configs["data"], configs["train"], protocol)
     config = RunConfig(
         backbone=backbone,
-        weights=None if others["weights"] is None else str(others["weights"]),
+        weights=None if others["weights"] is None else absolute(str(others["weights"])),
         method=method,
         adapter_precision=others["adapter_precision"] or "fp32",
         recipe=recipe,
@@ -121,6 +127,15 @@ def plan_run(
         pruning.first_epochs(config.train.epochs)
     check_backbone_fits(config, pruning)
     return RunPlan(source=config.source, config=config, prune=pruning, out=out)
+
+
+def _check_images_left(data: DataConfig, train: TrainConfig, protocol: str) -> None:
+    """Refuse what goes by validation images where they are trained on."""
+    if data.train_on == "train+val" and (train.patience or protocol == "paper"):
+        what = "protocol 'paper' chooses" if protocol == "paper" else "patience stops"
+        raise ConfigError(
+            f"{what} by validation images, which train_on train+val leaves none of. Leave it out."
+        )
 
 
 def _default_out(source: str) -> Path:
@@ -177,7 +192,8 @@ def load_checked(plan: RunPlan, progress: Callable[[int, int], None] | None = No
 
 def absolute(source: str) -> str:
     """A path that means the same from another folder; anything else as it is."""
-    return str(Path(source).resolve()) if look_at(Path(source), DataError) != "nothing" else source
+    path = Path(source).expanduser()
+    return str(path.resolve()) if look_at(path, DataError) != "nothing" else source
 
 
 def _saved(out: Path, protocol: str) -> tuple[RunConfig, PruneConfig | None]:

@@ -59,6 +59,9 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     assert (home / "later/unpruned.safetensors").read_bytes() == unpruned
     code, _, err = run("prune", "later", "--keep", "0.2")
     assert code == 1 and "later/prune was made with other settings: keep 0.5, now 0.2; keep_segments" in err
+    assert "A run is pruned once" in err
+    code, _, err = run("train", "--resume", "--out", "later", "--no-prune")
+    assert code == 1 and "later holds a run that is pruned" in err
     code, _, err = run("prune", "shapes")
     assert code == 1 and "shapes is not a finished run of `e2vpt train`" in err
 
@@ -69,6 +72,28 @@ def test_linear_and_prompts_without_visual_ones_are_not_pruned(run, home: Path) 
         code, out, err = run(*words, *more, "--out", name)
         assert code == 0, err
         assert "Pruning" not in out and not (home / name / "prune").exists()
+
+
+def test_a_calibrated_run_stays_calibrated(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = [
+        "train",
+        "shapes",
+        "--backbone",
+        "demo",
+        "--epochs",
+        "1",
+        "--lr",
+        "3e-4",
+        "--augment",
+        "none",
+        "--no-prune",
+    ]
+    assert run(*words, "--out", "warm", "--calibrate")[0] == 0
+    before = (home / "warm/adapter.safetensors").read_bytes()
+    assert "temperature" in json.loads(run("info", "warm", "--json")[1])["metrics"]
+    assert run("train", "--resume", "--out", "warm", "--no-report")[0] == 1
+    assert run("train", "--resume", "--out", "warm")[0] == 0
+    assert (home / "warm/adapter.safetensors").read_bytes() == before
 
 
 def test_fp16_adapter_is_half_the_size(run, home: Path) -> None:  # type: ignore[no-untyped-def]
@@ -106,6 +131,13 @@ def test_of_two_processes_one_reports(tmp_path: Path) -> None:
         (("--protocol", "paper", "--init", "patch"), "init has no effect with protocol 'paper'"),
         (("--num-segments", "7"), "7 segments do not divide prompts of 128 channels"),
         (("--calibrate", "--no-report"), "leave out --no-report"),
+        (
+            ("--protocol", "paper", "--augment", "auto"),
+            "augment has no effect as 'auto' with protocol 'paper'",
+        ),
+        (("--protocol", "paper", "--train-on", "train+val"), "which train_on train+val leaves none of"),
+        (("--patience", "2", "--train-on", "train+val"), "which train_on train+val leaves none of"),
+        (("--share-kv",), "share_kv has no effect without key-value prompts (num_kv is 0)"),
     ],
 )
 def test_words_that_do_not_go_together(words, said, tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]
@@ -132,6 +164,8 @@ def test_a_run_of_the_papers_protocol_says_what_it_was_trained_on(tmp_path: Path
     code, _, err = e2vpt_command(*arguments, *grid.split(), "--momentum", "0.8")
     assert code == 0, err
     assert set(read_figures(tmp_path / "run")) == {"test"}, "validation images were trained on"
+    code, _, err = e2vpt_command("prune", str(tmp_path / "run"))
+    assert code == 1 and "holds a run of the paper's protocol, which has pruned already" in err
     card = (tmp_path / "run/README.md").read_text()
     assert "| trained on | train+val |" in card and "| seed |" not in card
 

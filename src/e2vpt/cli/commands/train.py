@@ -20,7 +20,7 @@ from e2vpt.cli.options import (
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import field_names
 from e2vpt.config.recipes import RECIPES, Recipe
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.progress import image_check
 
@@ -67,7 +67,10 @@ def train_command(
     ] = False,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate", help="Store a temperature fitted on validation images in the adapter."),
+        typer.Option(
+            "--calibrate",
+            help="Store a temperature fitted on validation images; say it again with --resume.",
+        ),
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard logs to RUN/tensorboard too.")
@@ -105,6 +108,12 @@ def train_command(
         asked["prune"] = False
     of_grid = given.keys() & set(field_names("grid"))
     plan = plan_run(source, backbone, out, asked, resume=resume, protocol=protocol, also=of_grid)
+    if resume and not calibrate and training.is_calibrated(plan.out):
+        if no_report:
+            raise ConfigError(
+                f"The adapter of {plan.out} is calibrated, and is written again. Leave out --no-report."
+            )
+        calibrate = protocol == "fast"
     note_slow(plan.config.train.precision)
     with image_check("Reading images") as update:
         task = load_checked(plan, update)
@@ -129,18 +138,21 @@ def prune_command(
     ] = None,
 ) -> None:
     """Prune the prompts of a finished run, rewind and train again, keep the best; the first one stays too."""
-    from e2vpt.cli.jobs.training import report_and_print, train_and_print
+    from e2vpt.cli.jobs.training import is_calibrated, report_and_print, train_and_print
+    from e2vpt.runs.folders.folder import is_by_the_paper
     from e2vpt.runs.folders.opening import check_out
     from e2vpt.runs.folders.run_config import saved_run_config
     from e2vpt.training.processes import is_first_process, leave_processes
 
     config = saved_run_config(run)
+    if is_by_the_paper(run):
+        raise RunError(f"{run} holds a run of the paper's protocol, which has pruned already.")
     source = source or config.source
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
     check_out(run, resume=True)
-    task = load_images(source, config.data)
+    task, calibrate = load_images(source, config.data), is_calibrated(run)
     train_and_print(task, config, prune, run, resume=True, again="the same command")
     if is_first_process():
-        report_and_print(task, run, calibrate=False)
+        report_and_print(task, run, calibrate=calibrate)
     leave_processes()

@@ -12,7 +12,7 @@ from e2vpt.cli.options import kept_when_interrupted
 from e2vpt.cli.output import describe, print_final, print_measured, print_temperature, print_tried
 from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.data import ImageFile, Task
-from e2vpt.errors import visible
+from e2vpt.errors import AdapterError, visible
 from e2vpt.insight.reports.writing import REPORT, write_html_report
 from e2vpt.runs.folders.folder import ADAPTER
 from e2vpt.runs.folders.run_config import RunConfig
@@ -39,9 +39,18 @@ def train_and_print(
         done = train_task(task, config, prune, out, resume=resume, verbose=True, on_epoch=on_epoch)
     if is_first_process():
         if done.tried:
-            print_tried(done.tried)
+            has_val = task.val is not None and config.data.train_on == "train"
+            print_tried(done.tried, has_val=has_val)
         print(f"{'adapter':18} {visible(str(done.trained.adapter))}")
         print(describe(read_adapter(done.trained.adapter)))
+
+
+def is_calibrated(out: Path) -> bool:
+    """Whether the adapter of a run holds a temperature, which training again would drop."""
+    try:
+        return "temperature" in read_adapter(out / ADAPTER).metrics
+    except AdapterError:  # There is none yet, or not a whole one.
+        return False
 
 
 def report_and_print(task: Task, out: Path, *, calibrate: bool) -> None:

@@ -77,7 +77,14 @@ def pruning_part(record: RunRecord) -> dict[str, Any] | None:
     title = "Share of visual prompt elements kept against accuracy"
     chart = line_chart(title, "share of prompt elements kept, %", [], dots=_in_percent(dots))
     kept = picture(*record.kept) if record.kept else ""
-    return {"rows": rows, "chart": chart, "kept": kept, "blocks": _blocks(record)}
+    has_val = any("val_accuracy" in row for training in record.trainings for row in training.rows)
+    return {
+        "rows": rows,
+        "chart": chart,
+        "kept": kept,
+        "blocks": _blocks(record),
+        "images": "validation" if has_val else "the training",
+    }
 
 
 def _in_percent(dots: Sequence[Dot]) -> list[Dot]:

@@ -43,9 +43,11 @@ def open_folder(
         saved, asked = read_config(out / CONFIG), json.loads(json.dumps(wanted))
         different = changed_settings(saved, asked)
         if different:
+            once = "A run is pruned once; train again in another folder to prune it otherwise."
+            again = "Resume with the same command, or choose another --out."
             raise RunError(
                 f"{out} was made with other settings: {'; '.join(different)} (see {out / CONFIG}). "
-                "Resume with the same command, or choose another --out."
+                f"{once if out.name == PRUNE_FOLDER else again}"
             )
         _open_parts(out, parts)
         return

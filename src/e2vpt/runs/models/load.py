@@ -77,4 +77,4 @@ def _weights_of_run(adapter: Path, info: AdapterInfo) -> str | None:
     """
     run = None if info.bundled else run_of(adapter, info.classes, info.fingerprint)
     saved = None if run is None else read_config(run / CONFIG).get("weights")
-    return saved if isinstance(saved, str) and Path(saved).is_file() else None
+    return saved if isinstance(saved, str) and Path(saved).expanduser().is_file() else None
