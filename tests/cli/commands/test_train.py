@@ -66,6 +66,17 @@ def test_train_prunes_by_default_and_prune_does_it_later(run, home: Path) -> Non
     assert code == 1 and "shapes is not a finished run of `e2vpt train`" in err
 
 
+def test_prune_takes_what_the_runs_recipe_says(run, home: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ["train", "shapes", "--backbone", "demo", "--epochs", "1", "--recipe", "paper", "--no-prune"]
+    assert run(*words, "--out", "published")[0] == 0
+    code, _, err = run("prune", "published", "--keep", "0.3", "--keep-tokens", "0.5")
+    assert code == 1 and "keep has no effect beside keep_tokens" in err
+    code, _, err = run("prune", "published", *PRUNE)
+    assert code == 0, err
+    pruned = json.loads((home / "published/prune/config.json").read_text())
+    assert (pruned["masks"], pruned["rewind_head"], pruned["keep_tokens"]) == ("shared", True, [0.3])
+
+
 def test_linear_and_prompts_without_visual_ones_are_not_pruned(run, home: Path) -> None:  # type: ignore[no-untyped-def]
     words = ["train", "shapes", "--backbone", "demo", "--epochs", "1"]
     for name, more in (("head", ["--method", "linear"]), ("kv", ["--num-visual", "0"])):

@@ -18,8 +18,8 @@ from e2vpt.cli.options import (
     note_slow,
 )
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
-from e2vpt.config.groups import field_names
-from e2vpt.config.recipes import RECIPES, Recipe
+from e2vpt.config.groups import TRAINING, check_effect, configs_from, field_names
+from e2vpt.config.recipes import RECIPES, Recipe, recipe_groups
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.methods.names import METHODS, Method
 from e2vpt.runs.progress import image_check
@@ -133,6 +133,7 @@ def train_command(
 def prune_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `e2vpt train --no-prune`.")],
     prune: PruneConfig,
+    given: Mapping[str, Any],
     source: Annotated[
         str | None, typer.Argument(metavar="[DATA]", help="The images, where they are not where they were.")
     ] = None,
@@ -150,6 +151,10 @@ def prune_command(
     source = source or config.source
     if source is None:
         raise ConfigError(f"{run} does not say where its images are; name them: e2vpt prune {run} DATA")
+    asked = {name: value for name, value in given.items() if name in field_names("prune")}
+    prune = configs_from(asked, ["prune"], base=recipe_groups(config.recipe))["prune"]
+    groups = {name: getattr(config, name) for name in TRAINING if name != "prune"} | {"prune": prune}
+    check_effect(asked, groups, method=config.method, prunes=True)
     check_out(run, resume=True)
     task, calibrate = load_images(source, config.data), is_calibrated(run)
     train_and_print(task, config, prune, run, resume=True, again="the same command")
