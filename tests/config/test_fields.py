@@ -99,7 +99,11 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
     (PromptConfig, {"dropout": math.nan}, "dropout is nan; expected a number in [0.0, 1.0)."),
     (PromptConfig, {"dropout": "0.1"}, "dropout is '0.1'; expected a number in [0.0, 1.0)."),
     (DataConfig, {"image_size": 7}, "image_size is 7; expected a whole number of at least 8."),
-    (DataConfig, {"preprocess": "x"}, "preprocess is 'x'; expected one of backbone, imagenet."),
+    (
+        DataConfig,
+        {"preprocess": "x"},
+        "preprocess is 'x'; expected one of backbone, imagenet, imagenet-crop.",
+    ),
     (DataConfig, {"val_fraction": -0.1}, "val_fraction is -0.1; expected a number in [0.0, 1.0)."),
     (DataConfig, {"test_fraction": 1}, "test_fraction is 1; expected a number in [0.0, 1.0)."),
     (DataConfig, {"val_fraction": 0.5, "test_fraction": 0.5}, "nothing would be left to train on."),

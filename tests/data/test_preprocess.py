@@ -6,11 +6,16 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
+import torch
+from PIL import Image
+from torchvision import transforms
 
 from e2vpt.config import DataConfig
 from e2vpt.data.preprocess import Preprocessing, preprocessing_for
+from e2vpt.data.transforms import eval_transform
 from e2vpt.errors import ConfigError
 
 _GOOD = Preprocessing(image_size=(64, 96), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1), crop_pct=0.9)
@@ -77,6 +82,19 @@ def test_imagenet_preset_is_the_official_code_s() -> None:
     assert prep.mean == (0.485, 0.456, 0.406)
     assert (prep.interpolation, prep.crop_mode, prep.crop_pct) == ("tensorflow-bilinear", "squash", 1.0)
     assert prep.as_stored
+
+
+def test_imagenet_crop_is_the_official_code_s_for_fgvc() -> None:
+    """KMnP/vpt, src/data/transforms.py: the short side to 256 (438 for 384 px), and the centre of it."""
+    cfg = {"input_size": (3, 224, 224), "mean": (0.5,) * 3}
+    noise = np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    for size, short in ((224, 256), (384, 438)):
+        prep = preprocessing_for(cfg, DataConfig(preprocess="imagenet-crop", image_size=size))
+        steps = [transforms.Resize(short), transforms.CenterCrop(size), transforms.ToTensor()]
+        steps += [transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+        assert torch.equal(eval_transform(prep)(image), transforms.Compose(steps)(image))
+        assert Preprocessing.from_dict(prep.to_dict()) == prep and not prep.as_stored
 
 
 def test_files_of_before_keep_pillow_s_resizing() -> None:

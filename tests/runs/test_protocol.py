@@ -188,6 +188,34 @@ def test_everything_but_the_grid_is_as_published(task: e2vpt.Task, tmp_path: Pat
     assert (info.prompts.init, info.options.beside) == ("uniform", "none")
 
 
+def test_a_row_of_a_table_starts_and_ends_in_its_own_way(task: e2vpt.Task, tmp_path: Path) -> None:
+    """Rows bring their prompts, and FGVC's final trainings have validation images to choose an epoch by."""
+    prompts = dataclasses.replace(CONFIG.prompts, init="patch", kv_init="patch")
+    config = dataclasses.replace(CONFIG, prompts=prompts)
+    grid = dataclasses.replace(GRID, base_lrs=(1.0,), keep_ratios=(), final_seeds=(42,))
+    how: dict[str, Any] = {"final_on": "train", "published_start": False}
+    rows = train_by_the_paper(task, config, tmp_path / "run", grid=grid, **how)
+    assert [row["stage"] for row in rows] == ["grid", "final"] and rows[1]["accuracy"] is not None
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    assert (saved["prompts"]["init"], saved["prompts"]["kv_init"]) == ("patch", "patch")
+    assert (saved["options"]["beside"], saved["train"]["label_smoothing"]) == ("auto", 0.0)
+    with pytest.raises(RunError, match=r"final_on train, now train\+val"):
+        train_by_the_paper(task, config, tmp_path / "run", grid=grid, published_start=False, resume=True)
+
+
+def test_full_fine_tuning_is_trained_by_adamw(
+    task: e2vpt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(task: object, config: RunConfig, *rest: object, **options: Any) -> None:
+        assert config.train.optimizer == "adamw"
+        assert options["parts"]["grid"]["base_lrs"] == [0.005, 0.001, 0.0005, 0.0001]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(e2vpt.runs.protocol, "opened_run", opened)
+    with pytest.raises(KeyboardInterrupt):
+        train_by_the_paper(task, dataclasses.replace(CONFIG, method="full"), tmp_path / "run")
+
+
 def test_ties_go_to_the_smaller_rate_then_to_fewer_prompts() -> None:
     assert _best([row(), row(lr=0.1), row(lr=0.5)])["lr"] == 0.1
     assert _best([row(kept=0.9), row(kept=0.2, loss=2.0)])["kept"] == 0.2

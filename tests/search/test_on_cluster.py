@@ -14,8 +14,8 @@ import pytest
 from support.ray_for_tests import RayCluster
 from support.tasks_for_tests import write_task
 
-from e2vpt.errors import RunError
-from e2vpt.search.on_cluster import _results
+from e2vpt.errors import ConfigError, RunError
+from e2vpt.search.on_cluster import _results, check_extent
 from e2vpt.search.space import finished_search
 
 FLAGS = (
@@ -57,6 +57,19 @@ def test_a_killed_worker_loses_its_trial_only(tmp_path: Path, ray_cluster: RayCl
     assert again.returncode == 0, again.stderr
     with (tmp_path / "found/trials.csv").open() as file:
         assert list(csv.DictReader(file)) == rows
+    # Ray would go on with three trials without a word.
+    more = subprocess.run(
+        [*words, "--resume", "--trials", "4"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert more.returncode == 1 and "was begun with trials 3, now 4: Ray Tune cannot" in more.stderr
+
+
+def test_a_search_goes_on_with_the_trials_and_workers_it_began_with(tmp_path: Path) -> None:
+    check_extent(tmp_path, 4, 2)  # none yet
+    (tmp_path / "ray.json").write_text('{"trials": 4, "workers": 2}')
+    check_extent(tmp_path, 4, 2)
+    with pytest.raises(ConfigError, match=r"was begun with trials 4, now 5; workers 2, now 3: Ray Tune"):
+        check_extent(tmp_path, 5, 3)
 
 
 def test_what_is_left_of_every_kind_of_trial(tmp_path: Path) -> None:

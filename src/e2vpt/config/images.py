@@ -9,6 +9,8 @@ from e2vpt.config.fields import check_choices, check_count, check_number, option
 
 WhichSplit = Literal["train", "val", "test", "all"]
 """Labelled images that are asked for."""
+TrainOn = Literal["train", "train+val"]
+"""Images of a training; of training images alone, the best epoch on validation images is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,17 +18,18 @@ class DataConfig:
     """How images become batches: size, preprocessing, augmentation, splits."""
 
     image_size: int | None = option(None, "Input size in pixels. Default: the backbone's.")
-    preprocess: Literal["backbone", "imagenet"] = option(
+    preprocess: Literal["backbone", "imagenet", "imagenet-crop"] = option(
         "backbone",
-        "Normalisation, crop and resizing: the checkpoint's, or ImageNet's and TensorFlow's as in the "
-        "official code.",
+        "Normalisation, crop and resizing. backbone: the checkpoint's. Others: ImageNet's normalisation, and "
+        "the whole image resized by TensorFlow (imagenet; the official code for VTAB-1k), or the centre of "
+        "an image resized to 8/7 of the size (imagenet-crop; the official code for FGVC).",
     )
     augment: Literal["auto", "none", "flip", "shift", "crop", "crop-flip", "randaugment"] = option(
         "none",
         "Augmentation of training images. crop-flip suits most photographs, shift what must not be mirrored. "
         "auto: decided halfway through training, by accuracy on mirrored and shifted validation images.",
     )
-    train_on: Literal["train", "train+val"] = option(
+    train_on: TrainOn = option(
         "train", "train+val: use the validation images for training too, and keep the last epoch."
     )
     val_fraction: float = option(

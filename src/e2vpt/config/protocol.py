@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -19,15 +20,26 @@ from e2vpt.config.fields import (
     shown,
 )
 
+_BY_ADAMW = ("full", "partial", "bias", "adapter")
+"""Methods that VPT trained by AdamW (arXiv 2203.12119, appendix A; KMnP/vpt: demo.ipynb runs them with
+configs/finetune), all others by SGD."""
+_ADAMW_LRS = (0.005, 0.001, 0.0005, 0.0001)
+"""Their rates (KMnP/vpt: tune_vtab.py, tune_fgvc.py)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GridConfig:
     """What the paper's protocol goes through (reference.md section 3).
 
-    All pairs of rate and decay, all pairs of keep ratios, then the seeds.
+    All pairs of rate and decay, all pairs of keep ratios, then the seeds. The defaults are those of prompts
+    and heads; `for_method` gives those of others.
     """
 
-    grid_optimizer: Literal["adamw", "sgd"] = option("sgd", "Optimizer of every training.")
+    grid_optimizer: Literal["adamw", "sgd"] = option(
+        "sgd",
+        "Optimizer of every training. Methods full, partial, bias and adapter have AdamW and "
+        "--base-lrs 0.005,0.001,0.0005,0.0001 unless one of the two is given another value.",
+    )
     base_lrs: Numbers = option(
         (50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05),
         "Learning rates for a batch of 256; scaled linearly for other batch sizes.",
@@ -60,6 +72,14 @@ class GridConfig:
             check_kept("keep_ratios", share)
         for seed in as_tuple(self.final_seeds):
             check_count("final_seeds", seed, 0)
+
+    def for_method(self, method: str) -> GridConfig:
+        """The grid with the optimizer and the rates that VPT gave a method, unless others were asked for."""
+        plain = GridConfig()
+        asked = (self.grid_optimizer, self.base_lrs) != (plain.grid_optimizer, plain.base_lrs)
+        if asked or method not in _BY_ADAMW:
+            return self
+        return dataclasses.replace(self, grid_optimizer="adamw", base_lrs=_ADAMW_LRS)
 
     def num_trainings(self) -> int:
         """How many trainings the protocol takes."""

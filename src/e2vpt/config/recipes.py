@@ -18,6 +18,9 @@ PUBLISHED_START: Mapping[str, Any] = {"init": "uniform", "kv_init": "kaiming"}
 PUBLISHED_PROMPTS: Mapping[str, Any] = {**PUBLISHED_START, "num_kv": PromptConfig().num_kv}
 """The prompts of E²VPT as published, where the default recipe has others."""
 
+PUBLISHED_PRUNING: Mapping[str, Any] = {"masks": "shared", "rewind_head": True}
+"""How E²VPT prunes as published (its code), where the default recipe does otherwise."""
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {"augment": "auto"},
     "paper": {
@@ -25,8 +28,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "beside": "none",
         "augment": "none",
         "label_smoothing": 0.0,
-        "masks": "shared",
-        "rewind_head": True,
+        **PUBLISHED_PRUNING,
     },
     "quick": {"augment": "auto", "epochs": 20, "prune": False},
 }

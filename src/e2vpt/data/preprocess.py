@@ -18,6 +18,11 @@ TENSORFLOW = "tensorflow-bilinear"
 """An interpolation: four pixels around each point, in floats, however much smaller the image becomes."""
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", TENSORFLOW)
 _CROP_MODES = ("center", "squash", "border")
+_OFFICIAL: Mapping[str, Mapping[str, Any]] = {
+    "imagenet": {"interpolation": TENSORFLOW, "crop_pct": 1.0, "crop_mode": "squash"},
+    "imagenet-crop": {"interpolation": "bilinear", "crop_pct": 0.875, "crop_mode": "center"},
+}
+"""KMnP/vpt: for VTAB src/data/datasets/tf_dataset.py, for FGVC src/data/transforms.py."""
 _MAX_SIDE = 4096
 _LARGE = 1e6
 """Of mean and std: values of pixels are 0 to 1, in some models 0 to 255; float32 has to bear the quotient."""
@@ -117,9 +122,10 @@ def check_rgb(model: nn.Module) -> None:
 def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfig) -> Preprocessing:
     """The preprocessing of a timm model, or of a pretrained_cfg.
 
-    `config.preprocess` "backbone" is the checkpoint's own; "imagenet" is the official code's for VTAB:
-    straight to the size by TensorFlow, ImageNet's mean and standard deviation. The size is
-    `config.image_size`, else the one the model was built for.
+    `config.preprocess` "backbone" is the checkpoint's own; the others have ImageNet's mean and standard
+    deviation. "imagenet" is the official code's for VTAB: straight to the size by TensorFlow;
+    "imagenet-crop" its for FGVC: the short side to 8/7 of the size by Pillow, bilinear, and the centre. The
+    size is `config.image_size`, else the one the model was built for.
 
     Raises:
         ConfigError: the model does not take RGB images, or its configuration is out of range.
@@ -131,24 +137,14 @@ def preprocessing_for(backbone: nn.Module | Mapping[str, Any], config: DataConfi
     if isinstance(backbone, nn.Module):
         check_rgb(backbone)
     size = _pair(config.image_size) or _built_for(backbone) or (height, width)
-    if config.preprocess == "imagenet":
-        mean, std, interpolation, crop_pct, crop_mode = (
-            IMAGENET_DEFAULT_MEAN,
-            IMAGENET_DEFAULT_STD,
-            TENSORFLOW,
-            1.0,
-            "squash",
-        )
-    else:
-        mean, std, interpolation = tuple(timms["mean"]), tuple(timms["std"]), timms["interpolation"]
-        crop_pct, crop_mode = timms["crop_pct"], timms["crop_mode"]
+    if config.preprocess == "backbone":
+        own = {name: timms[name] for name in ("interpolation", "crop_pct", "crop_mode")}
+        return Preprocessing(image_size=size, mean=tuple(timms["mean"]), std=tuple(timms["std"]), **own)
     return Preprocessing(
         image_size=size,
-        mean=mean,
-        std=std,
-        interpolation=interpolation,
-        crop_pct=crop_pct,
-        crop_mode=crop_mode,
+        mean=IMAGENET_DEFAULT_MEAN,
+        std=IMAGENET_DEFAULT_STD,
+        **_OFFICIAL[config.preprocess],
     )
 
 

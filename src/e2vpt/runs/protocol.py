@@ -1,9 +1,11 @@
 """The paper's whole protocol (reference.md section 3): what E2VPT's published numbers cost, to be reproduced.
 
-1. grid: learning rate x weight decay, of SGD; the best on validation, ties to the smaller rate.
+1. grid: learning rate x weight decay, of SGD (of AdamW for some methods, `GridConfig.for_method`); the best
+   on validation, ties to the smaller rate.
 2. pairs: the best one's prompts scored, every pair of keep ratios rewound and trained again; not for
    methods without pruning.
-3. final: the best pair, trained on training and validation images from each seed's own initial values.
+3. final: the best pair, trained on training and validation images (VTAB-1k) or on training images alone
+   (FGVC) from each seed's own initial values.
 
 Every training is a row in trials.jsonl and never done twice; the running one resumes from its checkpoint.
 The protocol's own settings are in grid/config.json.
@@ -21,6 +23,7 @@ from typing import Any, cast
 
 from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.config.fields import as_tuple, to_dict
+from e2vpt.config.images import TrainOn
 from e2vpt.config.recipes import PUBLISHED_START
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, Diverged, RunError
@@ -62,6 +65,7 @@ class _Protocol:
     config: RunConfig
     prune: PruneConfig
     grid: GridConfig
+    final_on: TrainOn
     out: Path
     reporting: Reporting
     rows: list[ProtocolRow]
@@ -78,13 +82,16 @@ def train_by_the_paper(
     *,
     prune: PruneConfig | None = None,
     grid: GridConfig | None = None,
+    final_on: TrainOn = "train+val",
+    published_start: bool = True,
     resume: bool = False,
     reporting: Reporting | None = None,
 ) -> list[ProtocolRow]:
     """Run the protocol in a folder; `config` gives all but what the grid does. Returns every row.
 
-    Prompts start as published, nothing is tuned beside them unless asked for, labels are not smoothed, masks
-    are shared by all blocks and the head is rewound too, as in the paper's code.
+    Labels are not smoothed, masks are shared by all blocks and the head is rewound too, as in the paper's
+    code. With `published_start`, prompts start as published and nothing is tuned beside them unless asked
+    for; without, that is as `config` has it: rows of a table differ in it.
     The first seed's final adapter becomes the run's; those of all seeds lie in final/<seed>.
 
     Raises:
@@ -96,33 +103,38 @@ def train_by_the_paper(
         raise ConfigError(
             "The paper's protocol chooses on validation images; give it some, and train_on=train."
         )
-    grid = grid or GridConfig()
-    config = _as_published(_with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0))
+    grid = (grid or GridConfig()).for_method(config.method)
+    # Nothing is decided halfway through one of these trainings.
+    data = dataclasses.replace(config.data, augment=config.data.augment_at_first)
+    config = dataclasses.replace(config, data=data)
+    config = _with(config, optimizer=grid.grid_optimizer, label_smoothing=0.0)
+    if published_start:
+        config = _as_published(config)
     prune = dataclasses.replace(prune or PruneConfig(), masks="shared")
-    parts = {GRID_FOLDER: to_dict(grid) | (scores_asked(prune) if grid.keep_ratios else {})}
+    asked = {"final_on": final_on, **(scores_asked(prune) if grid.keep_ratios else {})}
+    parts = {GRID_FOLDER: to_dict(grid) | asked}
     check = prunable(prune) if grid.keep_ratios else lambda model: None
     with opened_run(task, config, out, resume=resume, parts=parts, check=check) as prepared:
         # Epochs of more than a hundred trainings are told to nobody.
         reporting = dataclasses.replace(reporting or Reporting(), on_epoch=None)
-        return _in_folder(prepared, prune, grid, out, reporting)
+        protocol = _Protocol(
+            task=prepared.task,
+            config=prepared.config,
+            prune=prune,
+            grid=grid,
+            final_on=final_on,
+            out=out,
+            reporting=reporting,
+            rows=read_json_lines(out / PROTOCOL_TRIALS, _FIELDS),
+        )
+        return _what_is_missing(protocol, prepared)
 
 
-def _in_folder(
-    prepared: Prepared, prune: PruneConfig, grid: GridConfig, out: Path, reporting: Reporting
-) -> list[ProtocolRow]:
-    """What is missing of the protocol in its folder."""
-    protocol = _Protocol(
-        task=prepared.task,
-        config=prepared.config,
-        prune=prune,
-        grid=grid,
-        out=out,
-        reporting=reporting,
-        rows=read_json_lines(out / PROTOCOL_TRIALS, _FIELDS),
-    )
+def _what_is_missing(protocol: _Protocol, prepared: Prepared) -> list[ProtocolRow]:
+    """The trainings that the folder does not have yet; returns every row."""
     origin = snapshot(prepared.model)
     best = _grid(protocol, prepared, origin)
-    if grid.keep_ratios:
+    if protocol.grid.keep_ratios:
         selection, pair = _pairs(protocol, prepared, origin, best)
         _final(protocol, selection, pair)
     else:
@@ -161,14 +173,14 @@ def _pairs(
 
 
 def _final(protocol: _Protocol, selection: Selection | None, pair: ProtocolRow) -> None:
-    """The chosen settings from each seed's own initial values, on training and validation images."""
+    """The chosen settings from each seed's own initial values."""
     config, task = protocol.config, protocol.task
     settings = {name: pair[name] for name in ("lr", "weight_decay", "tokens", "segments")}
-    data = dataclasses.replace(config.data, train_on="train+val")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, train_on=protocol.final_on))
+    if protocol.final_on == "train+val":  # No validation images are left that patience could go by.
+        config = _with(config, patience=0)
     for seed in as_tuple(protocol.grid.final_seeds):
-        # No validation images are left that patience could go by.
-        seeded = dataclasses.replace(_with(config, seed=seed, patience=0), data=data)
-        prepared = prepare(task, seeded)
+        prepared = prepare(task, _with(config, seed=seed))
         rewind(prepared.model, snapshot(prepared.model), selection)
         _train(protocol, prepared, {"stage": "final", **settings, "seed": seed})
     _drop_checkpoints(protocol, "final", but=None)
@@ -240,7 +252,6 @@ def _as_published(config: RunConfig) -> RunConfig:
     beside = "none" if config.options.beside == "auto" else config.options.beside
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, augment=config.data.augment_at_first),
         prompts=dataclasses.replace(config.prompts, **PUBLISHED_START),
         options=dataclasses.replace(config.options, beside=beside),
     )

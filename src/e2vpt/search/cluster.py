@@ -19,16 +19,26 @@ def connect(workers: int, address: str | None = None) -> Any:
     Raises:
         MissingExtra: Ray is not installed.
     """
-    # Ray reports how it is used unless told not to; that is for its user to decide.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with needs("ray", "A cluster needs Ray"):
-        import ray
+    ray = import_ray()
     if ray.is_initialized():
         return ray
     if address or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, log_to_driver=False)
     else:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    return ray
+
+
+def import_ray() -> Any:
+    """Ray, connected to nothing yet.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    # Ray reports how it is used unless told not to; that is for its user to decide.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with needs("ray", "A cluster needs Ray"):
+        import ray
     return ray
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +18,10 @@ from typing import Any
 from e2vpt.config import PruneConfig, SearchConfig
 from e2vpt.data import Task
 from e2vpt.data.randomness import derived_seed
+from e2vpt.errors import ConfigError
+from e2vpt.files.atomic import write_atomic
 from e2vpt.files.paths import look_at
+from e2vpt.runs.folders.folder import read_config
 from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.search.cluster import connect
 from e2vpt.search.space import (
@@ -32,6 +36,8 @@ from e2vpt.search.space import (
 _RETRIES = 3
 """How often a trial may lose its worker."""
 
+_EXTENT = "ray.json"
+"""In a search's folder: how many trials, how many at a time."""
 _NEVER = 10**9  # epochs
 _RESULT = "result"
 """Of a report: the fields of a TrialResult."""
@@ -54,11 +60,13 @@ def search_on_cluster(
     Raises:
         MissingExtra: Ray is not installed.
         RunError: the folder holds another search, another process works there, or no trial is complete.
+        ConfigError: as `check_extent`.
     """
     # Images may have relative paths: trials stay in the folder the search was started from.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    ray, tune = connect(workers), _tune()
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out).absolute()
+    check_extent(out, search.trials, workers)
+    ray, tune = connect(workers), _tune()
     with opened_search(out, task, config, search, prune, resume=resume):
         trainable = tune.with_resources(
             tune.with_parameters(_trial, task=task, base=config, prune=prune, out=out),
@@ -68,6 +76,7 @@ def search_on_cluster(
         if look_at(state) == "folder" and tune.Tuner.can_restore(str(state)):
             tuner = _restored(tune, state, trainable)
         else:
+            write_atomic(out / _EXTENT, json.dumps({"trials": search.trials, "workers": workers}).encode())
             tuner = tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
@@ -87,6 +96,28 @@ def search_on_cluster(
                 ),
             )
         return finished_search(out, _results(tuner.fit()))
+
+
+def check_extent(out: Path, trials: int, workers: int) -> None:
+    """Hold a search that is gone on with to the trials and workers it began with.
+
+    Ray Tune keeps both in its own record, and would go on with those whatever is asked for.
+
+    Raises:
+        ConfigError: others are asked for.
+        RunError: what it began with cannot be read.
+    """
+    if look_at(out / _EXTENT) == "nothing":
+        return
+    asked, saved = {"trials": trials, "workers": workers}, read_config(out / _EXTENT)
+    changes = [
+        f"{name} {saved.get(name)}, now {asked[name]}" for name in asked if saved.get(name) != asked[name]
+    ]
+    if changes:
+        raise ConfigError(
+            f"{out} was begun with {'; '.join(changes)}: Ray Tune cannot change that on the way. Resume with "
+            "the same numbers, or search in another --out."
+        )
 
 
 def _restored(tune: Any, state: Path, trainable: Any) -> Any:

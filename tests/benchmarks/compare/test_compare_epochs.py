@@ -14,7 +14,7 @@ from support.tasks_for_tests import write_task
 import e2vpt
 from e2vpt import PromptConfig, PruneConfig, RunConfig, TrainConfig
 from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
-from e2vpt.benchmarks.compare.entries import ComparedMethod
+from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod
 from e2vpt.runs.reporting import Reporting
 
 
@@ -28,6 +28,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         entries={
             "linear": ComparedMethod(method="linear", lrs=(0.01,)),
             "ours": ComparedMethod(method="e2vpt", lrs=(0.01,), prunes=True),
+            "paper's": dataclasses.replace(ENTRIES["e2vpt-paper"], lrs=(0.01,)),
         },
         tune_on=("one",),
         prune=PruneConfig(num_segments=4),
@@ -107,3 +108,22 @@ def test_pruning_comes_late_in_one_training_where_two_would_be_short(
     assert (f"{epochs} epochs are few for two trainings: pruning comes within one, at 75%" in said) == is_late
     saved = json.loads((tmp_path / "out/config.json").read_text())
     assert saved["prune"]["prune_at"] == expected[1]
+
+
+@pytest.mark.parametrize(("epochs", "each"), [(24, 12), (19, 9), (4, 2)])
+def test_rows_of_the_paper_rewind_and_train_twice_however_few_epochs_there_are(
+    compared: Callable[..., tuple[Given, list[str]]], epochs: int, each: int
+) -> None:
+    given, _ = compared(epochs)
+    num, prune = given["paper's"]
+    assert prune is not None and num == each
+    assert (prune.masks, prune.rewind_head, prune.prune_at, prune.rewind) == ("shared", True, 1.0, "initial")
+    ours = given["ours"][1]
+    assert ours is not None and (ours.masks, ours.rewind_head) == ("per-block", False)
+
+
+def test_nothing_is_said_of_late_pruning_where_no_row_prunes_late(
+    compared: Callable[..., tuple[Given, list[str]]], comparison: Comparison
+) -> None:
+    _, said = compared(19, entries={"paper's": comparison.entries["paper's"]})
+    assert not any("few for two trainings" in words for words in said)

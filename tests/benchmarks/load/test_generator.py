@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,12 @@ from e2vpt.errors import ConfigError, RunError
 
 @contextmanager
 def answering(
-    delay: float, body: bytes = b"{}", code: int = 200
+    delay: float, body: bytes = b"{}", code: int = 200, lasts: float = math.inf
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """A server of a few lines that waits before it answers: its port, and what it was asked."""
+    """A server of a few lines that waits before it answers: its port, and what it was asked.
+
+    After `lasts` requests it goes away: it answers nobody, and takes no more connections.
+    """
     asked: list[dict[str, Any]] = []
     started, stop = threading.Event(), asyncio.Event()
     found: dict[str, Any] = {}
@@ -38,13 +42,17 @@ def answering(
                 if head.startswith(b"POST"):
                     asked.append(json.loads(content))
                     await asyncio.sleep(delay)
+                if len(asked) > lasts:
+                    found["server"].close()
+                    writer.transport.abort()
+                    return
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (code, len(body)) + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     async def serve() -> None:
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        found.update(port=server.sockets[0].getsockname()[1], loop=asyncio.get_running_loop())
+        found.update(port=server.sockets[0].getsockname()[1], loop=asyncio.get_running_loop(), server=server)
         started.set()
         await stop.wait()
         server.close()
@@ -93,6 +101,19 @@ def test_refusals_are_counted_and_not_timed(tmp_path: Path) -> None:
     with (tmp_path / "serve.csv").open() as file:
         (found,) = csv.DictReader(file)
     assert found["other_codes"] == f"429: {answers.codes[429]}" and float(found["rate"]) == 100
+
+
+def test_a_server_that_goes_away_loses_what_is_still_due(tmp_path: Path) -> None:
+    with answering(0.0, lasts=15) as (port, _):
+        asked = load(port, connections=4)
+        answers = generate(asked)
+        with pytest.raises(RunError, match="Nobody answers at 127"):
+            generate(asked)
+    assert answers.codes[200] == len(answers.latencies) == 15
+    assert answers.codes.keys() == {0, 200} and 20 < sum(answers.codes.values()) < 90
+    assert answers.images_of_a_batch is None
+    row = load_row(asked, answers)
+    assert row["other_codes"] == f"0: {answers.codes[0]}"
 
 
 def test_our_server_says_what_its_batches_were(tmp_path: Path) -> None:

@@ -111,9 +111,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("bias", {"tune": True}, 5, 5),  # and three rates to choose from
         # To choose a pruning and for each seed two trainings; the second goes on with the first one's model.
         ("e2vpt", {}, 6, 3),
+        ("e2vpt", {"final_on": "train"}, 4, 2),  # each seed's own validation images choose its pruning
         # Two rates, and four pairs of shares, in one run; two seeds.
         ("linear", {"name": "paper", "grid": GRID}, 4, 3),
         ("e2vpt-paper", {"name": "paper", "grid": GRID}, 8, 3),
+        ("linear", {"name": "paper", "grid": GRID, "final_on": "train"}, 4, 3),
     ],
 )
 def test_a_plan_counts_what_a_cell_does(
@@ -137,7 +139,8 @@ def test_a_plan_counts_what_a_cell_does(
     assert sum(runs * each for runs, each in planning._runs(entry, protocol)) == trainings
     assert (planned["start"], planned["decode"]) == (starts, DONE["decode"])
     # What prunes is given two epochs more, for one of scores and the looks at prunings.
-    more = {"e2vpt": 12 + 2 * 18, "e2vpt-paper": 12}.get(method, 0)
+    pruned = 2 * 12 if protocol.final_on == "train" else 12 + 2 * 18  # images of two finals, or of three runs
+    more = {"e2vpt": pruned, "e2vpt-paper": 12}.get(method, 0)
     assert planned["step"] == DONE["step"] + more
     # Without validation images, the last batch is looked at once more when all is over.
     assert 0 <= DONE["forward"] - planned["forward"] <= 2 * 6 + 4 * more
@@ -148,6 +151,7 @@ def test_the_paper_s_own_grid() -> None:
     protocol = dataclasses.replace(PROTOCOL, name="paper", grid=GridConfig())
     assert planning._runs(entry_of(protocol, "e2vpt-paper"), protocol) == ((1, 40 + 81), (5, 1))
     assert planning._runs(entry_of(protocol, "linear"), protocol) == ((1, 40), (5, 1))
+    assert planning._runs(entry_of(protocol, "full"), protocol) == ((1, 16), (5, 1))
 
 
 def test_a_machine_s_speeds_are_found(machine: list[int]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from e2vpt.benchmarks.load.generator import Load, LoadAnswers
+from e2vpt.errors import RunError
 
 
 @pytest.fixture
@@ -64,3 +68,22 @@ def test_serve_puts_load_on_a_server_of_its_own(tmp_path: Path, e2vpt_command) -
     assert {path.name for path in (tmp_path / "load").iterdir()} == {"serve.md", "serve.csv"}
     code, _, err = e2vpt_command("bench", "serve", "--url", "ftp://a", "--out", str(tmp_path / "load"))
     assert code == 1 and "expected http://HOST:PORT" in err
+
+
+def test_rates_before_a_server_went_away_are_kept(  # type: ignore[no-untyped-def]
+    tmp_path: Path, e2vpt_command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(load: Load) -> LoadAnswers:
+        if load.rate > 40:
+            raise RunError("Nobody answers at 127.0.0.1:1: refused.")
+        return LoadAnswers(latencies=[0.01], codes=Counter({200: 1}), seconds=1.0)
+
+    monkeypatch.setattr("e2vpt.benchmarks.load.generator.generate", generate)
+    monkeypatch.setattr("e2vpt.benchmarks.load.server.task_names", lambda *_: ["a"])
+    words = ("serve", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "load"))
+    code, _, err = e2vpt_command("bench", *words, "--rates", "40,80")
+    assert code == 1 and "error: At 80 requests a second: Nobody answers" in err
+    assert f"The rates before are in {tmp_path / 'load'}." in err
+    assert "| 40 |" in (tmp_path / "load/serve.md").read_text()
+    code, _, err = e2vpt_command("bench", *words, "--rates", "")
+    assert code == 1 and "rates is empty" in err

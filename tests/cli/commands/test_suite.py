@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from support import fgvc_for_tests as fgvc
 from support.ray_for_tests import RayCluster
 from support.vtab_for_tests import write_directory
 
+from e2vpt.adapters.files import read_adapter
 from e2vpt.benchmarks.suite import plan as planning
 from e2vpt.benchmarks.vtab.tasks import VTAB
 
@@ -90,10 +92,16 @@ def test_fine_grained_data_sets(e2vpt_command: Command, tmp_path: Path) -> None:
         write(tmp_path / "data" / name)
     flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), *FAST.split()]
     flags[flags.index("500")] = "8"
+    flags += ["--preprocess", "imagenet"]  # the official code's for this benchmark
     code, table, said = e2vpt_command("bench", "fgvc", *flags, "--methods", "linear")
     assert code == 0, said
     assert "# FGVC, images from archives" in table and "| cub-200-2011 |" in table
     assert "| mean |" not in table  # of five data sets, two are there
+    kept = json.loads((tmp_path / "out/config.json").read_text())
+    assert (kept["final_on"], kept["data"]["preprocess"]) == ("train", "imagenet-crop")
+    info = read_adapter(next((tmp_path / "out/cells").rglob("adapter.safetensors")))
+    prep = info.preprocessing
+    assert (prep.interpolation, prep.crop_mode, prep.crop_pct) == ("bilinear", "center", 0.875)
     code, table, said = e2vpt_command("bench", "fgvc", *flags, "--check")
     assert code == 1 and "published are 200" in table
 
@@ -123,6 +131,7 @@ def test_check_and_plan(
         ("--shard 3", "shard is '3'; expected a number and how many there are, as in 3/20"),
         ("--shard 3/2", "shard is 3/2; expected a number from 1 to 2"),
         ("--shard 0/2", "shard is 0/2; expected a number from 1 to 2"),
+        ("--protocol paper --label-smoothing 0.2", "label_smoothing has no effect with --protocol paper"),
         ("--keep-ratios 0.5", "keep_ratios has no effect without --protocol paper"),
         ("--protocol paper --tune", "tune has no effect with --protocol paper"),
         ("--protocol paper --keep 0.3", "keep has no effect with --protocol paper"),
@@ -133,6 +142,21 @@ def test_check_and_plan(
 def test_bad_input(e2vpt_command: Command, directory: Path, tmp_path: Path, more: str, message: str) -> None:
     code, _, said = e2vpt_command("bench", *words(directory, tmp_path / "out", more))
     assert code == 1 and message in said
+
+
+def test_what_is_not_installed_is_said_before_images_are_read(
+    e2vpt_command: Command, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for module, more, extra in (
+        ("ray", "--methods linear --jobs 2", "ray"),
+        ("peft", "--methods lora", "bench"),
+        ("matplotlib.figure", "--methods linear", "bench"),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        code, _, said = e2vpt_command("bench", *words(directory, out, more))
+        assert code == 1 and f"pip install 'e2vpt[{extra}]'" in said, said
+        assert not out.exists()
 
 
 def test_only_vtab_has_sources_to_choose_from(e2vpt_command: Command, directory: Path) -> None:
@@ -179,6 +203,12 @@ def test_other_images_are_refused_before_the_table_is_written(e2vpt_command: Com
     code, out, said = e2vpt_command("bench", "fgvc", *flags)
     assert code == 1 and "cub-200-2011 was made with other images: 1 replaced" in said
     assert not out and not table.exists()
+
+
+def test_the_papers_protocol_leaves_it_to_rows_how_prompts_start(e2vpt_command: Command) -> None:
+    asked = ("--backbone", "demo", "--protocol", "paper", "--init", "zeros", "--kv-init", "zeros")
+    code, _, said = e2vpt_command("bench", "vtab", *asked)
+    assert code == 1 and "Say where the images are" in said
 
 
 def test_without_data(e2vpt_command: Command) -> None:

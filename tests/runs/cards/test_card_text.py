@@ -41,7 +41,14 @@ TEST = Metrics(accuracy=0.7654321, mean_class_accuracy=0.5, loss=0.875, num_imag
 def facts(figures: Mapping[str, Metrics] | None = None, **config: object) -> CardFacts:
     chosen = RunConfig(backbone="demo", **config)  # type: ignore[arg-type]
     counts = {"train": 1200, "val": 90}
-    return CardFacts(config=chosen, figures=figures or {}, counts=counts, augment="shift", by_the_paper=False)
+    return CardFacts(
+        config=chosen,
+        figures=figures or {},
+        counts=counts,
+        augment="shift",
+        trained_on="train",
+        by_the_paper=False,
+    )
 
 
 def shown(text: str) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2vpt import PromptConfig, RunConfig, TrainConfig
+from e2vpt.config import DataConfig
+from e2vpt.runs.folders.run_config import trained_on
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,13 @@ def test_a_rate_that_was_not_given_is_the_methods_own(method: str, init: Any, ex
 def test_a_bare_training_has_a_rate_that_suits_prompts_from_chance() -> None:
     assert TrainConfig().lr is None and TrainConfig().peak_lr == 5e-3
     assert TrainConfig(lr=0.0).peak_lr == 0.0
+
+
+def test_what_a_run_was_trained_on_in_the_end(tmp_path: Path) -> None:
+    config = RunConfig(backbone="demo", data=DataConfig(train_on="train+val"))
+    assert trained_on(tmp_path, config) == "train+val"
+    assert trained_on(tmp_path, RunConfig(backbone="demo")) == "train"
+    (tmp_path / "grid").mkdir()
+    for said, images in (({}, "train+val"), ({"final_on": "train"}, "train")):
+        (tmp_path / "grid/config.json").write_text(json.dumps(said))
+        assert trained_on(tmp_path, RunConfig(backbone="demo")) == images

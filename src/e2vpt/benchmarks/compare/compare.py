@@ -14,16 +14,18 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from e2vpt.benchmarks.compare.entries import ComparedMethod, config_of
 from e2vpt.benchmarks.compare.trial import ComparisonRow, Trial, read_trials, run_trial
 from e2vpt.config import PruneConfig
 from e2vpt.config.fields import require, to_dict
+from e2vpt.config.images import TrainOn
 from e2vpt.data import Task
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import check_rows, write_json_lines
-from e2vpt.runs.folders.folder import TASKS
+from e2vpt.files.paths import look_at
+from e2vpt.runs.folders.folder import CONFIG, PRUNE_FOLDER, TASKS, read_config
 from e2vpt.runs.folders.held import opened_for_runs
 from e2vpt.runs.folders.run_config import RunConfig
 from e2vpt.runs.reporting import Reporting
@@ -60,7 +62,7 @@ class Comparison:
     tune_on: Sequence[str]
     prune: PruneConfig = field(default_factory=PruneConfig)
     seeds: int = 3
-    final_on: Literal["train", "train+val"] = "train"
+    final_on: TrainOn = "train"
     equal_epochs: bool = False
     late_where_few: bool = True
 
@@ -86,6 +88,10 @@ class Comparison:
         if not (few and self.late_where_few) or asked.prunes_within:
             return asked
         return dataclasses.replace(asked, prune_at=LATE, rewind="none")
+
+    def pruning_of(self, name: str) -> PruneConfig:
+        """How a method prunes: as the others, but for what its row has of its own."""
+        return dataclasses.replace(self.pruning, **self.entries[name].pruning)
 
     def tuning(self, name: str) -> Iterator[Trial]:
         """What is tried to choose a method's rate, and its pruning where validation images are for that."""
@@ -117,8 +123,9 @@ def compare_methods(
         And what `check_backbone_fits` raises.
     """
     reporting = reporting or Reporting()
-    prunes = any(entry.prunes for entry in comparison.entries.values())
-    if prunes and comparison.pruning != comparison.prune:
+    late = comparison.pruning != comparison.prune
+    names = [name for name, entry in comparison.entries.items() if entry.prunes and not entry.pruning]
+    if late and names:
         epochs = comparison.config.train.epochs
         reporting.stage(f"{epochs} epochs are few for two trainings: pruning comes within one, at {LATE:.0%}")
     for entry in comparison.entries.values():
@@ -127,6 +134,7 @@ def compare_methods(
     with opened_for_runs(out, comparison.config, _settings(comparison), tasks, resume=resume):
         rows = read_trials(out / COMPARISON_TRIALS)
         _check_rates(comparison, rows)
+        _check_pruning(comparison, rows, out)
         for name in comparison.entries:
             for trial in comparison.tuning(name):
                 _run(comparison, out, rows, trial, reporting)
@@ -140,11 +148,42 @@ def compare_methods(
 def _check_rates(comparison: Comparison, rows: Sequence[ComparisonRow]) -> None:
     """Two rates of a method in one table would be averaged as if they were seeds."""
     for row in rows:
+        name, rate = row["method"], row["lr"]
+        if row["stage"] == "final" and name in comparison.entries:
+            now = _settled_lr(comparison, rows, name)
+            if rate != now:
+                lrs = ", ".join(f"{lr:g}" for lr in comparison.entries[name].lrs)
+                words = f"{now:g}" if now is not None else f"it would be chosen from {lrs}"
+                raise RunError(
+                    f"{name} was compared with rate {rate:g}, now {words}. Give its rate as before "
+                    f"(--rates {name}={rate:g}), or another --out."
+                )
+
+
+def _settled_lr(comparison: Comparison, rows: Sequence[ComparisonRow], name: str) -> float | None:
+    """The rate of a method's final trainings; None where it is still to be chosen."""
+    entry = comparison.entries[name]
+    if len(entry.lrs) == 1:
+        return entry.lrs[0]
+    is_tuned = all(trial.found_in(rows) for trial in comparison.tuning(name))
+    return chosen_lr(rows, name) if is_tuned else None
+
+
+def _check_pruning(comparison: Comparison, rows: Sequence[ComparisonRow], out: Path) -> None:
+    """Two ways to prune in one table would be averaged in the same way; trainings say theirs."""
+    for row in rows:
         entry = comparison.entries.get(row["method"])
-        if row["stage"] == "final" and entry is not None and row["lr"] not in entry.lrs:
+        path = out / Trial.of(row).folder / PRUNE_FOLDER / CONFIG
+        if entry is None or not entry.prunes or look_at(path) == "nothing":
+            continue
+        # Of the shares, a final training has those that its tuning chose.
+        saved, now = read_config(path), to_dict(comparison.pruning_of(row["method"]))
+        names = [name for name in now if name in saved and name not in ("keep_tokens", "keep_segments")]
+        changes = [f"{name} {saved[name]}, now {now[name]}" for name in names if saved[name] != now[name]]
+        if changes:
             raise RunError(
-                f"{row['method']} was compared with rate {row['lr']:g}, now {entry.lrs[0]:g}. "
-                "Give its rate as before, or another --out."
+                f"{row['method']} was compared with other pruning: {'; '.join(changes)} (see {path}). "
+                "Prune as before, or choose another --out."
             )
 
 
@@ -186,18 +225,17 @@ def _pruning(
 ) -> PruneConfig | None:
     """What to prune: where the final training has no validation images, what they chose in the tuning before;
     None where they chose not to."""
+    own = comparison.pruning_of(trial.method)
     if trial.stage == "tuning" or comparison.final_on == "train":
-        return comparison.pruning
+        return own
     task = trial.task if trial.task in comparison.tune_on else comparison.tune_on[0]
     tuned = dataclasses.replace(trial, stage="tuning", task=task, seed=0).found_in(rows)
     if tuned is None or tuned["diverged"]:
-        return comparison.pruning
+        return own
     check_rows(out / COMPARISON_TRIALS, [tuned], {"tokens": float, "segments": float})
     if tuned["tokens"] == tuned["segments"] == 1.0:
         return None
-    return dataclasses.replace(
-        comparison.pruning, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],)
-    )
+    return dataclasses.replace(own, keep_tokens=(tuned["tokens"],), keep_segments=(tuned["segments"],))
 
 
 def _settings(comparison: Comparison) -> dict[str, Any]:

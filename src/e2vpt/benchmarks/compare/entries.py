@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from e2vpt.config.fields import check_number
-from e2vpt.config.recipes import PUBLISHED_PROMPTS
+from e2vpt.config.recipes import PUBLISHED_PROMPTS, PUBLISHED_PRUNING
 from e2vpt.config.recipes import PUBLISHED_START as PUBLISHED
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, needs
 from e2vpt.methods.names import PEFT_METHODS
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class ComparedMethod:
         lrs: the learning rates that are tried.
         prompts, options: what differs from the settings of the comparison.
         prunes: prune, rewind and train again (methods with visual prompts).
+        pruning: what differs from the pruning of the comparison.
     """
 
     method: str
@@ -34,12 +35,15 @@ class ComparedMethod:
     prompts: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     prunes: bool = False
+    pruning: Mapping[str, Any] = field(default_factory=dict)
 
 
 _PROMPT_LRS = (2e-3, 5e-3, 1e-2)
 _OUR_LRS = (2e-3, 5e-3, 1e-2)
 _LRS = (5e-3, 1e-2, 2e-2)
 _PLAIN: Mapping[str, Any] = {"beside": "none"}
+# Two whole trainings, however few epochs each has: rewinding is part of the paper's method.
+_PRUNING: Mapping[str, Any] = {**PUBLISHED_PRUNING, "prune_at": 1.0, "rewind": "initial"}
 ENTRIES: Mapping[str, ComparedMethod] = {
     "linear": ComparedMethod(method="linear", lrs=(1e-3, 2e-3, 5e-3)),
     "full": ComparedMethod(method="full", lrs=(1e-4, 3e-4, 1e-3)),
@@ -56,13 +60,20 @@ ENTRIES: Mapping[str, ComparedMethod] = {
     # The paper's own rows: initial values as published, prompts and head tuned, nothing beside them.
     "vpt-shallow": ComparedMethod(method="vpt-shallow", lrs=_PROMPT_LRS, prompts=PUBLISHED),
     "vpt-deep": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED),
-    "vpt-deep+prune": ComparedMethod(method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True),
+    "vpt-deep+prune": ComparedMethod(
+        method="vpt-deep", lrs=_PROMPT_LRS, prompts=PUBLISHED, prunes=True, pruning=_PRUNING
+    ),
     "kv": ComparedMethod(method="kv", lrs=_LRS, prompts=PUBLISHED),
     "e2vpt-paper-no-prune": ComparedMethod(
         method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED_PROMPTS, options=_PLAIN
     ),
     "e2vpt-paper": ComparedMethod(
-        method="e2vpt", lrs=_PROMPT_LRS, prompts=PUBLISHED_PROMPTS, options=_PLAIN, prunes=True
+        method="e2vpt",
+        lrs=_PROMPT_LRS,
+        prompts=PUBLISHED_PROMPTS,
+        options=_PLAIN,
+        prunes=True,
+        pruning=_PRUNING,
     ),
     # Ours, and ours without one of its parts.
     "e2vpt-no-prune": ComparedMethod(method="e2vpt", lrs=_OUR_LRS),
@@ -103,6 +114,26 @@ def with_rates(
         name: dataclasses.replace(entry, lrs=(rates[name],)) if name in rates else entry
         for name, entry in entries.items()
     }
+
+
+def pruned_as_asked(entry: ComparedMethod, given: Collection[str]) -> ComparedMethod:
+    """The row without pruning of its own in the settings that somebody gave."""
+    own = {name: value for name, value in entry.pruning.items() if name not in given}
+    return dataclasses.replace(entry, pruning=own)
+
+
+def check_extras(entries: Iterable[ComparedMethod]) -> None:
+    """Find what the rows and their report import, before hours are spent on them.
+
+    Raises:
+        MissingExtra: Matplotlib is not installed, or PEFT where a row is its method.
+    """
+    with needs("bench", "The report has a picture by Matplotlib"):
+        import matplotlib.figure  # noqa: F401
+    names = [entry.method for entry in entries if entry.method in PEFT_METHODS]
+    if names:
+        with needs("bench", f"Method {names[0]} is PEFT's"):
+            import peft  # noqa: F401
 
 
 def config_of(config: RunConfig, entry: ComparedMethod, lr: float | None, seed: int) -> RunConfig:

@@ -35,6 +35,7 @@ ComparisonRow = dict[str, Any]
 diverged; where it pruned: the shares tokens and segments that were kept; where final: accuracy, num_tuned,
 num_head, adapter_bytes, seconds (of training; None where it was interrupted and gone on with),
 images_per_second (of inference, decoding included), peak_mib (of a step)."""
+_WHICH = ("stage", "task", "method", "lr", "seed")
 _ALWAYS: Mapping[str, type] = {
     **dict.fromkeys(("stage", "task", "method"), str),
     "lr": float,
@@ -70,6 +71,11 @@ class Trial:
     lr: float
     seed: int = 0
 
+    @classmethod
+    def of(cls, row: ComparisonRow) -> Trial:
+        """The one that a row is of."""
+        return cls(**{name: row[name] for name in _WHICH})
+
     @property
     def folder(self) -> str:
         """Below the comparison's."""
@@ -78,8 +84,7 @@ class Trial:
 
     def row(self) -> ComparisonRow:
         """What says which it is."""
-        names = ("stage", "task", "method", "lr", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _WHICH}
 
     def found_in(self, rows: Sequence[ComparisonRow]) -> ComparisonRow | None:
         """Its row, if it is finished."""

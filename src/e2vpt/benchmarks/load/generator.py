@@ -19,6 +19,9 @@ from e2vpt.benchmarks.load.connection import HttpConnection, http_request
 from e2vpt.config.fields import check_count, check_number, require
 from e2vpt.errors import RunError
 
+_BROKEN = (OSError, EOFError, ValueError, IndexError)
+"""What a connection raises that breaks, or whose answer is no HTTP."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
@@ -92,7 +95,7 @@ async def _generate(load: Load, on_answers: Callable[[int, int], None]) -> LoadA
         for task in load.tasks
         for index, image in enumerate(load.images)
     }
-    free: asyncio.Queue[HttpConnection] = asyncio.Queue()
+    free: asyncio.Queue[HttpConnection | None] = asyncio.Queue()
     try:
         for _ in range(min(load.connections, max(1, len(moments)))):
             free.put_nowait(await HttpConnection.opened(load.host, load.port))
@@ -104,11 +107,12 @@ async def _generate(load: Load, on_answers: Callable[[int, int], None]) -> LoadA
     async def ask(moment: float, request: bytes) -> None:
         connection = await free.get()
         try:
-            answer = await connection.send(request)
-            code = answer.code
-        except (OSError, EOFError, ValueError, IndexError):
-            connection.close()
-            code, connection = 0, await HttpConnection.opened(load.host, load.port)
+            # One that broke is opened again by the next request: a server that is gone loses that one too.
+            connection = connection or await HttpConnection.opened(load.host, load.port)
+            code = (await connection.send(request)).code
+        except _BROKEN:
+            _close(connection)
+            code, connection = 0, None
         free.put_nowait(connection)
         answers.codes[code] += 1
         if code == 200:
@@ -123,8 +127,13 @@ async def _generate(load: Load, on_answers: Callable[[int, int], None]) -> LoadA
     answers.seconds = time.monotonic() - start
     _note_batches(answers, before, await _batches(load))
     while not free.empty():
-        free.get_nowait().close()
+        _close(free.get_nowait())
     return answers
+
+
+def _close(connection: HttpConnection | None) -> None:
+    if connection is not None:
+        connection.close()
 
 
 def _body(task: str, image: bytes) -> bytes:
@@ -137,10 +146,15 @@ def _authorization(load: Load) -> tuple[str, ...]:
 
 
 async def _batches(load: Load) -> dict[str, float]:
-    """Sums and counts of batches, from the server's metrics."""
-    connection = await HttpConnection.opened(load.host, load.port)
-    answer = await connection.send(http_request("GET", "/metrics", headers=_authorization(load)))
-    connection.close()
+    """Sums and counts of batches, from the server's metrics; none of a server that is gone."""
+    connection = None
+    try:
+        connection = await HttpConnection.opened(load.host, load.port)
+        answer = await connection.send(http_request("GET", "/metrics", headers=_authorization(load)))
+    except _BROKEN:
+        return {}
+    finally:
+        _close(connection)
     lines = answer.body.decode(errors="replace").splitlines() if answer.code == 200 else []
     figures = [line.rsplit(" ", 1) for line in lines if line.startswith("e2vpt_batch_")]
     return {name: float(value) for name, value in figures if "{" not in name}

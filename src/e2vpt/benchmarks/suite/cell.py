@@ -1,14 +1,17 @@
 """One cell of a benchmark's table: a task, a method, all the trainings the protocol takes for it.
 
 fast   the method's own learning rate for every task, or with `tune` the best of three on the validation
-       images; pruning is chosen on them too. The final trainings have all 1000 images (VTAB-1k).
-paper  `train_by_the_paper`: SGD, its whole grid, keep ratios for what prunes, five seeds.
+       images; pruning is chosen on them too.
+paper  `train_by_the_paper`: its whole grid, keep ratios for what prunes, five seeds; prompts, and what is
+       tuned beside them, are the row's own.
+
+The final trainings have all 1000 images of VTAB-1k, and the training images of FGVC.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +21,12 @@ import torch
 from e2vpt.adapters.files import read_adapter
 from e2vpt.backbones.load import build_backbone
 from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
-from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod, config_of
+from e2vpt.benchmarks.compare.entries import ENTRIES, ComparedMethod, config_of, pruned_as_asked
 from e2vpt.benchmarks.compare.trial import ComparisonRow
 from e2vpt.benchmarks.suite.tasks import Suite, load_suite_task
 from e2vpt.config import GridConfig, PruneConfig
 from e2vpt.config.fields import to_dict
+from e2vpt.config.images import TrainOn
 from e2vpt.data import Task
 from e2vpt.errors import RunError
 from e2vpt.files.atomic import read_json_lines, write_json_lines
@@ -55,6 +59,9 @@ class Protocol:
         grid: paper: what is gone through.
         seeds: fast: final trainings of each cell.
         tune: fast: try three learning rates for each task.
+        final_on: images of the final trainings; with training images alone, validation images say which epoch
+            to keep.
+        given: settings of pruning that were asked for, also of rows that have their own.
     """
 
     name: Literal["fast", "paper"]
@@ -63,17 +70,20 @@ class Protocol:
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
     seeds: int = 3
     tune: bool = False
+    final_on: TrainOn = "train+val"
+    given: Collection[str] = ()
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for rows to stand in one table; more methods and seeds may come later."""
         shared = self.config.to_dict() | {"method": None, "source": None, "weights": None}
         own = {"prune": to_dict(self.prune)} | ({} if self.name == "fast" else {"grid": to_dict(self.grid)})
-        return shared | own | {"protocol": self.name, "tune": self.tune}
+        chosen = {"protocol": self.name, "tune": self.tune, "final_on": self.final_on}
+        return shared | own | chosen | {"given": sorted(self.given)}
 
 
 def entry_of(protocol: Protocol, method: str) -> ComparedMethod:
     """A method as the protocol takes it."""
-    entry = ENTRIES[method]
+    entry = pruned_as_asked(ENTRIES[method], protocol.given)
     if protocol.name == "paper" or protocol.tune:
         return entry
     own = config_of(protocol.config, entry, None, 0).train.peak_lr
@@ -81,8 +91,9 @@ def entry_of(protocol: Protocol, method: str) -> ComparedMethod:
 
 
 def grid_of(protocol: Protocol, entry: ComparedMethod) -> GridConfig:
-    """The paper's grid, without keep ratios for what does not prune."""
-    return protocol.grid if entry.prunes else dataclasses.replace(protocol.grid, keep_ratios=())
+    """The paper's grid for a method, without keep ratios for what does not prune."""
+    grid = protocol.grid.for_method(entry.method)
+    return grid if entry.prunes else dataclasses.replace(grid, keep_ratios=())
 
 
 def cell_folder(out: Path, task: str, method: str) -> Path:
@@ -142,7 +153,7 @@ def _fast(
         tune_on=(task.name,),
         prune=protocol.prune,
         seeds=protocol.seeds,
-        final_on="train+val",
+        final_on=protocol.final_on,
     )
     rows = compare_methods(comparison, folder, resume=True, reporting=reporting)
     final = [row for row in rows if row["stage"] == "final"]
@@ -157,7 +168,15 @@ def _paper(
     config = config_of(protocol.config, entry, None, 0)
     grid = grid_of(protocol, entry)
     rows = train_by_the_paper(
-        task, config, folder, prune=protocol.prune, grid=grid, resume=True, reporting=reporting
+        task,
+        config,
+        folder,
+        prune=protocol.prune,
+        grid=grid,
+        final_on=protocol.final_on,
+        published_start=False,
+        resume=True,
+        reporting=reporting,
     )
     final = []
     for row in rows:

@@ -176,15 +176,17 @@ def _runs(entry: ComparedMethod, protocol: Protocol) -> tuple[tuple[int, int], t
         grid = grid_of(protocol, entry)
         seeds = len(as_tuple(grid.final_seeds))
         return (1, grid.num_trainings() - seeds), (seeds, 1)
-    tried = len(entry.lrs) if len(entry.lrs) > 1 or entry.prunes else 0
+    chooses_pruning = entry.prunes and protocol.final_on == "train+val"
+    tried = len(entry.lrs) if len(entry.lrs) > 1 or chooses_pruning else 0
     each = 2 if entry.prunes else 1
     return (tried, each), (protocol.seeds, each)
 
 
 def _seconds(task: PlannedTask, entry: ComparedMethod, protocol: Protocol, speeds: Speeds) -> float:
-    """One task with one method: settings are chosen on validation images, final runs train on them too."""
+    """One task with one method, whose settings are chosen on validation images."""
     (tried, each), (seeds, each_final) = _runs(entry, protocol)
     epochs, more = protocol.config.train.epochs, _FOR_PRUNING if entry.prunes else 0
     choosing = speeds.run(task.train, task.val, each * epochs + more)
-    final = speeds.run(task.train + task.val, 0, each_final * epochs + (more if each_final > 1 else 0))
+    train, val = (task.train + task.val, 0) if protocol.final_on == "train+val" else (task.train, task.val)
+    final = speeds.run(train, val, each_final * epochs + (more if each_final > 1 else 0))
     return tried * choosing + seeds * (final + task.test * (speeds.decode + speeds.forward))

@@ -16,10 +16,14 @@ from e2vpt.benchmarks.vtab.data import Source
 from e2vpt.benchmarks.vtab.read import read_vtab, vtab_notes, vtab_sources
 from e2vpt.benchmarks.vtab.tasks import VTAB
 from e2vpt.config import DataConfig
+from e2vpt.config.images import TrainOn
 from e2vpt.data.task import Task
 from e2vpt.errors import DataError, visible
 
 Benchmark = Literal["vtab", "fgvc"]
+FINAL_ON: Mapping[Benchmark, TrainOn] = {"vtab": "train+val", "fgvc": "train"}
+"""What final trainings have once settings are chosen: VTAB-1k's own protocol is all 1000 images; published
+numbers of FGVC are of the training images alone (KMnP/vpt: train.py, `get_loaders`)."""
 ARCHIVES = "archives"
 
 

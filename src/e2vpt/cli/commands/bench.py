@@ -14,7 +14,7 @@ import typer
 from e2vpt.benchmarks.speed.names import COMPARED, MODES, SpeedMethod
 from e2vpt.cli.commands.suite import fgvc, vtab
 from e2vpt.cli.options import note_slow, words
-from e2vpt.errors import ConfigError
+from e2vpt.errors import ConfigError, RunError
 from e2vpt.files.atomic import make_folder
 from e2vpt.runs.progress import countdown, say
 
@@ -145,6 +145,9 @@ def serve_load(
     from e2vpt.benchmarks.load.server import address, noise_images, own_server, task_names
     from e2vpt.benchmarks.machine import machine
 
+    asked = _numbers("rates", rates)
+    if not asked:
+        raise ConfigError("rates is empty; expected whole numbers separated by commas.")
     make_folder(out)
     token = os.environ.get("E2VPT_TOKEN", "")
     with nullcontext(url) if url is not None else own_server(loaded) as server:
@@ -161,13 +164,19 @@ def serve_load(
                 connections=connections,
                 token=token,
             )
-            for rate in _numbers("rates", rates)
+            for rate in asked
         ]
         rows = []
         for load in loads:
             say(f"{load.rate:g} requests a second for {seconds:g} seconds, {len(names)} tasks")
-            rows.append(load_row(load, generate(load)))
-    print(write_load_report(out, loads[0], rows, machine()))
+            try:
+                rows.append(load_row(load, generate(load)))
+            except RunError as error:
+                kept = f" The rates before are in {out}." if rows else ""
+                raise RunError(f"At {load.rate:g} requests a second: {error}{kept}") from error
+            # Each time: a server may go away at the next rate.
+            report = write_load_report(out, loads[0], rows, machine())
+    print(report)
     print(f"report {out / 'serve.md'}, {out / 'serve.csv'}")
 
 

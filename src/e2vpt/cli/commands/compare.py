@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named, with_rates
+from e2vpt.benchmarks.compare.entries import (
+    ENTRIES,
+    check_extras,
+    entries_named,
+    pruned_as_asked,
+    with_rates,
+)
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import (
     NewBackbone,
     Weights,
     kept_when_interrupted,
-    load_images,
     run_config,
     words,
 )
 from e2vpt.config import DataConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.errors import ConfigError
-from e2vpt.runs.progress import reported
+from e2vpt.runs.progress import image_check, reported
+
+if TYPE_CHECKING:
+    from e2vpt.data import Task
 
 _IDLE = {
     "lr": "in a comparison, which tries rates for each method; --rates fixes them",
@@ -59,33 +68,64 @@ def compare_command(
     """Compare methods: three learning rates each, chosen on validation images, then seeds; one table.
 
     --epochs counts all trainings of a run: a method that prunes divides them between two, or, where each
-    would have fewer than ten, prunes late in one.
+    would have fewer than ten, prunes late in one. Rows that prune as published always train twice.
     """
+    rows = with_rates(entries_named(words(methods)), _rates(rates or ""))
+    entries = {name: pruned_as_asked(entry, given) for name, entry in rows.items()}
     from e2vpt.benchmarks.compare.compare import Comparison, compare_methods
     from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
     from e2vpt.benchmarks.machine import machine
     from e2vpt.runs.folders.opening import check_out
     from e2vpt.runs.start import absolute, named_backbone
 
-    name = named_backbone(backbone)
+    backbone = named_backbone(backbone)
     check_out(out, resume=resume)
-    tasks = {task.name: task for task in (load_images(absolute(source), data) for source in sources)}
-    if len(tasks) < len(sources):
-        raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
+    check_extras(entries.values())
+    tasks = _tasks([absolute(source) for source in sources], data)
+    asked = words(tune_on) if tune_on is not None else _tuned_before(out) if resume else None
     comparison = Comparison(
         tasks=tasks,
-        config=run_config(name, weights, prompts=prompts, options=options, data=data, train=train),
-        entries=with_rates(entries_named(words(methods)), _rates(rates or "")),
-        tune_on=list(tasks)[:2] if tune_on is None else words(tune_on),
+        config=run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train),
+        entries=entries,
+        tune_on=list(tasks)[:2] if asked is None else asked,
         prune=prune,
         seeds=seeds,
         equal_epochs=True,
         late_where_few=not given.keys() & {"prune_at", "rewind"},
     )
+    comparison = dataclasses.replace(comparison, tasks=_decoded(tasks, data))
     with kept_when_interrupted(out), reported() as reporting:
-        rows = compare_methods(comparison, out, resume=resume, reporting=reporting)
-    print(write_comparison(out, rows, machine()))
+        trials = compare_methods(comparison, out, resume=resume, reporting=reporting)
+    print(write_comparison(out, trials, machine()))
     print(f"report {', '.join(str(out / name) for name in RESULT_FILES)}")
+
+
+def _tasks(sources: Sequence[str], data: DataConfig) -> dict[str, Task]:
+    """By name, not yet decoded: that may take minutes, and names may be wrong."""
+    from e2vpt.data import load_task
+
+    tasks = {task.name: task for task in (load_task(source, data, verify=False) for source in sources)}
+    if len(tasks) < len(sources):
+        raise ConfigError(f"Two of {', '.join(sources)} have the same name; rename one.")
+    return tasks
+
+
+def _decoded(tasks: Mapping[str, Task], data: DataConfig) -> dict[str, Task]:
+    """With every image looked at."""
+    found = {}
+    for name, task in tasks.items():
+        with image_check("Reading images") as update:
+            found[name] = task.decoded(skip=data.skip_unreadable, progress=update)
+    return found
+
+
+def _tuned_before(out: Path) -> list[str] | None:
+    """The tasks that the comparison in a folder chose its rates on; None where there is none."""
+    from e2vpt.files.paths import look_at
+    from e2vpt.runs.folders.folder import CONFIG, read_config
+
+    tuned = read_config(out / CONFIG).get("tune_on") if look_at(out / CONFIG) != "nothing" else None
+    return tuned if isinstance(tuned, list) else None
 
 
 def _rates(text: str) -> dict[str, float]:

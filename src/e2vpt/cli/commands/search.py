@@ -60,7 +60,7 @@ def search_command(
     from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
     from e2vpt.runs.train import describe_task
     from e2vpt.search.here import search_here
-    from e2vpt.search.on_cluster import search_on_cluster
+    from e2vpt.search.on_cluster import check_extent, search_on_cluster
 
     if out is not None:
         check_out(out, resume=resume)
@@ -69,6 +69,8 @@ def search_command(
         named_backbone(backbone), weights, prompts=prompts, data=data, train=train, source=source
     )
     check_backbone_fits(config)
+    if out is not None and engine == "ray":
+        check_extent(out, search.trials, max(1, data.workers))
     task = load_images(source, data)
     out = out or Path("runs") / f"{task.name}-search"
     say(describe_task(task))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from e2vpt.benchmarks.compare.entries import ENTRIES, entries_named
+from e2vpt.benchmarks.compare.entries import ENTRIES, check_extras, entries_named
 from e2vpt.benchmarks.vtab.data import Source
 from e2vpt.cli.flags import with_config_flags
 from e2vpt.cli.options import BackboneName, Weights, run_config, words
 from e2vpt.config import DataConfig, GridConfig, MethodConfig, PromptConfig, PruneConfig, TrainConfig
 from e2vpt.config.groups import BY_THE_PAPER, field_names, refuse_idle
+from e2vpt.config.recipes import PUBLISHED_START
 from e2vpt.errors import ConfigError, RunError
 from e2vpt.runs.progress import reported, say
 
@@ -36,8 +38,10 @@ _IDLE = {
 }
 _IDLE_WITH: dict[str, dict[str, str]] = {
     "fast": dict.fromkeys(field_names("grid"), "without --protocol paper"),
+    # How prompts start is settled by each row, not by the protocol.
     "paper": dict.fromkeys(
-        (*BY_THE_PAPER, "seeds", "tune", "weight_decay", "optimizer"), "with --protocol paper"
+        (*(set(BY_THE_PAPER) - set(PUBLISHED_START)), "seeds", "tune", "weight_decay", "optimizer"),
+        "with --protocol paper",
     ),
 }
 
@@ -99,16 +103,29 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         refuse_idle(given, _IDLE_WITH[protocol])
         if data.skip_unreadable:
             raise ConfigError("--skip-unreadable is not for benchmarks: their numbers are of whole sets.")
+        entries, some = entries_named(words(methods)), _known_tasks(kind, words(tasks))
+        names, share = list(entries), _share(shard)
         from e2vpt.benchmarks.suite.cell import Protocol
         from e2vpt.benchmarks.suite.run import merge
-        from e2vpt.benchmarks.suite.tasks import open_suite
+        from e2vpt.benchmarks.suite.tasks import FINAL_ON, open_suite
         from e2vpt.runs.start import absolute
+        from e2vpt.search.cluster import import_ray
 
-        names, some = list(entries_named(words(methods))), _known_tasks(kind, words(tasks))
+        if kind == "fgvc" and data.preprocess == "imagenet":
+            data = dataclasses.replace(data, preprocess="imagenet-crop")
         # A worker elsewhere starts in another folder.
         own_weights = None if weights is None else Path(absolute(str(weights)))
         config = run_config(backbone, own_weights, prompts=prompts, options=options, data=data, train=train)
-        chosen = Protocol(name=protocol, config=config, prune=prune, grid=grid, seeds=seeds, tune=tune)
+        chosen = Protocol(
+            name=protocol,
+            config=config,
+            prune=prune,
+            grid=grid,
+            seeds=seeds,
+            tune=tune,
+            final_on=FINAL_ON[kind],
+            given=given.keys() & set(field_names("prune")),
+        )
         if only_plan and directory is None:
             _plan(kind, some, chosen, names)
             return
@@ -123,14 +140,18 @@ def _command(kind: Benchmark) -> Callable[..., None]:
         if only_plan:
             _plan(kind, suite.tasks, chosen, names)
         else:
-            where = {"shard": _share(shard), "workers": jobs, "address": address}
+            check_extras(entries.values())
+            if jobs or address:
+                import_ray()
+            where = {"shard": share, "workers": jobs, "address": address}
             if merged:
                 say(f"{merge(merged, out)} cells taken over.")
             _run(suite, chosen, names, out, where)
 
     command.__doc__ = {
         "vtab": "Run VTAB-1k, 19 tasks, and print the papers' table beside their numbers.",
-        "fgvc": "Run the five fine-grained data sets, and print the papers' table beside their numbers.",
+        "fgvc": "Run the five fine-grained data sets, and print the papers' table beside their numbers.\n\n"
+        "--preprocess imagenet is imagenet-crop here, as the official code has it for these data sets.",
     }[kind]
     return command
 

@@ -20,7 +20,8 @@ from e2vpt.insight.reports.calibration import fit_temperature
 from e2vpt.insight.reports.measured import Measured, measure_images
 from e2vpt.insight.reports.record import RunRecord, read_record
 from e2vpt.runs.folders.finding import run_of, task_name
-from e2vpt.runs.folders.folder import holds_run, is_by_the_paper
+from e2vpt.runs.folders.folder import holds_run
+from e2vpt.runs.folders.run_config import trained_on
 from e2vpt.runs.models.load import load
 from e2vpt.runs.models.task_model import TaskModel
 
@@ -56,7 +57,7 @@ def run_report(
     """The report of a run whose images are `task`."""
     model = load(record.folder)
     splits = {name: split for name, split in task.splits().items() if name != "train"}
-    if record.config.data.train_on == "train+val" or is_by_the_paper(record.folder):
+    if trained_on(record.folder, record.config) == "train+val":
         splits.pop("val", None)
     total, before, measured = sum(map(len, splits.values())), 0, []
     for name in sorted(splits):  # test, then val

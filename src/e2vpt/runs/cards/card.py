@@ -20,7 +20,7 @@ from e2vpt.runs.folders.figures import read_figures
 from e2vpt.runs.folders.finding import task_name
 from e2vpt.runs.folders.folder import ADAPTER, CONFIG, holds_run, is_by_the_paper, read_config
 from e2vpt.runs.folders.identity import SPLITS, saved_images
-from e2vpt.runs.folders.run_config import saved_run_config
+from e2vpt.runs.folders.run_config import saved_run_config, trained_on
 
 CARD = "README.md"
 _SEAL = re.compile(r"\n<!-- e2vpt ([0-9a-f]{64}) -->\n\Z")
@@ -55,6 +55,7 @@ def card_of(adapter: Path) -> str:
         figures=read_figures(run),
         augment=augmentation_of(run, config),
         counts=Counter(row["split"] for row in saved_images(run)) if (run / SPLITS).exists() else {},
+        trained_on=trained_on(run, config),
         by_the_paper=is_by_the_paper(run),
     )
     return _sealed(model_card(info, str(saved.get("task") or task_name(adapter)), facts))

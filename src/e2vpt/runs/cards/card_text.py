@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2vpt.adapters.info import AdapterInfo
+from e2vpt.config.images import TrainOn
 from e2vpt.errors import visible
 from e2vpt.runs.cards.card_metadata import card_metadata
 from e2vpt.runs.folders.folder import ADAPTER, CONFIG
@@ -34,6 +35,7 @@ class CardFacts:
         figures: what the adapter was measured to be, by split; none where it was not.
         counts: images of each split, by its name.
         augment: the augmentation in the end, where a run has chosen it itself.
+        trained_on: the images of the training that made the adapter.
         by_the_paper: whether learning rate and weight decay were searched by the paper's protocol.
     """
 
@@ -41,6 +43,7 @@ class CardFacts:
     figures: Mapping[str, Metrics]
     counts: Mapping[str, int]
     augment: str
+    trained_on: TrainOn
     by_the_paper: bool
 
 
@@ -141,8 +144,7 @@ def _settings(info: AdapterInfo, facts: CardFacts | None) -> dict[str, str]:
             train |= dict.fromkeys(_SEARCHED, "searched, as in the paper")
             train.pop("seed", None)  # of the search; the last trainings have seeds of their own
         found |= {_spoken(name): str(value) for name, value in train.items()}
-        train_on = "train+val" if facts.by_the_paper else facts.config.data.train_on
-        found |= {"trained on": train_on, "augmentation": facts.augment}
+        found |= {"trained on": facts.trained_on, "augmentation": facts.augment}
     versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
     return found | ({"versions": versions} if versions else {})
 

@@ -54,7 +54,7 @@ def holds_run(folder: Path) -> bool:
 
 
 def is_by_the_paper(run: Path) -> bool:
-    """Whether a run is one of the paper's protocol, whose final trainings have the validation images too."""
+    """Whether a run is one of the paper's protocol."""
     return look_at(run / GRID_FOLDER / CONFIG) != "nothing"
 
 

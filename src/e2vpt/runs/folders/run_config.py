@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from e2vpt.config import RECIPE_PROMPTS, DataConfig, MethodConfig, PromptConfig, TrainConfig
 from e2vpt.config.fields import check_choices, from_dict, to_dict
+from e2vpt.config.images import TrainOn
 from e2vpt.errors import ConfigError, RunError, check_type
 from e2vpt.files.paths import look_at
 from e2vpt.methods.names import check_method, own_lr
-from e2vpt.runs.folders.folder import CONFIG, kind_of, read_config
+from e2vpt.runs.folders.folder import CONFIG, GRID_FOLDER, is_by_the_paper, kind_of, read_config
 
 _PARTS = {"prompts": PromptConfig, "options": MethodConfig, "data": DataConfig, "train": TrainConfig}
 _PLAIN = ("backbone", "weights", "method", "adapter_precision", "source", "recipe")
@@ -81,3 +82,15 @@ def saved_run_config(run: str | Path) -> RunConfig:
         )
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path} cannot be used ({error}). Restore it, or start a new run.") from error
+
+
+def trained_on(run: Path, config: RunConfig) -> TrainOn:
+    """The images that the adapter of a run was trained on in the end.
+
+    Raises:
+        RunError: the settings of the paper's protocol cannot be read.
+    """
+    if not is_by_the_paper(run):
+        return config.data.train_on
+    # Before these settings said so, its final trainings had both.
+    return "train" if read_config(run / GRID_FOLDER / CONFIG).get("final_on") == "train" else "train+val"
