@@ -18,11 +18,12 @@ from support.backbones_for_tests import (
 )
 from support.oracles.attention import PlainAttention
 from support.oracles.gated import GatedAttention, gated_oracle
-from support.prompting_for_tests import each_model, made
+from support.prompting_for_tests import each_model, made, overhear
 from torch import Tensor
 
 import e2vpt
 from e2vpt.benchmarks.cost import flops
+from e2vpt.errors import ConfigError
 from e2vpt.prompting.attention import AttentionWithPrompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -169,9 +170,18 @@ def test_attention_dropout_reaches_every_weight(kind: str) -> None:
     for module in model.modules():
         if isinstance(module, AttentionWithPrompts):
             module.attn_drop.p = 1 - 1e-12
-            module.proj.register_forward_pre_hook(lambda _, args: found.append(args[0].detach()))
+            overhear(module.proj, lambda rows: found.append(rows.detach()))
     model.train()(images_for(model))
     assert found and not any(rows.any() for rows in found)
     found.clear()
     model.eval()(images_for(model))
     assert found and all(rows.any() for rows in found)
+
+
+@each_model
+def test_copies_for_data_parallel_are_refused(kind: str) -> None:
+    """nn.DataParallel makes such copies of every module in each step, where there are several GPUs."""
+    found = [module for module in made(kind).modules() if isinstance(module, AttentionWithPrompts)]
+    for attention in found:
+        with pytest.raises(ConfigError, match=r"torchrun or `accelerate launch`.*CUDA_VISIBLE_DEVICES=0"):
+            attention._replicate_for_data_parallel()

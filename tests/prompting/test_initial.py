@@ -14,6 +14,7 @@ from support.backbones_for_tests import (
     images_for,
     named_backbone,
     prompted,
+    tiny_swin,
     tiny_vit,
 )
 from torch import Tensor, nn
@@ -41,11 +42,21 @@ def block_prompts(**options: Any) -> BlockPrompts:
 @pytest.mark.parametrize("how", ["uniform", "patch"])
 def test_uniform_visual_prompts_have_the_official_bound(how: Any) -> None:
     prompts = block_prompts()
-    init_visual(prompts, how, 16 * 16)
+    init_visual(prompts, how, 16 * 16, 64)
     bound = math.sqrt(6 / (3 * 16 * 16 + 64))
     assert 0.98 * bound < float(prompts.visual.detach().abs().max()) <= bound
     assert float(prompts.visual.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.05)
     assert abs(float(prompts.visual.detach().mean())) < 0.05 * bound
+
+
+def test_all_stages_of_a_swin_have_the_bound_of_the_first() -> None:
+    """reference.md section 2: the official code knows one width, that of the patches."""
+    model = e2vpt.prompt(tiny_swin(), e2vpt.PromptConfig(num_visual=100))
+    bound = math.sqrt(6 / (3 * 4 * 4 + 16))
+    layers = e2vpt.prompt_layers(model)
+    assert [layer.visual.shape[1] for layer in layers] == [16, 16, 32, 32]
+    for layer in layers:
+        assert 0.98 * bound < float(layer.visual.detach().abs().max()) <= bound
 
 
 @pytest.mark.parametrize("how", ["kaiming", "patch"])
@@ -69,18 +80,18 @@ def test_the_papers_standard_deviation() -> None:
 
 def test_normal_and_zeros() -> None:
     prompts = block_prompts(share_kv=False)
-    init_visual(prompts, "normal", 16)
+    init_visual(prompts, "normal", 16, 64)
     init_key_value(prompts, "normal")
     for tensor in (prompts.visual, prompts.key, prompts.value):
         assert float(tensor.detach().std()) == pytest.approx(0.02, rel=0.06)
-    init_visual(prompts, "zeros", 16)
+    init_visual(prompts, "zeros", 16, 64)
     init_key_value(prompts, "zeros")
     assert not any(bool(tensor.any()) for tensor in (prompts.visual, prompts.key, prompts.value))
 
 
 def test_initialising_nothing_draws_nothing() -> None:
     prompts, state = block_prompts(num_visual=0, num_kv=0), torch.get_rng_state()
-    init_visual(prompts, "uniform", 16)
+    init_visual(prompts, "uniform", 16, 64)
     init_key_value(prompts, "kaiming")
     init_visual_from_tokens(prompts, torch.zeros(0, 64))
     init_key_value_from_tokens(prompts, torch.zeros(4, 0, 16), torch.zeros(4, 0, 16))
@@ -108,6 +119,19 @@ def test_deep_rows_from_tokens_have_one_size_which_the_norm_undoes() -> None:
     )
     nearest = torch.cdist(rows[~empty], all_normed[1:]).min(1)
     assert float(nearest.values.max()) < 1e-6 and len(nearest.indices.unique()) == 39
+
+
+def test_large_tokens_in_half_precision_keep_their_direction() -> None:
+    """Squares of activations beyond 256 are infinite in fp16."""
+    prompts = block_prompts().half()
+    tokens = 1000 * torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    init_visual_from_tokens(prompts, tokens.half())
+    exact = block_prompts()
+    torch.manual_seed(1)
+    init_visual_from_tokens(exact, tokens.half().float())
+    assert torch.equal(prompts.visual, exact.visual.half())
+    assert torch.allclose(exact.visual.square().mean(-1).sqrt(), torch.tensor(0.2))
 
 
 @pytest.mark.parametrize("share", [True, False])

@@ -72,3 +72,31 @@ def test_sharing_survives_loading_and_conversion(share: bool) -> None:
     assert shares(prompts.double().half()) is share
     assert shares(prompts.to("meta").to_empty(device="cpu")) is share
     assert isinstance(prompts.value, nn.Parameter)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_other_keys_than_values_do_not_go_into_one_tensor(strict: bool) -> None:
+    shared, apart = block_prompts(), block_prompts(share_kv=False)
+    for seed, parameter in enumerate((shared.key, apart.key, apart.value)):
+        parameter.data.normal_(generator=torch.Generator().manual_seed(seed))
+    before = shared.key.detach().clone()
+    with pytest.raises(RuntimeError, match=r"key and value differ; .*Make it with .*share_kv=False"):
+        shared.load_state_dict(apart.state_dict(), strict=strict)
+    assert torch.equal(shared.key, before)
+    apart.value.data.copy_(apart.key)
+    shared.load_state_dict(apart.state_dict(), strict=strict)
+    assert torch.equal(shared.key, apart.key)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_parameter_whose_shape_stays_is_still_the_same(share: bool) -> None:
+    prompts = block_prompts(share_kv=share, gated=True)
+    before = dict(prompts.named_parameters())
+    drawn = {name: torch.randn_like(parameter) for name, parameter in before.items()}
+    drawn.setdefault("value", drawn["key"])
+    prompts.resize(keep=torch.ones(40, 64), **drawn)
+    for name, parameter in prompts.named_parameters():
+        assert parameter is before[name] and torch.equal(parameter, drawn[name]), name
+    prompts.resize(visual=drawn["visual"][:3], keep=torch.ones(3, 64))
+    assert prompts.visual is not before["visual"] and before["visual"].shape == (40, 64)
+    assert prompts.key is before["key"] and prompts.gate is before["gate"]

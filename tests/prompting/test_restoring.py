@@ -151,6 +151,25 @@ def test_an_adapter_that_does_not_fit_leaves_the_one_that_is_there(tmp_path: Pat
         e2vpt.load_adapter(tmp_path / "a", trained)
 
 
+@each_backbone
+@pytest.mark.parametrize("beside", ["none", "bias", "norm", "gamma", "scale"])
+def test_a_backbone_that_was_cast_is_restored_as_a_whole(kind: str, beside: str) -> None:
+    backbone = BACKBONES[kind]()
+    model = moved(backbone, "e2vpt", beside=beside).double()
+    restore(model)
+    assert_plain_again(model, copy.deepcopy(backbone).double())
+
+
+@pytest.mark.parametrize("cast", [torch.float64, torch.bfloat16])
+def test_a_second_adapter_goes_on_a_backbone_that_was_cast(tmp_path: Path, cast: torch.dtype) -> None:
+    backbone = tiny_vit(torch.float32)
+    adapter = saved(tmp_path / "a", backbone, "e2vpt", 0)
+    model, _ = e2vpt.load_adapter(tmp_path / "a", backbone)
+    model, _ = e2vpt.load_adapter(tmp_path / "a", model.to(cast))
+    images = images_for(backbone)
+    assert torch.equal(model.to(cast)(images), adapter.to(cast)(images))
+
+
 def test_a_restored_backbone_follows_its_device_and_mode(tmp_path: Path) -> None:
     backbone = tiny_swin(torch.float32)
     model = moved(backbone, "e2vpt").double().train()

@@ -51,6 +51,20 @@ def test_gradients_are_autograds(bias: bool, scale: list[float] | None) -> None:
         assert torch.allclose(mine, other, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_second_derivatives_are_autograds(bias: bool) -> None:
+    x, weight, own_bias, own_scale = parts(bias)
+    tuned = [t for t in (x, own_bias, own_scale) if t is not None]
+
+    def of_a_penalty(f: Any) -> tuple[Tensor, ...]:
+        loss = f(x, weight, own_bias, own_scale).pow(3).sum()
+        slopes = torch.autograd.grad(loss, tuned, create_graph=True)
+        return torch.autograd.grad(sum(slope.square().sum() for slope in slopes), tuned)
+
+    for mine, other in zip(of_a_penalty(scaled_frozen), of_a_penalty(by_autograd), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-10, atol=0)
+
+
 def test_a_scale_of_zero_has_a_gradient_that_is_finite() -> None:
     x, weight, bias, _ = parts()
     scale = torch.tensor([0.0, -0.0, 1e-9, -1e-9, 1.0, 1.0], dtype=torch.float64, requires_grad=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,23 @@ def test_an_unneeded_token_scores_zero_and_a_needed_one_does_not() -> None:
             layer.visual[1] = 0
     found = score(model, batches(model, 4), num_segments=8).tokens[0]
     assert found[1] == 0 and found[0] > 0 and found[2] > 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_scores_that_are_no_numbers_choose_nothing(shared: bool) -> None:
+    model = made("vit")
+    ((images, labels),) = batches(model, 3)
+    images[1, 0, 0, 0] = math.nan
+    with pytest.raises(ConfigError, match=r"scores of block 1 \(tokens\) are not finite.*NaN"):
+        score(model, [(images, labels)], num_segments=8, shared=shared)
+
+
+def test_scores_are_finite_wherever_they_come_from() -> None:
+    tokens, segments = torch.ones(3).double(), torch.ones(3, 2).double()
+    bad = tokens.clone()
+    bad[2] = math.inf
+    with pytest.raises(ConfigError, match=r"scores of block 2 \(tokens\)"):
+        Scores(tokens=(tokens, bad), segments=(segments,) * 2, key_value=(), shared=False, layout="strided")
 
 
 def test_what_cannot_be_scored_is_said() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -74,7 +76,23 @@ def test_shares_are_kept_and_more_keeps_all_that_less_kept(
     )
 
 
-@pytest.mark.parametrize("wanted", [1.5, -0.1, 5, -1, True, float("nan")])
+@pytest.mark.parametrize("kind", [float, np.float16, np.float32, np.float64, Fraction])
+def test_a_share_is_any_real_number(kind: Any) -> None:
+    chosen = select(scores_of([[1, 2, 3, 4]], shared=True), tokens=kind(0.5), segments=kind(1))
+    assert chosen.tokens[0].tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("kind", [int, np.int32, np.uint8, np.int64])
+def test_a_count_is_any_whole_number(kind: Any) -> None:
+    chosen = select(scores_of([[1, 2, 3, 4]], shared=True), tokens=kind(1))
+    assert chosen.tokens[0].tolist() == [False, False, False, True]
+
+
+NUMBERS = [1.5, -0.1, 5, -1, True, float("nan"), np.float32(1.5), np.int64(5), np.bool_(True)]
+OTHERS = ["0.5", None, torch.tensor(0.5), torch.tensor(2), [0.5], 1j]
+
+
+@pytest.mark.parametrize("wanted", [*NUMBERS, *OTHERS], ids=repr)
 def test_what_cannot_be_kept_is_refused(wanted: Any) -> None:
     with pytest.raises(ConfigError, match="cannot be kept of 4"):
         select(scores_of([[1, 2, 3, 4]], shared=True), tokens=wanted)

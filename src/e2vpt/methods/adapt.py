@@ -16,7 +16,7 @@ from e2vpt.config import MethodConfig, PromptConfig
 from e2vpt.errors import ConfigError, check_type
 from e2vpt.methods.names import PEFT_METHODS, check_method, prompts_of
 from e2vpt.methods.peft import inject
-from e2vpt.methods.tuning import BESIDE, TUNE
+from e2vpt.methods.tuning import BESIDE, TUNE, check_tunable
 from e2vpt.prompting.install import prompt
 from e2vpt.prompting.parts import classifier, prompt_layers, tuned_parameters
 from e2vpt.prompting.restoring import keep_values, remember
@@ -99,6 +99,7 @@ def adapt(
     check_method(method)
     options = _resolved(options, method, asked)
     own, num_blocks = prompts_of(method, asked), len(find_sites(backbone))
+    check_tunable(backbone, method, options.beside)
     stays = own is not None and options.beside == "none"
     before = "" if stays else weights or fingerprint(backbone)
     remember(backbone)

@@ -72,9 +72,15 @@ def _has_idle_key_bias(attention: Attention | WindowAttention) -> bool:
 
 def _tune_norms(model: nn.Module, _: MethodConfig) -> None:
     """Every LayerNorm of the backbone."""
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.requires_grad_(True)
+    for norm in _layer_norms(model):
+        norm.requires_grad_(True)
+
+
+def _layer_norms(model: nn.Module) -> list[nn.Module]:
+    """Those that have parameters."""
+    return [
+        module for module in model.modules() if isinstance(module, nn.LayerNorm) and module.elementwise_affine
+    ]
 
 
 def _tune_biases_and_norms(model: nn.Module, options: MethodConfig) -> None:
@@ -126,6 +132,33 @@ def _add_side_network(model: Any, _: MethodConfig) -> None:
     width: Any = classifier(model).in_features
     model.side = SideNetwork(width).to(next(model.parameters()))
     model.forward = SideForward(model).forward
+
+
+def check_tunable(model: Any, method: str, beside: str) -> None:
+    """See that a plain backbone has what a method tunes, or stands on.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    asked, instead = f"beside is {beside!r}", "beside='scale' or 'none'"
+    if method == "layernorm":
+        asked, instead = "method is 'layernorm'", "another method, such as 'e2vpt' or 'lora'"
+    if (method == "layernorm" or beside in ("norm", "gamma")) and not _layer_norms(model):
+        others = sorted({type(module).__name__ for module in model.modules() if _is_norm(module)})
+        raise ConfigError(
+            f"{asked}, which tunes LayerNorms; this backbone has none with parameters, but "
+            f"{' and '.join(others) or 'no norm at all'}. Choose {instead}."
+        )
+    if method in ("mlp", "sidetune") and not isinstance(classifier(model), nn.Linear):
+        raise ConfigError(
+            f"method is {method!r}, which needs a linear head; this backbone has none. Make it with "
+            "num_classes, the number of your classes."
+        )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    has_weight = isinstance(getattr(module, "weight", None), nn.Parameter)
+    return has_weight and "norm" in type(module).__name__.lower()
 
 
 TUNE: dict[str, Callable[[nn.Module, MethodConfig], None]] = {

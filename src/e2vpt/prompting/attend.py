@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2vpt.backbones.families import ATTENTIONS
+from e2vpt.errors import ConfigError
 from e2vpt.prompting.tuned_linear import parts_of
 
 
@@ -41,6 +42,22 @@ def attend(
     if _fused_backward_is_slow(q_BHQd, k_BHNd, bias):
         return _attend_manually(q_BHQd, k_BHNd, v_BHNd, bias, dropout)
     return F.scaled_dot_product_attention(q_BHQd, k_BHNd, v_BHNd, attn_mask=bias, dropout_p=dropout)
+
+
+def one_mask(attn_mask: Tensor | None, is_causal: bool, q_BHQd: Tensor, num_tokens: int) -> Tensor | None:
+    """What timm's `attn_mask` and `is_causal` say about Q queries and N tokens, as a bias for `attend`.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if not is_causal:
+        return attn_mask
+    if attn_mask is not None:
+        raise ConfigError(
+            "attn_mask and is_causal=True are both given, and only one can hold. Put the causal mask into "
+            "attn_mask."
+        )
+    return torch.ones(q_BHQd.shape[2], num_tokens, dtype=torch.bool, device=q_BHQd.device).tril()
 
 
 def attention_weights(

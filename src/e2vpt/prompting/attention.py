@@ -9,7 +9,7 @@ Shapes: B images (or windows), N tokens, Q queries, t rows of a table, D model w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,13 @@ class AttentionWithPrompts(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # A copy or pickle of a model is not inside `folded`.
         return {**self.__dict__, "stored": [], "by_image": None}
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        raise ConfigError(
+            "nn.DataParallel cannot copy a prompted model: its copies would compute with the original's "
+            "prompts. Start one process for each GPU, with torchrun or `accelerate launch`, or show the "
+            "process one GPU only: CUDA_VISIBLE_DEVICES=0."
+        )
 
     def table(self, like: Tensor, batch: int, to_kv: Projection | None = None) -> Tensor | None:
         """The extra keys and values of the coming forward pass, [t, 2, H, d] or [B, t, 2, H, d], if any.

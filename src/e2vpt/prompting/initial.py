@@ -32,11 +32,12 @@ _NO_TOKEN = 1e-12
 
 
 @torch.no_grad()
-def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None:
+def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int, first_width: int) -> None:
     """Initialise visual prompts [p, D] from the global random state.
 
-    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2). `patch` draws the same,
-    and the prompts wait for `init_from_images`.
+    `uniform` is the official ±sqrt(6 / (3·patch² + D)) (VPT, reference.md section 2), with the width D of the
+    model's first block: a Swin has one bound for all of its stages. `patch` draws the same, and the prompts
+    wait for `init_from_images`.
     """
     if prompts.visual is None:
         return
@@ -46,7 +47,7 @@ def init_visual(prompts: BlockPrompts, how: VisualInit, patch_area: int) -> None
     elif how == "normal":
         prompts.visual.normal_(std=0.02)
     else:
-        bound = math.sqrt(6.0 / (3 * patch_area + prompts.visual.shape[1]))
+        bound = math.sqrt(6.0 / (3 * patch_area + first_width))
         prompts.visual.uniform_(-bound, bound)
 
 
@@ -80,6 +81,8 @@ def init_visual_from_tokens(prompts: BlockPrompts, tokens_TD: Tensor) -> None:
         return
     drawn = tokens_TD[_draw(len(tokens_TD), prompts.num_visual)]
     if not prompts.travels:
+        # Squares of activations are more than fp16 holds.
+        drawn = drawn.to(torch.promote_types(drawn.dtype, torch.float32))
         drawn = drawn * (_TOKEN_RMS / drawn.square().mean(-1, keepdim=True).sqrt().clamp_min(_NO_TOKEN))
     prompts.visual.copy_(drawn)
 

@@ -55,7 +55,7 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     if config.pool_prompts and not is_swin(backbone):
         raise ConfigError("pool_prompts is for Swin; others read out a class token or their patches.")
     prompted = [
-        _prompted(site, _make_prompts(site, config, num_visual, num_kv, backbone))
+        _prompted(site, _make_prompts(site, config, num_visual, num_kv, backbone, sites[0].width))
         for site, num_visual, num_kv in zip(sites, visual, kv, strict=True)
     ]
     for site, attention in zip(sites, prompted, strict=True):
@@ -65,7 +65,7 @@ def prompt(backbone: M, config: PromptConfig | None = None) -> M:
     elif isinstance(backbone, Eva):
         install_in_eva(backbone)
     elif isinstance(backbone, Beit):
-        install_edges(backbone.blocks, {BeitBlock: EdgeOfBeit})
+        install_edges(backbone, {BeitBlock: EdgeOfBeit})
     elif config.pool_prompts or config.visual_depth == "shallow":
         install_live_prompts(backbone, pool_prompts=config.pool_prompts)
     if config.visual_depth == "shallow":
@@ -95,7 +95,7 @@ class IntermediateFeatures:
 
 
 def _make_prompts(
-    site: Site, config: PromptConfig, num_visual: int, num_kv: int, backbone: nn.Module
+    site: Site, config: PromptConfig, num_visual: int, num_kv: int, backbone: nn.Module, first_width: int
 ) -> BlockPrompts:
     prompts = BlockPrompts(
         num_visual=num_visual,
@@ -109,7 +109,7 @@ def _make_prompts(
         gated=config.attention == "gated",
     )
     height, width = backbone.patch_embed.patch_size  # type: ignore[union-attr, misc]
-    init_visual(prompts, config.init, int(height) * int(width))
+    init_visual(prompts, config.init, int(height) * int(width), first_width)
     init_key_value(prompts, config.kv_init)
     return prompts.to(next(site.attention.parameters()).device)
 

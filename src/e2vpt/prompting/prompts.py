@@ -121,19 +121,18 @@ class BlockPrompts(nn.Module):
     def resize(self, *, visual: Tensor | None, keep: Tensor | None, **others: Tensor | None) -> None:
         """Take other tensors: `visual` and `keep` [p, D], `key` and `value` [H, m, d], `gate` [H].
 
-        They become new Parameters (what hangs on an old one knows its old shape), None where no row is left.
-        Masked elements become zero. A gate that is not given stays while there are prompts.
+        A Parameter whose shape stays takes the values, so that its optimizer still trains it. Others become
+        new ones (what hangs on an old one knows its old shape), None where no row is left. Masked elements
+        become zero. A gate that is not given stays while there are prompts.
         """
-        self.visual = _parameter(visual if visual is None or keep is None else visual * keep)
+        self.visual = _refilled(self.visual, visual if visual is None or keep is None else visual * keep)
         self.keep = None if self.visual is None or keep is None else keep.detach().clone()
         if "key" in others:
-            self.key = _parameter(others["key"])
-            self.value = self.key if self.share_kv else _parameter(others["value"])
+            self.key = _refilled(self.key, others["key"])
+            self.value = self.key if self.share_kv else _refilled(self.value, others["value"])
         gate = others.get("gate", self.gate)
-        if gate is None or (self.visual is None and self.key is None):
-            self.gate = None
-        elif gate is not self.gate:
-            self.gate = nn.Parameter(gate.detach().clone())
+        has_prompts = self.visual is not None or self.key is not None
+        self.gate = _refilled(self.gate, gate) if has_prompts else None
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Shared keys and values under one name: safetensors, and so Hugging Face's Trainer, refuse two."""
@@ -145,6 +144,13 @@ class BlockPrompts(nn.Module):
         key, value = prefix + "key", prefix + "value"
         if self.share_kv and key in state_dict:
             state_dict.setdefault(value, state_dict[key])  # torch looks for both names; it gave us a copy
+            if not _same(state_dict[key], state_dict[value]):
+                error_msgs: list[str] = args[-1]
+                error_msgs.append(
+                    f"{key} and {value} differ; this model has one tensor for both. "
+                    "Make it with PromptConfig(share_kv=False)."
+                )
+                return
         with self._sharing():
             super()._load_from_state_dict(state_dict, prefix, *args)
         self.waits_for_images &= any(prefix + name not in state_dict for name, _ in self.named_parameters())
@@ -167,5 +173,22 @@ class BlockPrompts(nn.Module):
         return f"num_visual={self.num_visual}, num_kv={self.num_kv} ({shared}), travels={self.travels}"
 
 
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other or one.is_meta or torch.equal(one, other)
+
+
+def _refilled(old: nn.Parameter | None, values: Tensor | None) -> nn.Parameter | None:
+    if old is None or values is None or _kind(old) != _kind(values):
+        return _parameter(values)
+    old.copy_(values)
+    old.grad = None
+    return old
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
 def _parameter(values: Tensor | None) -> nn.Parameter | None:
-    return nn.Parameter(values.detach().clone()) if values is not None and values.shape[-2] else None
+    """Rows [p, D] or [H, m, d], or a gate [H], as a Parameter; None where there are none."""
+    return nn.Parameter(values.detach().clone()) if values is not None and values.shape[-2:].numel() else None

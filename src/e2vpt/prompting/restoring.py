@@ -73,6 +73,11 @@ def restore(model: nn.Module) -> None:
             f"This backbone was tuned itself ({before.lost[0]} and {len(before.lost) - 1} more). "
             "Load a fresh backbone for another adapter."
         )
+    # First of all, as some of these parameters are replaced below.
+    for parameter, value in before.values.values():
+        parameter.copy_(value)
+    for parameter, required in before.trainable:
+        parameter.requires_grad_(required)
     head = model.get_classifier()  # type: ignore[operator]
     known = {(id(parent), name) for parent, name, _ in before.children}
     for parent, name, child in before.children:
@@ -84,15 +89,17 @@ def restore(model: nn.Module) -> None:
         delattr(model, name)
     for name in vars(model).keys() - before.attributes:
         delattr(model, name)
-    for parameter, value in before.values.values():
-        parameter.copy_(value)
-    for parameter, required in before.trainable:
-        parameter.requires_grad_(required)
 
 
 def _follow(old: nn.Module, now: nn.Module | None) -> None:
-    """Give a module the mode, and the buffers on their device, of what stood in its place."""
-    if now is None:
+    """Bring a module, with all that is in it, to the mode, device and dtype of what stood in its place."""
+    if now is None or now is old:
         return
     old.train(now.training)
     old._buffers.update({name: buffer for name, buffer in now._buffers.items() if name in old._buffers})
+    for name, parameter in old._parameters.items():
+        like = now._parameters.get(name)
+        if parameter is not None and like is not None and like is not parameter:
+            old._parameters[name] = nn.Parameter(parameter.to(like), parameter.requires_grad)
+    for name, child in old.named_children():
+        _follow(child, now._modules.get(name))

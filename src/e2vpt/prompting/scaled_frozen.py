@@ -43,13 +43,16 @@ class _ScaledFrozen(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor) -> Tensor:
         scaled = scaled_weight(weight, scale)
         y = F.linear(x, scaled, bias)
-        ctx.save_for_backward(scaled, bias, scale, y)
+        ctx.save_for_backward(scaled, weight, bias, scale, y)
         ctx.kind = x.dtype
         return y
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
-        scaled, bias, scale, y = ctx.saved_tensors
+        scaled, weight, bias, scale, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # For second derivatives: what was formed in the forward pass knows nothing of its scale.
+            scaled = scaled_weight(weight, scale)
         wants_x, _, wants_bias, wants_scale = ctx.needs_input_grad
         grad_x = (grad_y @ scaled.to(grad_y.dtype)).to(ctx.kind) if wants_x else None
         rows = tuple(range(grad_y.dim() - 1))

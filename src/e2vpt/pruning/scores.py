@@ -25,6 +25,7 @@ from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.parts import evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
+from e2vpt.pruning.batches import check_within_head, scored_batch
 from e2vpt.pruning.segments import split_channels
 
 _Block = dict[str, Tensor]
@@ -41,6 +42,9 @@ class Scores:
         key_value: [m] of each block, over all heads.
         shared: one mask is meant for all blocks, and every block's scores are the same tensor.
         layout: which channels a segment has.
+
+    Raises:
+        ConfigError: a score is not a finite number.
     """
 
     tokens: tuple[Tensor, ...]
@@ -48,6 +52,16 @@ class Scores:
     key_value: tuple[Tensor, ...]
     shared: bool
     layout: Layout
+
+    def __post_init__(self) -> None:
+        for kind in ("tokens", "segments", "key_value"):
+            for number, part in enumerate(getattr(self, kind), 1):
+                if not bool(part.isfinite().all()):
+                    raise ConfigError(
+                        f"The scores of block {number} ({kind}) are not finite numbers, so nothing can be "
+                        "chosen by them. Look for NaN or infinity among the images and the tuned parameters; "
+                        "or score in float32, where half precision overflows."
+                    )
 
 
 def score(
@@ -66,18 +80,19 @@ def score(
     every block, so blocks add up before the absolute value. The model stays as it is.
 
     Raises:
-        ConfigError: no visual prompts, segments that do not divide D, or `shared` over blocks that have
-            different numbers of prompts.
+        ConfigError: no visual prompts, segments that do not divide D, `shared` over blocks that have
+            different numbers of prompts, labels of no class, or scores that are not finite numbers.
     """
     check_prunable(model, num_segments=num_segments, shared=shared)
     layers = prompt_layers(model)
     device, num_images = next(model.parameters()).device, 0
     totals: list[_Block] = [{} for _ in layers]
     with evaluating(model), _watched(layers) as entered, torch.enable_grad():
-        for images, labels in loader:
+        for images, labels in map(scored_batch, loader):
             for prompts in entered:
                 prompts.clear()
             logits = model(images.to(device))
+            check_within_head(labels, logits.shape[1])
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = F.cross_entropy(logits, labels.to(device), reduction="sum")
             blocks = _mask_gradients(loss, entered, num_segments, layout)

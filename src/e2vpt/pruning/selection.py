@@ -6,6 +6,7 @@ Shapes: p visual prompts, m key-value prompts, R segments.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,9 +90,11 @@ def _top(parts: Sequence[Tensor], wanted: Wanted, at_least_one: bool) -> list[Te
 
 
 def _count(wanted: Wanted, total: int) -> int:
-    most = 1 if isinstance(wanted, float) else total
-    if isinstance(wanted, bool) or not 0 <= wanted <= most:
+    # NumPy's numbers are these too, and no tensor is.
+    is_number = isinstance(wanted, numbers.Real) and not isinstance(wanted, bool)
+    is_count = isinstance(wanted, numbers.Integral)
+    if not is_number or not 0 <= wanted <= (total if is_count else 1):
         raise ConfigError(
             f"{wanted!r} cannot be kept of {total}; give a share from 0.0 to 1.0 or a count up to {total}."
         )
-    return math.floor(wanted * total + 0.5) if isinstance(wanted, float) else wanted
+    return int(wanted) if is_count else math.floor(float(wanted) * total + 0.5)

@@ -8,20 +8,13 @@ import pytest
 import torch
 from support.backbones_for_tests import images_for, prompted, relative, tiny_vit
 from support.oracles.vit import vit_oracle
-from torch import nn
+from support.prompting_for_tests import RowCounter
+
+import e2vpt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EXACT = 1e-12
-
-
-class RowCounter:
-    """How many rows every MLP of a model sees."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.rows: list[int] = []
-        for block in model.blocks:
-            block.mlp.register_forward_pre_hook(lambda _, args: self.rows.append(args[0].shape[1]))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +65,23 @@ def test_hooks_hear_all_rows(path: str) -> None:
     assert counter.rows == [17, 17, 1]
 
 
+INSIDE = ["norm1", "norm2", "mlp", "mlp.fc1", "mlp.act", "attn.qkv", "attn.proj", "attn.q_norm"]
+
+
+@pytest.mark.parametrize("path", INSIDE)
+def test_hooks_inside_the_last_block_hear_what_they_hear_in_timm(path: str) -> None:
+    plain = tiny_vit()
+    model, images = prompted(plain, num_visual=0, num_kv=2), images_for(plain)
+    heard: list[list[int]] = []
+    expected = model(images)
+    for each in (plain, model):
+        part = each.blocks[-1].get_submodule(path)
+        part.register_forward_hook(lambda _, __, out: heard.append(list(out.shape)))
+    plain(images)
+    assert relative(model(images), expected) < EXACT
+    assert heard[0] == heard[1]
+
+
 @pytest.mark.parametrize("kind", ["full_backward_hook", "full_backward_pre_hook", "forward_pre_hook"])
 @pytest.mark.parametrize("path", ["blocks.2", "blocks.2.attn", "norm"])
 def test_every_kind_of_hook_hears_all_rows(path: str, kind: str) -> None:
@@ -82,3 +92,13 @@ def test_every_kind_of_hook_hears_all_rows(path: str, kind: str) -> None:
     model(images).sum().backward()
     hook.remove()
     assert heard == [17]
+
+
+def test_blocks_taken_off_later_are_not_missed() -> None:
+    plain = tiny_vit()
+    model, images = prompted(plain, num_visual=4, num_kv=2), images_for(plain)
+    for each in (plain, model):
+        each.blocks = each.blocks[:2]
+    assert relative(model(images), vit_oracle(plain, model, images)[1]) < EXACT
+    with e2vpt.disabled(model):
+        assert relative(model(images), plain(images)) < EXACT

@@ -18,6 +18,7 @@ from support.backbones_for_tests import (
     tiny_eva,
 )
 from support.oracles.vit import carried_by_timm, eva_oracle
+from support.prompting_for_tests import RowCounter
 from torch import Tensor
 
 import e2vpt
@@ -125,16 +126,20 @@ def test_masks_with_travelling_prompts_are_refused() -> None:
         model(images_for(model), is_causal=True)
 
 
+def test_a_mask_beside_a_causal_one_is_refused() -> None:
+    model = prompted(tiny_eva(), num_visual=4)
+    with pytest.raises(ConfigError, match="attn_mask and is_causal=True are both given"):
+        model(images_for(model), attn_mask=torch.ones(17, 17, dtype=torch.bool), is_causal=True)
+
+
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if "token" in a])
 def test_the_last_block_is_short_where_the_class_token_is_pooled(architecture: str) -> None:
     model = prompted(tiny_eva(**ARCHITECTURES[architecture]), num_visual=4, num_kv=2)
-    images, rows = images_for(model), []
-    for block in model.blocks:
-        block.mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[1]))
+    images, rows = images_for(model), RowCounter(model).rows
     short = model(images)
     assert rows[-1] == 1 < rows[0]
     assert_same(model, short, type(model).forward(model, images), EXACT)
-    for name in ("blocks.2", "blocks.2.attn", "norm"):
+    for name in ("blocks.2", "blocks.2.attn", "blocks.2.norm2", "norm"):
         rows.clear()
         hook = model.get_submodule(name).register_forward_hook(lambda *_: None)
         assert relative(model(images), short) < EXACT

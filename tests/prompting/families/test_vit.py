@@ -170,6 +170,14 @@ def test_masks_of_the_caller_cover_the_image_tokens_only(architecture: str, kind
         assert relative(model(images, **mask), logits) < EXACT
 
 
+def test_a_mask_beside_a_causal_one_is_refused() -> None:
+    model = prompted(tiny_vit(), num_visual=4)
+    images, mask = images_for(model), torch.ones(17, 17, dtype=torch.bool)
+    for run in (model, model.forward_features):
+        with pytest.raises(ConfigError, match="attn_mask and is_causal=True are both given"):
+            run(images, attn_mask=mask, is_causal=True)
+
+
 @pytest.mark.parametrize("mask", [{"attn_mask": torch.ones(17, 17, dtype=torch.bool)}, {"is_causal": True}])
 def test_masks_with_travelling_prompts_are_refused(mask: dict[str, Any]) -> None:
     model = prompted(tiny_vit(), num_visual=2, visual_depth="shallow")

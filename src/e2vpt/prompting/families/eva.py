@@ -51,5 +51,5 @@ def _begin(model: Any, images: Tensor) -> tuple[Tensor, Steps]:
 def install_in_eva(model: Eva) -> None:
     """Replace the first and last block, and `forward`, of an Eva whose attention is prompted already."""
     edges = {EvaBlock: EdgeOfEva, EvaBlockPostNorm: PostNormEdgeOfEva}
-    install_edges(model.blocks, edges, always=True)
+    install_edges(model, edges, always=True)
     model.forward = LogitsForward(model, _begin).forward  # type: ignore[method-assign]

@@ -61,14 +61,25 @@ class LogitsForward:
 
     def _pools_class_token(self) -> bool:
         model = self.model
+        if not hasattr(model.blocks[-1], "class_token"):  # blocks were taken off since
+            return False
         pools = model.global_pool == "token" and getattr(model, "attn_pool", None) is None
         return pools and model.num_prefix_tokens > 0
 
     def _is_watched(self) -> bool:
         """Whether hooks sit on what the short path goes around, or gives one row instead of all."""
         model = self.model
-        last = model.blocks[-1]
-        return any(
-            part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-            for part in (model.blocks, last, last.attn, model.norm)
-        )
+        return _has_hooks(model.blocks) or _has_hooks(model.norm) or _has_hooks_inside(model.blocks[-1])
+
+
+def _has_hooks(part: nn.Module) -> bool:
+    return bool(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+    )
+
+
+def _has_hooks_inside(part: nn.Module) -> bool:
+    # `modules()` takes twice as long, and this is asked in every forward pass.
+    return _has_hooks(part) or any(
+        _has_hooks_inside(child) for child in part._modules.values() if child is not None
+    )

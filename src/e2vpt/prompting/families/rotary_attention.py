@@ -16,6 +16,7 @@ import torch
 from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 
+from e2vpt.prompting.attend import one_mask
 from e2vpt.prompting.attention import AttentionWithPrompts
 from e2vpt.prompting.tables import Projection, as_keys_values, as_queries
 
@@ -32,10 +33,9 @@ class PromptedRotaryAttention(AttentionWithPrompts):
     ) -> Tensor:
         """x [B, N, D] -> [B, N, D]; `rope` and `attn_mask` as in timm, over the image tokens."""
         q, kv, to_kv = self.project(x)
-        if is_causal:
-            attn_mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=q.device).tril()
+        bias = one_mask(attn_mask, is_causal, q, x.shape[1])
         q = self._rotated(self._child("q_norm")(q), rope)
-        return self._found(x, q, kv, to_kv, rope, attn_mask)
+        return self._found(x, q, kv, to_kv, rope, bias)
 
     def attend_first(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
         """Outputs [B, 1, D] of the class token alone, as `forward` gives them; its query is not rotated."""

@@ -60,6 +60,6 @@ def _begin(model: Any, x: Tensor) -> tuple[Tensor, Steps]:
 
 def install_short_path(model: VisionTransformer) -> None:
     """Replace the first and last block, and `forward`, of a ViT whose attention is prompted already."""
-    install_edges(model.blocks, {Block: EdgeBlock}, always=True)
+    install_edges(model, {Block: EdgeBlock}, always=True)
     model.forward = LogitsForward(model, _begin).forward  # type: ignore[method-assign]
     model.first_tokens = FirstTokens(model).compute  # type: ignore[assignment]

@@ -5,11 +5,10 @@ Shapes: B images, N tokens, Q queries, D model width, H heads, d head width.
 
 from __future__ import annotations
 
-import torch
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from e2vpt.prompting.attend import one_query
+from e2vpt.prompting.attend import one_mask, one_query
 from e2vpt.prompting.attention import AttentionWithPrompts
 from e2vpt.prompting.tables import as_queries, split_qkv
 from e2vpt.prompting.tuned_linear import is_plain
@@ -27,9 +26,8 @@ class PromptedAttention(AttentionWithPrompts, Attention):
     ) -> Tensor:
         """Outputs [B, Q, D] of the first Q tokens, which look at all N tokens and at the prompts."""
         q, kv, to_kv = self.project(x_BND, num_queries)
-        if is_causal:
-            attn_mask = torch.ones(num_queries, x_BND.shape[1], dtype=torch.bool, device=q.device).tril()
-        out = self.look(self.q_norm(q), kv, self.table(kv, x_BND.shape[0], to_kv), attn_mask)
+        bias = one_mask(attn_mask, is_causal, q, x_BND.shape[1])
+        out = self.look(self.q_norm(q), kv, self.table(kv, x_BND.shape[0], to_kv), bias)
         return self.project_out(out.transpose(1, 2).flatten(2), x_BND)
 
     def attend_first(self, x_BND: Tensor) -> Tensor:
