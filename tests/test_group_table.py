@@ -78,12 +78,15 @@ def test_the_verdict_names_the_best_peer_and_both_leads(
     path, families = tmp_path / "rows.jsonl", tmp_path / "families.json"
     path.write_text("\n".join(map(json.dumps, rows)))
     families.write_text(json.dumps({"e2vpt": ["ours"], "lora": ["lora 1", "lora 2"], "bias": ["bias"]}))
+    few = json.dumps(rows[0] | {"variant": "few", "shots": 8})
+    path.write_text(f"{path.read_text()}\n{few}")
     words = ["x", str(path), "--figure", "val", "--ours", "e2vpt", "--families", str(families)]
     monkeypatch.setattr("sys.argv", words)
     script.main()
     printed = capsys.readouterr().out
     assert "| ours | 1 | 14 | **80.0** | **80.0** | **80.0** | **80.0** |" in printed
     assert "ours over the best peer, lora 2: +5.00 (natural +5.00" in printed
+    assert "few" not in printed
     assert "structured +5.00); by seed +5.00." in printed
     assert "80.00, best peer lora 75.00, +5.00." in printed
     assert "e2vpt 1, lora 2, bias 1" in printed

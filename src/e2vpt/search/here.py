@@ -56,7 +56,7 @@ def search_here(
         ConfigError: there are no validation images.
     """
     search, prune, out = search or SearchConfig(), prune or PruneConfig(), Path(out)
-    reporting, optuna = reporting or Reporting(), _optuna()
+    reporting, optuna = reporting or Reporting(), import_optuna()
     with opened_search(out, task, config, search, prune, resume=resume), _usable_study(optuna, out / STUDY):
         study = _open_study(optuna, out / STUDY, search, config.train.epochs)
         like, results = None, _finished(optuna, study, out)
@@ -103,7 +103,12 @@ def _usable_study(optuna: Any, path: Path) -> Iterator[None]:
         raise damaged_record(path, error) from error
 
 
-def _optuna() -> Any:
+def import_optuna() -> Any:
+    """Optuna, which tells only what goes wrong.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     with needs("search", "Searching needs Optuna"):
         import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -120,6 +120,12 @@ def test_names_are_wrong_before_images_are(run, tmp_path: Path, words: str, mess
     assert code == 1 and message in err and err.count("error: ") == 1
 
 
+def test_a_backbone_that_is_none_is_refused_before_images_are(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    next((tmp_path / "shapes/train").glob("*/*")).write_bytes(b"torn")
+    code, _, err = run("shapes", "--backbone", "vit_tinny_patch16_224")
+    assert code == 1 and "Closest: vit_tiny_patch16_224" in err
+
+
 @pytest.mark.parametrize(("module", "needed"), [("peft", "Method lora is PEFT's"), ("matplotlib.figure", "")])
 def test_what_is_not_installed_is_said_before_images_are_read(  # type: ignore[no-untyped-def]
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, needed: str

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,12 +161,30 @@ def test_words_that_do_not_go_together(words, said, tmp_path: Path, e2vpt_comman
 
 
 @pytest.mark.parametrize(
-    "flag", ["--lr 0.1", "--num-visual 3", "--keep 0.5", "--keep-tokens 0.5", "--finalists 2"]
+    "flag",
+    [
+        *("--lr 0.1", "--num-visual 3", "--keep 0.5", "--keep-tokens 0.5", "--finalists 2"),
+        "--train-on train+val",
+    ],
 )
 def test_what_a_search_tries_itself_is_not_asked_for(flag: str, tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]
     write_task(tmp_path / "data")
     code, _, err = e2vpt_command("search", str(tmp_path / "data"), "--backbone", "demo", *flag.split())
     assert code == 1 and f"{flag.split()[0][2:].replace('-', '_')} has no effect in a search" in err
+
+
+@pytest.mark.parametrize(("engine", "module"), [("optuna", "optuna"), ("ray", "ray")])
+def test_a_missing_engine_is_said_before_images_are_read(
+    engine: str,
+    module: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    e2vpt_command: Callable[..., tuple[int, str, str]],
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    words = ("search", str(tmp_path / "nowhere"), "--backbone", "demo", "--engine", engine)
+    code, _, err = e2vpt_command(*words)
+    assert code == 1 and "pip install" in err and "nowhere" not in err
 
 
 def test_a_run_of_the_papers_protocol_says_what_it_was_trained_on(tmp_path: Path, e2vpt_command) -> None:  # type: ignore[no-untyped-def]

@@ -76,16 +76,19 @@ def compare_command(
     from e2vpt.benchmarks.compare.report import RESULT_FILES, write_comparison
     from e2vpt.benchmarks.machine import machine
     from e2vpt.runs.folders.opening import check_out
-    from e2vpt.runs.start import absolute, named_backbone
+    from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
 
-    backbone = named_backbone(backbone)
     check_out(out, resume=resume)
     check_extras(entries.values())
+    config = run_config(
+        named_backbone(backbone), weights, prompts=prompts, options=options, data=data, train=train
+    )
+    check_backbone_fits(config)
     tasks = _tasks([absolute(source) for source in sources], data)
     asked = words(tune_on) if tune_on is not None else _tuned_before(out) if resume else None
     comparison = Comparison(
         tasks=tasks,
-        config=run_config(backbone, weights, prompts=prompts, options=options, data=data, train=train),
+        config=config,
         entries=entries,
         tune_on=list(tasks)[:2] if asked is None else asked,
         prune=prune,

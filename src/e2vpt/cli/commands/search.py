@@ -31,6 +31,7 @@ _IDLE = {
     **dict.fromkeys(("keep_tokens", "keep_segments"), "in a search, which tries --keep-choices"),
     **dict.fromkeys(("finalists", "tolerance"), "in a search, whose trials keep what they pruned"),
     "prune_at": "in a search, whose trials train twice where they prune",
+    "train_on": "in a search, which chooses on validation images",
 }
 
 
@@ -59,11 +60,16 @@ def search_command(
     from e2vpt.runs.folders.opening import check_out
     from e2vpt.runs.start import absolute, check_backbone_fits, named_backbone
     from e2vpt.runs.train import describe_task
-    from e2vpt.search.here import search_here
+    from e2vpt.search.cluster import import_ray
+    from e2vpt.search.here import import_optuna, search_here
     from e2vpt.search.on_cluster import check_extent, search_on_cluster
 
     if out is not None:
         check_out(out, resume=resume)
+    if engine == "ray":
+        import_ray()
+    else:
+        import_optuna()
     source = absolute(source)
     config = run_config(
         named_backbone(backbone), weights, prompts=prompts, data=data, train=train, source=source
