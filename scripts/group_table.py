@@ -1,6 +1,7 @@
 """Means over tasks and groups of tasks, of rows that scripts/ideas.py or `e2vpt compare` wrote.
 
     python scripts/group_table.py docs/experiments/ideas-vit-tiny-96px.jsonl --figure val
+    python scripts/group_table.py docs/experiments/few-images-vit-tiny-96px.jsonl --figure val --shots 8
     python scripts/group_table.py final/trials.jsonl --figure test --ours e2vpt
     python scripts/group_table.py ROWS --figure val --families families.json --ours e2vpt --tasks dtd10,count8
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="+", type=Path)
     parser.add_argument("--figure", choices=("val", "test"), required=True)
     parser.add_argument("--epochs", type=int, default=None, help="only rows of so many epochs")
+    parser.add_argument("--shots", type=int, default=None, help="only rows of so many images of a class")
     parser.add_argument("--ours", default=None, help="row, or family, that is held against the others")
     parser.add_argument("--families", type=Path, default=None, help="JSON: family -> its variants")
     parser.add_argument("--tasks", default=",".join(TASKS), help="only these tasks")
@@ -47,7 +49,7 @@ def main() -> None:
     tasks = [task for task in TASKS if task in asked.tasks.split(",")]
     rows = [json.loads(line) for path in asked.rows for line in path.read_text().splitlines()]
     rows = [row for row in rows if asked.epochs is None or row.get("epochs") == asked.epochs]
-    rows = [row for row in rows if row["task"] in tasks]
+    rows = [row for row in rows if row["task"] in tasks and row.get("shots") == asked.shots]
     found = accuracies(rows, asked.figure)
     print("\n".join(table(found, tasks, sizes_of(rows) if asked.figure == "test" else {})))
     if asked.ours is not None:
