@@ -54,3 +54,7 @@ def test_what_it_was_trained_with_is_said(report: RunReport) -> None:
     assert "trained in bf16" in text and "trained in bf16" not in drawn_report(report)
     assert "1.2&lt;b&gt;" in text and "1.2<b>" not in text
     assert "2 (with all prompts; epoch" in text
+    assert "training and validation images" not in text
+    both = dataclasses.replace(config, data=dataclasses.replace(config.data, train_on="train+val"))
+    record = dataclasses.replace(record, config=both)
+    assert "training and validation images" in drawn_report(dataclasses.replace(report, record=record))

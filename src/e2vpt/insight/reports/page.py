@@ -22,6 +22,7 @@ from e2vpt.insight.reports.history import (
 )
 from e2vpt.insight.reports.record import RunRecord, TrainingLog
 from e2vpt.insight.reports.report import RunReport
+from e2vpt.runs.folders.run_config import trained_on
 from e2vpt.runs.progress import per_block
 
 
@@ -94,6 +95,9 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
         facts.append(("Tuned beside them", info.options.beside))
     if record is not None:
         facts.insert(0, ("Images", f"{visible(record.task)}: {_counted(record)}"))
+        if "val" in {row["split"] for row in record.images}:
+            both = trained_on(record.folder, record.config) == "train+val"
+            facts.insert(1, ("Trained on", "training and validation images" if both else "training images"))
         facts.append(("Augmentation", record.augment))
         precision = record.config.train.precision
         if precision != "fp32":
