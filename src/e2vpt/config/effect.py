@@ -18,13 +18,12 @@ _TUNED_BY: Mapping[str, Collection[str]] = {
 """What a method tunes itself, of what `beside` adds."""
 
 
-def idle_beside_others(
-    method: str, configs: Mapping[str, Any], given: Collection[str], protocol: str
-) -> dict[str, str]:
+_OF_KEY_VALUE = ("share_kv", "kv_depth", "kv_init", "keep_kv")
+
+
+def idle_beside_others(method: str, configs: Mapping[str, Any], protocol: str) -> dict[str, str]:
     """Settings without effect where all settings are these (by group), each with the reason."""
-    idle = _of_prompts(method, configs["prompts"]) | _of_pruning(configs["prune"], configs["data"], given)
-    if not configs["prompts"].has_key_value and method == "e2vpt":
-        idle["keep_kv"] = "without key-value prompts (num_kv is 0)"
+    idle = _of_prompts(method, configs["prompts"]) | _of_pruning(configs["prune"], configs["data"])
     if configs["options"].beside in _TUNED_BY.get(method, ()):
         idle["beside"] = f"as {configs['options'].beside!r} with method {method!r}, which tunes them itself"
     if protocol == "paper" and configs["data"].augment == "auto":
@@ -35,7 +34,7 @@ def idle_beside_others(
 def _of_prompts(method: str, prompts: PromptConfig) -> dict[str, str]:
     idle: dict[str, str] = {}
     if method == "e2vpt" and not prompts.has_key_value:
-        idle |= dict.fromkeys(["share_kv", "kv_depth", "kv_init"], "without key-value prompts (num_kv is 0)")
+        idle |= dict.fromkeys(_OF_KEY_VALUE, "without key-value prompts (num_kv is 0)")
     if method in ("e2vpt", "vpt-deep", "vpt-shallow") and not any(as_tuple(prompts.num_visual)):
         idle |= dict.fromkeys(["visual_depth", "init", "dropout"], "without visual prompts (num_visual is 0)")
     if method == "kv" and not prompts.has_key_value:
@@ -43,9 +42,9 @@ def _of_prompts(method: str, prompts: PromptConfig) -> dict[str, str]:
     return idle
 
 
-def _of_pruning(prune: PruneConfig, data: DataConfig, given: Collection[str]) -> dict[str, str]:
+def _of_pruning(prune: PruneConfig, data: DataConfig) -> dict[str, str]:
     idle: dict[str, str] = {}
-    shares = [name for name in ("keep_tokens", "keep_segments") if name in given and getattr(prune, name)]
+    shares = [name for name in ("keep_tokens", "keep_segments") if getattr(prune, name)]
     if shares:
         idle["keep"] = f"beside {shares[0]}, which says what is kept"
     if prune.rewind == "none":

@@ -70,7 +70,7 @@ def check_effect(
         ConfigError: naming each of them and the reason.
     """
     optimizer = configs["train"].optimizer
-    reasons = idle_beside_others(method, configs, given, protocol)
+    reasons = idle_beside_others(method, configs, protocol)
     refuse_idle(
         given, reasons | _idle_settings(method, prunes=prunes, protocol=protocol, optimizer=optimizer)
     )

@@ -209,9 +209,10 @@ class MultiTask:
     def _forward(self, images: Tensor, names: Iterable[str | LoadedTask]) -> tuple[Tensor, list[Head | None]]:
         tasks = self._values(images, names)
         with self._device:
-            is_one = len({task.digest for task in tasks}) == 1
+            digests = {task.digest for task in tasks}
+            is_one = len(digests) == 1
             vectors, heads = self._slots.rows(tasks[:1] if is_one else tasks)
-            self._drop_replaced(tasks)
+            self._drop_replaced(digests)
             values_by_name, tables = of_batch(self._slots.layout, vectors, tasks[: len(vectors)])
             images = images.to(vectors.device, vectors.dtype)
             with applied(self._rows, values_by_name, tables):
@@ -259,9 +260,9 @@ class MultiTask:
             size = sum(value.numel() for value in values.by_name.values())
             raise ConfigError(f"{path} brings {size:,} numbers, more than device_bytes has room for.")
 
-    def _drop_replaced(self, tasks: Iterable[TaskValues]) -> None:
+    def _drop_replaced(self, digests: Iterable[str]) -> None:
         """A version that no name has any more keeps no place on the device; nothing would free it."""
-        for digest in {task.digest for task in tasks}:
+        for digest in digests:
             if not self._registry.needs(digest):
                 self._slots.drop(digest)
 

@@ -1,6 +1,6 @@
 """The paper, section 3.3: segments, scores, what stays, cutting, rewinding, the picture of what survived.
 
-May import: errors, config, files, prompting.
+May import: errors, config, files, backbones, prompting.
 Never: methods, training: any model with prompts and any iterable of batches will do.
 """
 

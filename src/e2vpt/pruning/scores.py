@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.backbones.batches import check_labels, checked_batch
 from e2vpt.config.pruning import Layout
 from e2vpt.errors import ConfigError
 from e2vpt.prompting.parts import evaluating, prompt_layers
 from e2vpt.prompting.prompts import BlockPrompts
-from e2vpt.pruning.batches import check_within_head, scored_batch
 from e2vpt.pruning.segments import split_channels
 
 _Block = dict[str, Tensor]
@@ -88,11 +88,11 @@ def score(
     device, num_images = next(model.parameters()).device, 0
     totals: list[_Block] = [{} for _ in layers]
     with evaluating(model), _watched(layers) as entered, torch.enable_grad():
-        for images, labels in map(scored_batch, loader):
+        for images, labels in map(checked_batch, loader):
             for prompts in entered:
                 prompts.clear()
             logits = model(images.to(device))
-            check_within_head(labels, logits.shape[1])
+            check_labels(labels, logits.shape[1])
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = F.cross_entropy(logits, labels.to(device), reduction="sum")
             blocks = _mask_gradients(loss, entered, num_segments, layout)

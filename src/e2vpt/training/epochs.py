@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from e2vpt.backbones.batches import check_labels, num_outputs
 from e2vpt.config import TrainConfig
 from e2vpt.errors import ConfigError, DataError
 from e2vpt.training.average import AveragedWeights
@@ -30,7 +31,7 @@ from e2vpt.training.processes import open_processes, shared_by_processes
 from e2vpt.training.replay import Replayed, can_be_captured
 from e2vpt.training.schedule import EpochRange, learning_rate, set_learning_rate
 from e2vpt.training.step_report import StepReport, StepTeller
-from e2vpt.training.steps import Batches, check_labels, num_outputs, set_epoch, steps
+from e2vpt.training.steps import Batches, set_epoch, steps
 from e2vpt.training.sums import RunningSums
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from e2vpt.backbones.batches import check_labels, checked_batch, num_outputs
 from e2vpt.errors import DataError, check_type
 from e2vpt.prompting.parts import evaluating
-from e2vpt.training.steps import Batches, check_labels, checked_batch, num_outputs
+from e2vpt.training.steps import Batches
 
 T = TypeVar("T")
 

@@ -147,10 +147,11 @@ def compare_methods(
 
 def _check_rates(comparison: Comparison, rows: Sequence[ComparisonRow]) -> None:
     """Two rates of a method in one table would be averaged as if they were seeds."""
-    for row in rows:
-        name, rate = row["method"], row["lr"]
-        if row["stage"] == "final" and name in comparison.entries:
-            now = _settled_lr(comparison, rows, name)
+    used = {(row["method"], row["lr"]) for row in rows if row["stage"] == "final"}
+    for name in comparison.entries:
+        rates = sorted(lr for method, lr in used if method == name)
+        now = _settled_lr(comparison, rows, name) if rates else None
+        for rate in rates:
             if rate != now:
                 lrs = ", ".join(f"{lr:g}" for lr in comparison.entries[name].lrs)
                 words = f"{now:g}" if now is not None else f"it would be chosen from {lrs}"

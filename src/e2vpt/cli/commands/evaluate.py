@@ -46,9 +46,10 @@ def eval_command(
     between = separator_meant(separator, bom, wanted=csv is not None, how="--csv FILE")
     from e2vpt.runs.folders.finding import adapter_path
 
+    read = [adapter_path(adapter)] if report or csv else []
     for path in (report, csv):
         if path is not None:
-            check_file_place(path, [adapter_path(adapter)])
+            check_file_place(path, read)
     from e2vpt.insight.reports.measured import measure_images
     from e2vpt.insight.reports.tables import write_answers
     from e2vpt.insight.reports.writing import write_adapter_report
